@@ -1,0 +1,3 @@
+//! The `minka` program.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Mutually authenticated channels between nodes, and the keys for them.

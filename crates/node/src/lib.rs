@@ -1,0 +1,1 @@
+//! The node daemon: arranges moves, answers the tools, keeps the records.

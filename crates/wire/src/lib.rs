@@ -1,0 +1,1 @@
+//! The frames and messages that deputy and host exchange.

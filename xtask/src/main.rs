@@ -1,0 +1,3 @@
+//! Workspace tasks: `cargo xtask help`.
+
+fn main() {}
