@@ -1,1 +1,26 @@
 //! The node daemon: arranges moves, answers the tools, keeps the records.
+//!
+//! It computes nothing and forwards nothing itself: for each process that is to move it starts a *deputy*
+//! program, for each guest that arrives a *host* program, and those two talk directly. The daemon can
+//! therefore be small, and a fault of one migrated process stays that process's own.
+//!
+//! * [`protocol`] and [`lines`]: what the tools say over the control socket; [`client`] is their side.
+//! * `book`: the rules, pure. `daemon`: carries them out.
+//! * `control`, `incoming`, `peers`: the daemon's three doors to the world.
+
+mod book;
+mod child;
+pub mod client;
+mod control;
+mod daemon;
+mod incoming;
+pub mod lines;
+mod peers;
+pub mod processes;
+pub mod protocol;
+mod serve;
+mod settings;
+
+pub use daemon::{Daemon, Eligibility};
+pub use serve::ServeError;
+pub use settings::{RUN_DIR, RUN_DIR_VARIABLE, SOCKET_NAME, Settings, run_dir};

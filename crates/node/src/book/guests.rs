@@ -1,0 +1,129 @@
+//! The guests of other nodes that compute here, each with its host program.
+
+use std::collections::BTreeMap;
+
+use minka_wire::local::HostReport;
+use minka_wire::preamble::SessionId;
+
+use super::{Book, Effect, Ticket};
+use crate::protocol::{Answer, Migrated, Process, Refusal, State};
+
+/// Most host programs that have not yet said which guest they are for.
+pub(crate) const UNREPORTED_MAX: usize = 32;
+
+/// Most host programs in all.
+pub(crate) const HOSTS_MAX: usize = 1024;
+
+/// Names a host program, and never another one after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct HostId(u64);
+
+/// The host programs of a node.
+#[derive(Debug, Default)]
+pub(super) struct Guests {
+    hosts: BTreeMap<HostId, Host>,
+    count: u64,
+}
+
+#[derive(Debug)]
+struct Host {
+    session: SessionId,
+    guest: Option<Process>,
+    ended: bool,
+    reason: Option<String>,
+    /// Who waits for the guest to have left.
+    expelling: Vec<Ticket>,
+}
+
+impl Guests {
+    pub(super) fn host_of(&self, pid: i32) -> Option<HostId> {
+        let mut hosts = self.hosts.iter();
+        hosts.find(|(_, host)| host.guest.as_ref().is_some_and(|guest| guest.pid == pid)).map(|(id, _)| *id)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Process> {
+        self.hosts.values().filter_map(|host| host.guest.as_ref())
+    }
+}
+
+impl Book {
+    /// Admits a new session; `None` when the node is at its limits or the session exists.
+    pub(crate) fn admit(&mut self, session: SessionId) -> Option<HostId> {
+        let hosts = &mut self.guests.hosts;
+        let unreported = hosts.values().filter(|host| host.guest.is_none()).count();
+        let known = hosts.values().any(|host| host.session == session);
+        if known || unreported >= UNREPORTED_MAX || hosts.len() >= HOSTS_MAX {
+            return None;
+        }
+        self.guests.count += 1;
+        let id = HostId(self.guests.count);
+        let host = Host { session, guest: None, ended: false, reason: None, expelling: Vec::new() };
+        self.guests.hosts.insert(id, host);
+        Some(id)
+    }
+
+    /// The host program that a session belongs to.
+    pub(crate) fn host_of_session(&self, session: SessionId) -> Option<HostId> {
+        let mut hosts = self.guests.hosts.iter();
+        hosts.find(|(_, host)| host.session == session && !host.ended).map(|(id, _)| *id)
+    }
+
+    /// Whether a host program has said which guest it is for.
+    pub(crate) fn has_guest(&self, id: HostId) -> bool {
+        self.guests.hosts.get(&id).is_some_and(|host| host.guest.is_some())
+    }
+
+    /// A host program reports.
+    pub(crate) fn host_report(&mut self, id: HostId, report: HostReport) {
+        let Some(host) = self.guests.hosts.get_mut(&id) else { return };
+        match report {
+            HostReport::Guest { home, pid, local_pid, command } => {
+                host.guest = Some(Process {
+                    pid: local_pid,
+                    uid: None,
+                    command,
+                    home,
+                    home_pid: pid,
+                    at: self.node.clone(),
+                    state: State::Guest,
+                    moves: 1,
+                    wanted: None,
+                    freeze_us: None,
+                    reason: None,
+                    cantmove: Vec::new(),
+                });
+            }
+            HostReport::Ended { reason } => {
+                host.ended = true;
+                host.reason = reason;
+            }
+        }
+    }
+
+    /// A host program is gone, and reaped.
+    pub(crate) fn host_gone(&mut self, id: HostId) {
+        let Some(host) = self.guests.hosts.remove(&id) else { return };
+        let reason = if host.ended { host.reason } else { Some("host program died".to_owned()) };
+        if let Some(guest) = host.guest {
+            for ticket in host.expelling {
+                let left = Migrated { pid: guest.pid, at: guest.home.clone(), freeze_us: 0 };
+                self.answer(Some(ticket), Answer::Migrated(left));
+            }
+            if reason.is_some() {
+                self.remember_process(Process { state: State::Ended, reason, ..guest });
+            }
+        }
+    }
+
+    pub(super) fn expel(&mut self, ticket: Ticket, pid: i32, id: HostId) -> Result<(), Refusal> {
+        let host = self.guests.hosts.get_mut(&id).ok_or(Refusal::NoSuchProcess { pid })?;
+        host.expelling.push(ticket);
+        self.effects.push(Effect::Expel(id));
+        Ok(())
+    }
+
+    /// Every guest goes home: the daemon is ending.
+    pub(crate) fn expel_all(&mut self) {
+        self.effects.extend(self.guests.hosts.keys().copied().map(Effect::Expel));
+    }
+}

@@ -1,0 +1,189 @@
+//! What deputies report, and what follows from it; their deaths included.
+
+use std::time::Instant;
+
+use minka_wire::local::DeputyReport;
+
+use super::{Book, DeputyId, Effect, Outstanding, RESCUES_MAX};
+use crate::protocol::{Answer, Event, Migrated, Refusal};
+
+impl Book {
+    /// A deputy reports.
+    pub(crate) fn report(&mut self, now: Instant, id: DeputyId, report: DeputyReport) {
+        let Some(pid) = self.pid_of(id) else { return };
+        match report {
+            DeputyReport::Armed => self.armed(pid),
+            DeputyReport::Arrived { at: Some(at), reason: _, freeze_us } if at != self.node => {
+                self.arrived_away(now, pid, at, freeze_us);
+            }
+            DeputyReport::Arrived { at: _, reason, freeze_us } => {
+                self.arrived_home(now, pid, reason, freeze_us);
+            }
+            DeputyReport::Refused { reason } => self.refused(now, pid, reason),
+            DeputyReport::Trace { line } => self.publish(pid, Event::Call { line }),
+            DeputyReport::TraceLost { lines } => self.publish(pid, Event::Lost { lines }),
+            DeputyReport::Ended { reason } => self.ended(pid, reason),
+        }
+    }
+
+    fn armed(&mut self, pid: i32) {
+        let Some(record) = self.records.get_mut(&pid) else { return };
+        let Some(order) = record.order.as_mut().filter(|order| order.at_exec) else { return };
+        order.armed = true;
+        record.wanted = Some(order.target.clone());
+        let ticket = order.ticket.take();
+        self.answer(ticket, Answer::Armed);
+    }
+
+    fn arrived_away(&mut self, now: Instant, pid: i32, at: String, freeze_us: u64) {
+        let Some(record) = self.records.get_mut(&pid) else { return };
+        record.away_at = Some(at.clone());
+        record.away_since = Some(now);
+        record.moves += 1;
+        record.freeze_us = Some(freeze_us);
+        record.fault = None;
+        record.rescues = 0;
+        record.back_off.due = None;
+        let order = record.order.take();
+        if let Some(order) = &order {
+            record.wanted = Some(order.target.clone());
+        }
+        self.peers.set_reachable(&at, true);
+        let ticket = order.and_then(|order| order.ticket);
+        self.answer(ticket, Answer::Migrated(Migrated { pid, at: at.clone(), freeze_us }));
+        self.publish(pid, Event::Arrived { at, home: false, reason: None, freeze_us });
+    }
+
+    fn arrived_home(&mut self, now: Instant, pid: i32, reason: Option<String>, freeze_us: u64) {
+        let node = self.node.clone();
+        let Some(record) = self.records.get_mut(&pid) else { return };
+        if record.away_at.take().is_some() {
+            record.moves += 1;
+            record.freeze_us = Some(freeze_us);
+        }
+        // An order for the next `execve` stands: that call is made at home.
+        if record.order.as_ref().is_some_and(|order| order.armed) && record.deputy.is_some() {
+            self.publish(pid, Event::Arrived { at: node, home: true, reason, freeze_us });
+            return;
+        }
+        let order = record.order.take();
+        let by_order = order.as_ref().is_some_and(|order| order.to.is_none());
+        if by_order {
+            record.wanted = None;
+            record.away_since = None;
+        } else {
+            record.reason.clone_from(&reason);
+            record.plan_departure(now);
+        }
+        let answer = match (&reason, by_order) {
+            (Some(reason), false) => {
+                Answer::Refused(Refusal::NotMoved { pid, at: node.clone(), reason: reason.clone() })
+            }
+            (None, false) => {
+                let reason = "it came home instead".to_owned();
+                Answer::Refused(Refusal::NotMoved { pid, at: node.clone(), reason })
+            }
+            (_, true) => Answer::Migrated(Migrated { pid, at: node.clone(), freeze_us }),
+        };
+        self.answer(order.and_then(|order| order.ticket), answer);
+        self.publish(pid, Event::Arrived { at: node, home: true, reason, freeze_us });
+    }
+
+    fn refused(&mut self, now: Instant, pid: i32, reason: String) {
+        let Some(record) = self.records.get_mut(&pid) else { return };
+        let Some(order) = record.order.take() else { return };
+        record.reason = Some(reason.clone());
+        let by_itself = order.ticket.is_none() && !order.armed && record.away_at.is_none();
+        if by_itself {
+            record.plan_departure(now);
+        }
+        let at = record.away_at.clone().unwrap_or_else(|| self.node.clone());
+        self.answer(order.ticket, Answer::Refused(Refusal::NotMoved { pid, at, reason }));
+    }
+
+    /// A deputy says that it ends; what follows is decided when it is gone.
+    fn ended(&mut self, pid: i32, reason: Option<String>) {
+        let Some(record) = self.records.get_mut(&pid) else { return };
+        let Some(deputy) = record.deputy.as_mut() else { return };
+        deputy.ended = true;
+        if reason.is_some() {
+            record.fault = reason;
+        }
+        // An order that crossed the report on its way was never read.
+        if let Some(order) = record.order.as_mut().filter(|order| !order.armed && order.to.is_some()) {
+            order.again = !order.given_again;
+        }
+    }
+
+    /// A deputy program could not be started.
+    pub(crate) fn spawn_failed(&mut self, id: DeputyId, reason: &str) {
+        let Some(pid) = self.pid_of(id) else { return };
+        let at = self.node.clone();
+        let Some(record) = self.records.get_mut(&pid) else { return };
+        record.deputy = None;
+        record.reason = Some(reason.to_owned());
+        let ticket = record.order.take().and_then(|order| order.ticket);
+        let reason = reason.to_owned();
+        self.answer(ticket, Answer::Refused(Refusal::NotMoved { pid, at, reason }));
+    }
+
+    /// A deputy program is gone, and reaped. `alive` says whether its process still runs.
+    pub(crate) fn deputy_gone(&mut self, now: Instant, id: DeputyId, alive: bool) {
+        let Some(pid) = self.pid_of(id) else { return };
+        let Some(record) = self.records.get_mut(&pid) else { return };
+        let Some(deputy) = record.deputy.take() else { return };
+        let order = record.order.take();
+        match (deputy.ended, alive, record.away_at.clone()) {
+            (true, true, away_at) => self.home_for_good(now, pid, away_at.is_some(), order),
+            (true, false, _) => self.finish_with(pid, order, None),
+            (false, _, Some(at)) => {
+                let reason = format!("deputy program died while the process was away on {at}");
+                self.effects.push(Effect::Kill(record.identity.clone()));
+                self.finish_with(pid, order, Some(reason));
+            }
+            (false, false, None) => self.finish_with(pid, order, None),
+            (false, true, None) => self.rescue(pid, order),
+        }
+    }
+
+    /// A deputy has ended and its process goes on at home.
+    fn home_for_good(&mut self, now: Instant, pid: i32, was_away: bool, order: Option<Outstanding>) {
+        let Some(record) = self.records.get_mut(&pid) else { return };
+        match order {
+            Some(mut order) if order.again => {
+                order.again = false;
+                order.given_again = true;
+                self.give(pid, order);
+            }
+            order => {
+                record.order = order;
+                let fault = record.fault.clone();
+                if was_away || record.order.is_some() {
+                    self.arrived_home(now, pid, fault, 0);
+                }
+            }
+        }
+    }
+
+    fn finish_with(&mut self, pid: i32, order: Option<Outstanding>, reason: Option<String>) {
+        if let Some(record) = self.records.get_mut(&pid) {
+            record.order = order;
+        }
+        self.finish(pid, reason);
+    }
+
+    /// A deputy died before the process was away: a new one looks after what it left behind.
+    fn rescue(&mut self, pid: i32, order: Option<Outstanding>) {
+        let reason = "deputy program died".to_owned();
+        let Some(record) = self.records.get_mut(&pid) else { return };
+        record.reason = Some(reason.clone());
+        record.rescues += 1;
+        let rescues = record.rescues;
+        let at = self.node.clone();
+        let ticket = order.and_then(|order| order.ticket);
+        self.answer(ticket, Answer::Refused(Refusal::NotMoved { pid, at, reason }));
+        if rescues <= RESCUES_MAX {
+            self.start_deputy(pid, true);
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! The tools' side of the control socket.
+
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::lines::{LineError, Lines};
+use crate::protocol::{Answer, Migrated, Node, Process, Refusal, Request, Status, VERSION};
+
+/// How long the daemon may take to answer. Longer than it itself allows for a move.
+const ANSWER: Duration = Duration::from_secs(90);
+const LINE: Duration = Duration::from_secs(5);
+
+/// Why a request brought no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// No daemon serves the socket.
+    #[error("connect to the node daemon at {}", path.display())]
+    Connect {
+        /// The control socket.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// The connection failed.
+    #[error("talk with the node daemon")]
+    Talk(#[from] LineError),
+    /// The daemon refused.
+    #[error("carry out the request")]
+    Refused(#[source] Refusal),
+    /// The daemon's answer does not belong to the request.
+    #[error("understand the node daemon: its answer is to another question, or of version {version}")]
+    Unexpected {
+        /// Version of the answer.
+        version: u32,
+    },
+}
+
+/// A connection to the daemon of this node.
+#[derive(Debug)]
+pub struct Client {
+    lines: Lines,
+}
+
+/// What came of an order to move.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The process is there.
+    Migrated(Migrated),
+    /// It will move at its next `execve`.
+    Armed,
+}
+
+impl Client {
+    /// Connects to the control socket in a directory.
+    ///
+    /// # Errors
+    /// When no daemon serves it.
+    pub fn connect(run_dir: &Path) -> Result<Self, ClientError> {
+        let path = run_dir.join(crate::settings::SOCKET_NAME);
+        let stream = UnixStream::connect(&path).map_err(|source| ClientError::Connect { path, source })?;
+        Ok(Client { lines: Lines::new(stream) })
+    }
+
+    fn ask(&mut self, request: &Request) -> Result<(), ClientError> {
+        Ok(self.lines.write(request, LINE)?)
+    }
+
+    fn answer(&mut self, limit: Duration) -> Result<Answer, ClientError> {
+        let message = self.lines.read::<Answer>(limit, LINE)?;
+        match message.body {
+            Answer::Refused(refusal) => Err(ClientError::Refused(refusal)),
+            _ if message.version != VERSION => Err(ClientError::Unexpected { version: message.version }),
+            answer => Ok(answer),
+        }
+    }
+
+    /// What the node is and what it is doing.
+    ///
+    /// # Errors
+    /// As [`ClientError`] says.
+    pub fn status(&mut self) -> Result<Status, ClientError> {
+        self.ask(&Request::Status)?;
+        match self.answer(ANSWER)? {
+            Answer::Status(status) => Ok(status),
+            _ => Err(ClientError::Unexpected { version: VERSION }),
+        }
+    }
+
+    /// The processes that the node knows; with `all`, also those that never moved.
+    ///
+    /// # Errors
+    /// As [`ClientError`] says.
+    pub fn ps(&mut self, all: bool) -> Result<Vec<Process>, ClientError> {
+        self.ask(&Request::Ps { all })?;
+        self.items(|answer| if let Answer::Process(process) = answer { Some(process) } else { None })
+    }
+
+    /// The nodes of the cluster, this one first.
+    ///
+    /// # Errors
+    /// As [`ClientError`] says.
+    pub fn nodes(&mut self) -> Result<Vec<Node>, ClientError> {
+        self.ask(&Request::Nodes)?;
+        self.items(|answer| if let Answer::Node(node) = answer { Some(node) } else { None })
+    }
+
+    fn items<T>(&mut self, item: impl Fn(Answer) -> Option<T>) -> Result<Vec<T>, ClientError> {
+        let mut items = Vec::new();
+        loop {
+            match self.answer(ANSWER)? {
+                Answer::End => return Ok(items),
+                answer => items.push(item(answer).ok_or(ClientError::Unexpected { version: VERSION })?),
+            }
+        }
+    }
+
+    /// Moves a process to a node, `home` or `best`.
+    ///
+    /// # Errors
+    /// As [`ClientError`] says; mostly [`ClientError::Refused`].
+    pub fn migrate(&mut self, pid: i32, to: &str, at_exec: bool) -> Result<Outcome, ClientError> {
+        self.ask(&Request::Migrate { pid, to: to.to_owned(), at_exec })?;
+        match self.answer(ANSWER)? {
+            Answer::Migrated(migrated) => Ok(Outcome::Migrated(migrated)),
+            Answer::Armed => Ok(Outcome::Armed),
+            _ => Err(ClientError::Unexpected { version: VERSION }),
+        }
+    }
+
+    /// Why a process cannot move; empty when it can.
+    ///
+    /// # Errors
+    /// As [`ClientError`] says.
+    pub fn reasons(&mut self, pid: i32) -> Result<Vec<String>, ClientError> {
+        self.ask(&Request::Reasons { pid })?;
+        match self.answer(ANSWER)? {
+            Answer::Reasons(reasons) => Ok(reasons),
+            _ => Err(ClientError::Unexpected { version: VERSION }),
+        }
+    }
+
+    /// Follows a process; `each` gets every event until the process ends or `each` returns false.
+    ///
+    /// # Errors
+    /// As [`ClientError`] says.
+    pub fn trace(
+        mut self,
+        pid: i32,
+        mut each: impl FnMut(crate::protocol::Event) -> bool,
+    ) -> Result<(), ClientError> {
+        self.ask(&Request::Trace { pid })?;
+        loop {
+            match self.answer(Duration::from_secs(u64::from(u32::MAX)))? {
+                Answer::Event(event) => {
+                    if !each(event) {
+                        return Ok(());
+                    }
+                }
+                Answer::End => return Ok(()),
+                _ => return Err(ClientError::Unexpected { version: VERSION }),
+            }
+        }
+    }
+}

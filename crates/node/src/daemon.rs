@@ -1,0 +1,288 @@
+//! The daemon: carries out what the [`Book`] decides.
+//!
+//! ```text
+//!                 control.rs            incoming.rs
+//!  tools ──lines──► a thread per client   a thread per fresh connection ◄──TCP── other nodes
+//!                          │                      │
+//!                          ▼                      ▼
+//!                    ┌──────────── Daemon ────────────┐
+//!                    │ one lock: Book, sockets, waiters│◄── a thread that keeps the time
+//!                    └───▲─────────────────────▲──────┘◄── a thread that looks after the other nodes
+//!                        │ a thread per child  │
+//!                   deputy programs       host programs
+//! ```
+//!
+//! Everything that happens is told to the book under the one lock, and its effects are carried out under
+//! the same lock, so that they happen in the order in which they were decided. None of them waits.
+
+use std::collections::HashMap;
+use std::sync::mpsc::{SyncSender, TrySendError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use minka_wire::local::{DeputyOrder, DeputyReport, HostOrder};
+use tracing::{debug, info, warn};
+
+use crate::book::{Book, DeputyId, Effect, HostId, Ticket};
+use crate::child::{self, PacketSocket};
+use crate::processes::Processes;
+use crate::protocol::{Answer, Event};
+use crate::settings::Settings;
+
+/// How often processes that no deputy watches are looked at.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long a child may take to end after it said so, or closed its socket.
+const CHILD_GRACE: Duration = Duration::from_secs(5);
+
+/// Tells why a process cannot move: an empty list when it can.
+pub type Eligibility = Box<dyn Fn(i32) -> Vec<String> + Send + Sync>;
+
+/// A node daemon.
+pub struct Daemon {
+    pub(crate) settings: Settings,
+    pub(crate) processes: Box<dyn Processes>,
+    pub(crate) eligibility: Eligibility,
+    pub(crate) started: Instant,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+/// What the lock guards.
+pub(crate) struct State {
+    pub(crate) book: Book,
+    pub(crate) hosts: HashMap<HostId, Arc<PacketSocket>>,
+    pub(crate) waiters: HashMap<Ticket, SyncSender<Answer>>,
+    pub(crate) followers: HashMap<i32, Vec<Follower>>,
+    deputies: HashMap<DeputyId, Arc<PacketSocket>>,
+}
+
+/// Somebody who traces a process.
+pub(crate) struct Follower {
+    pub(crate) events: SyncSender<Event>,
+    pub(crate) lost: u64,
+}
+
+impl std::fmt::Debug for Daemon {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Daemon").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl Daemon {
+    /// A daemon that has not begun to serve.
+    pub fn new(settings: Settings, processes: Box<dyn Processes>, eligibility: Eligibility) -> Arc<Self> {
+        let own_pid = i32::try_from(std::process::id()).unwrap_or(i32::MAX);
+        let book = Book::new(&settings.node, &settings.config.to_string_lossy(), own_pid, &settings.peers);
+        let state = State {
+            book,
+            hosts: HashMap::new(),
+            waiters: HashMap::new(),
+            followers: HashMap::new(),
+            deputies: HashMap::new(),
+        };
+        Arc::new(Daemon {
+            settings,
+            processes,
+            eligibility,
+            started: Instant::now(),
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+        })
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells the book something and carries out what follows.
+    pub(crate) fn tell<T>(self: &Arc<Self>, what: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.lock();
+        let outcome = what(&mut state);
+        let mut decided = false;
+        loop {
+            let effects = state.book.take_effects();
+            if effects.is_empty() {
+                break;
+            }
+            for effect in effects {
+                decided |= !matches!(effect, Effect::Publish(..));
+                self.carry_out(&mut state, effect);
+            }
+        }
+        if decided {
+            self.changed.notify_all();
+        }
+        outcome
+    }
+
+    fn carry_out(self: &Arc<Self>, state: &mut State, effect: Effect) {
+        match effect {
+            Effect::Spawn(id) => self.spawn_deputy(state, id),
+            Effect::Order(id, order) => give_order(state, id, &order),
+            Effect::Kill(identity) => {
+                warn!(
+                    pid = identity.pid,
+                    command = identity.command,
+                    "its deputy is lost while it was away: killed"
+                );
+                if let Err(error) = self.processes.kill(&identity) {
+                    warn!(pid = identity.pid, %error, "failed to kill");
+                }
+            }
+            Effect::Answer(ticket, answer) => {
+                if let Some(waiter) = state.waiters.remove(&ticket) {
+                    // Fails only when the client has gone.
+                    let _ = waiter.try_send(answer);
+                }
+            }
+            Effect::Publish(pid, event) => publish(state, pid, event),
+            Effect::Expel(id) => {
+                if let Some(Err(error)) =
+                    state.hosts.get(&id).map(|socket| socket.send(&HostOrder::Expel, None))
+                {
+                    warn!(?id, %error, "failed to send a guest home");
+                }
+            }
+        }
+    }
+
+    fn spawn_deputy(self: &Arc<Self>, state: &mut State, id: DeputyId) {
+        let pid = state.book.process_of(id).map_or(0, |identity| identity.pid);
+        let (mut process, socket) = match child::spawn(&self.settings.deputy) {
+            Ok((process, socket)) => (process, Arc::new(socket)),
+            Err(error) => {
+                warn!(pid, error = %chain(&error), "failed to start a deputy program");
+                state.book.spawn_failed(id, &format!("failed to {}", chain(&error)));
+                return;
+            }
+        };
+        state.deputies.insert(id, Arc::clone(&socket));
+        let daemon = Arc::clone(self);
+        std::thread::spawn(move || {
+            daemon.follow_deputy(id, pid, &socket);
+            child::reap(&mut process, CHILD_GRACE);
+            daemon.deputy_gone(id);
+        });
+    }
+
+    /// Takes a deputy's reports until it ends.
+    fn follow_deputy(self: &Arc<Self>, id: DeputyId, pid: i32, socket: &PacketSocket) {
+        loop {
+            let report: DeputyReport = match socket.receive() {
+                Ok(Some(report)) => report,
+                Ok(None) => break,
+                Err(error) => {
+                    warn!(pid, error = %chain(&error), "failed to hear a deputy program");
+                    break;
+                }
+            };
+            log_report(pid, &report);
+            let last = matches!(report, DeputyReport::Ended { .. });
+            self.tell(|state| state.book.report(Instant::now(), id, report));
+            if last {
+                break;
+            }
+        }
+    }
+
+    fn deputy_gone(self: &Arc<Self>, id: DeputyId) {
+        let identity = self.lock().book.process_of(id);
+        let alive = identity.is_some_and(|identity| self.processes.is_alive(&identity));
+        self.tell(|state| {
+            state.deputies.remove(&id);
+            state.book.deputy_gone(Instant::now(), id, alive);
+        });
+    }
+
+    /// Lets processes leave again when their time has come, and notices the end of those that no deputy
+    /// watches. Never returns.
+    pub(crate) fn keep_time(self: &Arc<Self>) {
+        let mut looked = Instant::now();
+        loop {
+            self.tell(|state| state.book.leave_again(Instant::now()));
+            if looked.elapsed() >= LOOK_INTERVAL {
+                looked = Instant::now();
+                let unwatched = self.lock().book.unwatched();
+                for identity in unwatched {
+                    if !self.processes.is_alive(&identity) {
+                        self.tell(|state| state.book.process_over(&identity));
+                    }
+                }
+            }
+            let state = self.lock();
+            let now = Instant::now();
+            let departure = state.book.next_departure().map(|due| due.saturating_duration_since(now));
+            let look = (!state.book.unwatched().is_empty())
+                .then(|| (looked + LOOK_INTERVAL).saturating_duration_since(now));
+            let wait = departure.into_iter().chain(look).min();
+            match wait {
+                Some(wait) => drop(self.changed.wait_timeout(state, wait)),
+                None => drop(self.changed.wait(state)),
+            }
+        }
+    }
+}
+
+/// Gives a deputy an order; one that takes none is as good as a refusal.
+fn give_order(state: &mut State, id: DeputyId, order: &DeputyOrder) {
+    let Some(socket) = state.deputies.get(&id) else { return };
+    let Err(error) = socket.send(order, None) else { return };
+    // A deputy that is gone is noticed by the thread that hears it.
+    if !error.is_gone() {
+        warn!(?id, error = %chain(&error), "failed to give a deputy program an order");
+        if matches!(order, DeputyOrder::Move { .. } | DeputyOrder::Home) {
+            let reason = "deputy program takes no orders".to_owned();
+            state.book.report(Instant::now(), id, DeputyReport::Refused { reason });
+        }
+    }
+}
+
+/// Tells those who trace a process, leaving out what slow ones cannot take.
+fn publish(state: &mut State, pid: i32, event: Event) {
+    let Some(followers) = state.followers.get_mut(&pid) else { return };
+    followers.retain_mut(|follower| {
+        if follower.lost > 0 {
+            match follower.events.try_send(Event::Lost { lines: follower.lost }) {
+                Ok(()) => follower.lost = 0,
+                Err(TrySendError::Full(_)) => {}
+                Err(TrySendError::Disconnected(_)) => return false,
+            }
+        }
+        match follower.events.try_send(event.clone()) {
+            Ok(()) => true,
+            Err(TrySendError::Full(_)) => {
+                follower.lost += 1;
+                true
+            }
+            Err(TrySendError::Disconnected(_)) => false,
+        }
+    });
+    if followers.is_empty() {
+        state.followers.remove(&pid);
+    }
+}
+
+fn log_report(pid: i32, report: &DeputyReport) {
+    match report {
+        DeputyReport::Arrived { at, reason, freeze_us } => {
+            info!(pid, at = at.as_deref().unwrap_or("home"), reason, freeze_us, "arrived");
+        }
+        DeputyReport::Refused { reason } => info!(pid, reason, "did not move"),
+        DeputyReport::Ended { reason: Some(reason) } => warn!(pid, reason, "ended"),
+        DeputyReport::Ended { reason: None } | DeputyReport::Armed => debug!(pid, ?report, "deputy"),
+        DeputyReport::Trace { .. } | DeputyReport::TraceLost { .. } => {}
+    }
+}
+
+/// An error and its sources, on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

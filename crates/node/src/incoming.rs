@@ -1,0 +1,179 @@
+//! Connections from other nodes: each is handed, undecrypted, to the host program of its session.
+//!
+//! Anybody on the network may connect, so nothing that is read here is believed: the preamble only says
+//! which program gets the connection, and that program demands the peer's certificate.
+
+use std::io::Read;
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use minka_wire::local::{HostOrder, HostReport};
+use minka_wire::preamble::{PREAMBLE_BYTES, Preamble, Purpose};
+use tracing::{debug, info, warn};
+
+use crate::book::HostId;
+use crate::child::{self, PacketSocket};
+use crate::daemon::{Daemon, chain};
+
+/// Most connections whose preamble has not arrived yet.
+const PENDING_MAX: usize = 64;
+
+/// How long a preamble may take.
+const PREAMBLE: Duration = Duration::from_secs(5);
+
+/// How long a host program may take until it says which guest it is for.
+const REPORT: Duration = Duration::from_secs(30);
+
+/// How long a host program may take to end after it said so, or closed its socket.
+const CHILD_GRACE: Duration = Duration::from_secs(5);
+
+impl Daemon {
+    /// Accepts other nodes' connections. Never returns.
+    pub(crate) fn serve_nodes(self: &Arc<Self>, listener: &TcpListener) {
+        let pending = Arc::new(AtomicUsize::new(0));
+        loop {
+            let (stream, address) = match listener.accept() {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    warn!(%error, "failed to accept a connection");
+                    std::thread::sleep(Duration::from_millis(100));
+                    continue;
+                }
+            };
+            if pending.load(Ordering::Relaxed) >= PENDING_MAX {
+                debug!(%address, "refused a connection: too many are pending");
+                continue;
+            }
+            pending.fetch_add(1, Ordering::Relaxed);
+            let (daemon, pending) = (Arc::clone(self), Arc::clone(&pending));
+            std::thread::spawn(move || {
+                let preamble = read_preamble(&stream);
+                pending.fetch_sub(1, Ordering::Relaxed);
+                match preamble {
+                    Ok(Some((bytes, preamble))) => daemon.pass_on(&stream, &bytes, &preamble),
+                    // Another daemon looked whether this node can be reached.
+                    Ok(None) => {}
+                    Err(reason) => debug!(%address, reason, "closed a connection"),
+                }
+            });
+        }
+    }
+
+    fn pass_on(self: &Arc<Self>, stream: &TcpStream, bytes: &[u8], preamble: &Preamble) {
+        let session = preamble.session;
+        let socket = match preamble.purpose {
+            Purpose::Open => self.open(preamble),
+            Purpose::Join => self.host_socket(preamble),
+        };
+        let Some(socket) = socket else {
+            debug!(%session, purpose = ?preamble.purpose, "closed a connection: no place for it");
+            return;
+        };
+        let channel = HostOrder::Channel { preamble: bytes.to_vec() };
+        if let Err(error) = socket.send(&channel, Some(stream.as_fd())) {
+            debug!(%session, error = %chain(&error), "failed to pass a connection on");
+        }
+    }
+
+    fn host_socket(&self, preamble: &Preamble) -> Option<Arc<PacketSocket>> {
+        let state = self.lock();
+        let id = state.book.host_of_session(preamble.session)?;
+        state.hosts.get(&id).cloned()
+    }
+
+    /// Starts a host program for a new session.
+    fn open(self: &Arc<Self>, preamble: &Preamble) -> Option<Arc<PacketSocket>> {
+        self.tell(|state| {
+            let id = state.book.admit(preamble.session)?;
+            let (mut process, socket) = match child::spawn(&self.settings.host) {
+                Ok((process, socket)) => (process, Arc::new(socket)),
+                Err(error) => {
+                    warn!(error = %chain(&error), "failed to start a host program");
+                    state.book.host_gone(id);
+                    return None;
+                }
+            };
+            let config = self.settings.config.to_string_lossy().into_owned();
+            if let Err(error) = socket.send(&HostOrder::Start { config }, None) {
+                warn!(error = %chain(&error), "failed to give a host program its first order");
+            }
+            state.hosts.insert(id, Arc::clone(&socket));
+            let (daemon, kept) = (Arc::clone(self), Arc::clone(&socket));
+            std::thread::spawn(move || {
+                daemon.follow_host(id, &kept);
+                child::reap(&mut process, CHILD_GRACE);
+                daemon.tell(|state| {
+                    state.hosts.remove(&id);
+                    state.book.host_gone(id);
+                });
+            });
+            Some(socket)
+        })
+    }
+
+    /// Takes a host program's reports until it ends.
+    fn follow_host(self: &Arc<Self>, id: HostId, socket: &PacketSocket) {
+        if let Err(error) = socket.limit_waiting(Some(REPORT)) {
+            warn!(error = %chain(&error), "failed to limit the wait for a host program");
+        }
+        loop {
+            let report: HostReport = match socket.receive() {
+                Ok(Some(report)) => report,
+                Ok(None) => {
+                    warn!(?id, "a host program died");
+                    return;
+                }
+                Err(error) => {
+                    warn!(?id, error = %chain(&error), "failed to hear a host program");
+                    return;
+                }
+            };
+            let last = matches!(report, HostReport::Ended { .. });
+            match &report {
+                HostReport::Guest { home, pid, local_pid, command } => {
+                    info!(home, pid, local_pid, command, "a guest computes here");
+                }
+                HostReport::Ended { reason: Some(reason) } => warn!(?id, reason, "a guest ended"),
+                HostReport::Ended { reason: None } => debug!(?id, "a guest has left"),
+            }
+            let reported = self.tell(|state| {
+                state.book.host_report(id, report);
+                state.book.has_guest(id)
+            });
+            if last {
+                return;
+            }
+            if reported && let Err(error) = socket.limit_waiting(None) {
+                warn!(error = %chain(&error), "failed to lift the limit on a host program");
+            }
+        }
+    }
+}
+
+/// Reads a preamble within [`PREAMBLE`]; `None` when the peer says nothing and closes.
+fn read_preamble(mut stream: &TcpStream) -> Result<Option<([u8; PREAMBLE_BYTES], Preamble)>, String> {
+    let deadline = Instant::now() + PREAMBLE;
+    let mut bytes = [0; PREAMBLE_BYTES];
+    let mut filled = 0;
+    while filled < bytes.len() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err("it is too slow".to_owned());
+        }
+        stream.set_read_timeout(Some(left)).map_err(|error| error.to_string())?;
+        match stream.read(&mut bytes[filled..]) {
+            Ok(0) if filled == 0 => return Ok(None),
+            Ok(0) => return Err("it ends within the preamble".to_owned()),
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+    // The descriptor is passed on with its options, and the limit was ours alone.
+    stream.set_read_timeout(None).map_err(|error| error.to_string())?;
+    let preamble = Preamble::parse(&bytes).map_err(|error| error.to_string())?;
+    Ok(Some((bytes, preamble)))
+}

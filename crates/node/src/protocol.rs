@@ -1,0 +1,297 @@
+//! What the tools and the node daemon say to each other over the control socket.
+//!
+//! One JSON value per line, at most [`LINE_MAX`] bytes with its line feed, each wrapped in a [`Message`]
+//! that carries the protocol's version:
+//!
+//! ```text
+//! tool                                    daemon
+//!  │ {"version":1,"body":{"migrate":…}} ───►│
+//!  │◄─── {"version":1,"body":{"migrated":…}}│   one answer,
+//!  │ {"version":1,"body":{"ps":…}} ────────►│
+//!  │◄─── {"version":1,"body":{"process":…}} │   or a list of items closed by `end`,
+//!  │◄─── {"version":1,"body":"end"}         │
+//!  │ {"version":1,"body":{"trace":…}} ─────►│
+//!  │◄─── {"version":1,"body":{"event":…}}   │   or events until either side closes.
+//! ```
+//!
+//! A connection serves any number of requests, one after the other. Lists are sent item by item so that
+//! no line grows with the size of the cluster.
+
+use serde::{Deserialize, Serialize};
+
+/// The version of this protocol that this build speaks.
+pub const VERSION: u32 = 1;
+
+/// Longest line in either direction, its line feed included, in bytes.
+pub const LINE_MAX: usize = 64 * 1024;
+
+/// One line: a version and what is said in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message<T> {
+    /// Protocol version of the sender.
+    pub version: u32,
+    /// What is said.
+    pub body: T,
+}
+
+/// What a tool asks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Request {
+    /// What this node is and what it is doing. Answered by [`Answer::Status`].
+    Status,
+    /// The processes that this node knows. Answered by [`Answer::Process`] items and [`Answer::End`].
+    Ps {
+        /// Also the processes that have never moved (the caller's own; root sees everybody's).
+        all: bool,
+    },
+    /// Move a process. Answered by [`Answer::Migrated`], or [`Answer::Armed`] when `at_exec` is set.
+    Migrate {
+        /// The process, as this node counts.
+        pid: i32,
+        /// A node's name, `home` or `best`.
+        to: String,
+        /// Wait for the process's next `execve` and move it then.
+        at_exec: bool,
+    },
+    /// Follow the calls that a process forwards. Answered by [`Answer::Event`]s until the process ends.
+    Trace {
+        /// The process, as this node counts.
+        pid: i32,
+    },
+    /// The nodes of the cluster. Answered by [`Answer::Node`] items and [`Answer::End`].
+    Nodes,
+    /// Why a process cannot move. Answered by [`Answer::Reasons`].
+    Reasons {
+        /// The process, as this node counts.
+        pid: i32,
+    },
+}
+
+/// What the daemon answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// See [`Request::Status`].
+    Status(Status),
+    /// An item of a list of processes.
+    Process(Process),
+    /// An item of a list of nodes.
+    Node(Node),
+    /// The list is complete, or the events are over.
+    End,
+    /// The process is where it was asked to be.
+    Migrated(Migrated),
+    /// The process will move at its next `execve`.
+    Armed,
+    /// Something happened to a process that is being traced.
+    Event(Event),
+    /// Why the process cannot move; empty when it can.
+    Reasons(Vec<String>),
+    /// The request was not carried out.
+    Refused(Refusal),
+}
+
+/// What a node is and what it is doing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The node's name.
+    pub node: String,
+    /// Minka's version.
+    pub release: String,
+    /// PID of the daemon.
+    pub pid: i32,
+    /// Address at which it accepts guests.
+    pub listen: String,
+    /// Seconds since the daemon started.
+    pub uptime_s: u64,
+    /// Processes of this node that are away.
+    pub away: usize,
+    /// Guests of other nodes that compute here.
+    pub guests: usize,
+}
+
+/// Where a process is in its travels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// At home.
+    Home,
+    /// Computing on another node.
+    Away,
+    /// An order to move it is being carried out.
+    Moving,
+    /// Of another node, computing here.
+    Guest,
+    /// Over; kept for its reason.
+    Ended,
+}
+
+/// One process as `minka ps` shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// PID as this node counts.
+    pub pid: i32,
+    /// Real user id of its owner; for a guest it is unknown here.
+    pub uid: Option<u32>,
+    /// Command name, as in `/proc/PID/comm`.
+    pub command: String,
+    /// Name of its home node.
+    pub home: String,
+    /// PID at its home node.
+    pub home_pid: i32,
+    /// Name of the node where it computes.
+    pub at: String,
+    /// Where it is in its travels.
+    pub state: State,
+    /// How many times it arrived somewhere, coming home included.
+    pub moves: u64,
+    /// Where its user placed it (a node's name or `best`), while that holds.
+    pub wanted: Option<String>,
+    /// Length of its last freeze, from the stop to running again, in microseconds.
+    pub freeze_us: Option<u64>,
+    /// Why it last came home by itself, or why it ended.
+    pub reason: Option<String>,
+    /// Why it cannot move; empty when it can or when it was not asked for.
+    pub cantmove: Vec<String>,
+}
+
+/// A node of the cluster as this node sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// Its name.
+    pub name: String,
+    /// Where it accepts guests.
+    pub address: String,
+    /// Whether this is the node that answers.
+    pub this: bool,
+    /// Whether the last connection to it succeeded.
+    pub reachable: bool,
+    /// Processes of this node that compute there.
+    pub guests: usize,
+}
+
+/// Where a process is after a move.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Migrated {
+    /// The process, as this node counts.
+    pub pid: i32,
+    /// Name of the node where it is now.
+    pub at: String,
+    /// How long it stood still, in microseconds; 0 when it was there already.
+    pub freeze_us: u64,
+}
+
+/// What happens to a process that is being traced.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// A call it forwarded, as `strace` would print it.
+    Call {
+        /// The line, without a line feed.
+        line: String,
+    },
+    /// Lines were left out because the reader was too slow.
+    Lost {
+        /// How many.
+        lines: u64,
+    },
+    /// It arrived at a node.
+    Arrived {
+        /// The node's name.
+        at: String,
+        /// Whether that is its home.
+        home: bool,
+        /// Why, when it came home by itself.
+        reason: Option<String>,
+        /// How long it stood still, in microseconds.
+        freeze_us: u64,
+    },
+    /// It is over.
+    Ended {
+        /// Why, when that was a fault.
+        reason: Option<String>,
+    },
+}
+
+/// Why a request was not carried out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+pub enum Refusal {
+    /// The request was not understood; the connection is closed after it.
+    #[error("the request was not understood: {detail}")]
+    BadRequest {
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// The request speaks another version of the protocol.
+    #[error("the daemon speaks version {supported} of the protocol, not {version}")]
+    Version {
+        /// Version of the request.
+        version: u32,
+        /// Version that the daemon speaks.
+        supported: u32,
+    },
+    /// Too many clients, or too many of this user.
+    #[error("the daemon has too many clients")]
+    TooManyClients,
+    /// The caller does not own the process.
+    #[error("process {pid} belongs to another user")]
+    NotPermitted {
+        /// The process.
+        pid: i32,
+    },
+    /// There is no such process (any more).
+    #[error("there is no process {pid}")]
+    NoSuchProcess {
+        /// The process.
+        pid: i32,
+    },
+    /// No node has that name, or no other node can be reached.
+    #[error("there is no node {name}")]
+    NoSuchNode {
+        /// The name asked for.
+        name: String,
+    },
+    /// The process cannot move.
+    #[error("process {pid} cannot move: {}", reasons.join("; "))]
+    CannotMove {
+        /// The process.
+        pid: i32,
+        /// Why, at least one reason.
+        reasons: Vec<String>,
+    },
+    /// The move was tried and did not succeed; the process is where `at` says.
+    #[error("process {pid} did not move: {reason}")]
+    NotMoved {
+        /// The process.
+        pid: i32,
+        /// The node where it is.
+        at: String,
+        /// Why it did not move.
+        reason: String,
+    },
+    /// Another order for the process is being carried out.
+    #[error("process {pid} is being moved already")]
+    Busy {
+        /// The process.
+        pid: i32,
+    },
+    /// The order was given and has not been answered in time.
+    #[error("process {pid} has not moved within {seconds} s")]
+    TimedOut {
+        /// The process.
+        pid: i32,
+        /// How long the daemon waited.
+        seconds: u64,
+    },
+    /// The daemon is at one of its limits.
+    #[error("the node already takes care of {limit} processes")]
+    TooManyProcesses {
+        /// The limit.
+        limit: usize,
+    },
+    /// The daemon is ending.
+    #[error("the node daemon is ending")]
+    Ending,
+}

@@ -1,0 +1,47 @@
+//! What the daemon is told at its start.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// The directory of the control socket when nothing else is said.
+pub const RUN_DIR: &str = "/run/minka";
+
+/// The environment variable that names another directory for the control socket.
+pub const RUN_DIR_VARIABLE: &str = "MINKA_DIR";
+
+/// Name of the control socket in that directory.
+pub const SOCKET_NAME: &str = "node.sock";
+
+/// What the daemon is told at its start.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// This node's name.
+    pub node: String,
+    /// Address and port at which other nodes' connections are accepted.
+    pub listen: String,
+    /// The other nodes: names and addresses.
+    pub peers: Vec<(String, String)>,
+    /// The node's configuration file, which deputy and host programs read for themselves.
+    pub config: PathBuf,
+    /// Directory of the control socket; made when it is missing.
+    pub run_dir: PathBuf,
+    /// The deputy program and its arguments.
+    pub deputy: Vec<OsString>,
+    /// The host program and its arguments.
+    pub host: Vec<OsString>,
+}
+
+impl Settings {
+    /// Path of the control socket.
+    pub fn socket(&self) -> PathBuf {
+        self.run_dir.join(SOCKET_NAME)
+    }
+}
+
+/// The directory of the control socket, as the environment says.
+pub fn run_dir() -> PathBuf {
+    std::env::var_os(RUN_DIR_VARIABLE)
+        .filter(|value| !value.is_empty())
+        .unwrap_or_else(|| RUN_DIR.into())
+        .into()
+}
