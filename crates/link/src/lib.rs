@@ -1,1 +1,36 @@
 //! Mutually authenticated channels between nodes, and the keys for them.
+//!
+//! ```text
+//!   a directory of keys ──► NodeKeys ──► Credentials ──┬─► connect(…) ─┐
+//!   node.toml ──► NodeConfig                           └─► accept(…) ──┴─► Channel ─┬─► Sender    (a thread)
+//!                                                                                   ├─► Receiver  (a thread)
+//!                                                                                   └─► Closer    (any thread)
+//! ```
+//!
+//! A [`Channel`] is one TCP connection under TLS 1.3 on which whole frames travel ([`minka_wire::frame`]). Both ends
+//! hold a certificate from the cluster's authority, and nobody else gets past the handshake. There is no runtime and no
+//! thread in here: calls block, and whoever wants to wait for several things gives each a thread, or polls the
+//! descriptor of the [`Receiver`].
+//!
+//! rustls makes the handshake; the records after it are encrypted and decrypted in `record`, whose documentation says
+//! why. All input is bounded: the preamble and the handshake by a deadline and a length, frames by their class.
+
+mod channel;
+pub mod config;
+mod credentials;
+mod error;
+mod handshake;
+pub mod keys;
+mod receiver;
+mod record;
+mod sender;
+mod socket;
+
+pub use channel::{Channel, Closer, accept, connect, read_preamble};
+pub use config::{ConfigError, NodeConfig};
+pub use credentials::Credentials;
+pub use error::ChannelError;
+pub use keys::{Authority, KeyError, NodeKeys};
+pub use receiver::Receiver;
+pub use sender::Sender;
+pub use socket::Tuning;

@@ -1,0 +1,216 @@
+//! Channels: how they are made, and the parts that threads share.
+
+use std::{
+    net::{Shutdown, SocketAddr, TcpStream},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use minka_wire::{
+    frame::Header,
+    preamble::{PREAMBLE_BYTES, Preamble},
+};
+
+use crate::{
+    credentials::Credentials,
+    error::ChannelError,
+    handshake::{self, Agreement, KeySchedule},
+    receiver::Receiver,
+    record::Protection,
+    sender::Sender,
+    socket::{Deadline, Tuning},
+};
+
+/// Reads what a peer that connected says first. Not a byte more is taken from the socket, so that the connection can be
+/// passed on to another program, which calls [`accept`].
+pub fn read_preamble(stream: &TcpStream, tuning: &Tuning) -> Result<Preamble, ChannelError> {
+    let deadline = tuning.handshake_deadline();
+    let mut bytes = [0; PREAMBLE_BYTES];
+    let mut filled = 0;
+    while filled < bytes.len() {
+        match deadline.read(stream, &mut bytes[filled..])? {
+            0 => return Err(ChannelError::Dropped),
+            count => filled += count,
+        }
+    }
+    Preamble::parse(&bytes).map_err(ChannelError::Preamble)
+}
+
+/// Connects to the node `peer`, and returns once both have proved who they are.
+pub fn connect(
+    credentials: &Credentials,
+    address: SocketAddr,
+    peer: &str,
+    preamble: &Preamble,
+    tuning: &Tuning,
+) -> Result<Channel, ChannelError> {
+    let stream = tuning.connect(address)?;
+    let deadline = tuning.handshake_deadline();
+    let agreement = handshake::connect(credentials, &stream, peer, preamble, deadline)?;
+    Channel::new(stream, agreement)
+}
+
+/// Takes over a connection whose `preamble` has been read, and returns once both ends have proved who they are.
+///
+/// Any node of the cluster is accepted; whether [`Channel::peer`] may have what it asks for is for the caller to say.
+pub fn accept(
+    credentials: &Credentials,
+    stream: TcpStream,
+    preamble: &Preamble,
+    tuning: &Tuning,
+) -> Result<Channel, ChannelError> {
+    tuning.apply(&stream)?;
+    let deadline: Deadline = tuning.handshake_deadline();
+    let agreement = handshake::accept(credentials, &stream, preamble, deadline)?;
+    Channel::new(stream, agreement)
+}
+
+/// A connection between two nodes that have proved who they are, and on which they exchange frames.
+#[derive(Debug)]
+pub struct Channel {
+    sender: Sender,
+    receiver: Receiver,
+    peer: Box<str>,
+    resumed: bool,
+}
+
+impl Channel {
+    fn new(stream: TcpStream, agreement: Agreement) -> Result<Self, ChannelError> {
+        let sending = Protection::new(agreement.secrets.tx)?;
+        let receiving = Protection::new(agreement.secrets.rx)?;
+        let shared = Arc::new(Shared {
+            stream,
+            keys: Mutex::new(agreement.keys),
+            rekey_asked: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+        });
+        Ok(Channel {
+            sender: Sender::new(shared.clone(), sending),
+            receiver: Receiver::new(shared, receiving, &agreement.incoming),
+            peer: agreement.peer.into(),
+            resumed: agreement.resumed,
+        })
+    }
+
+    /// The name of the node at the other end, from its certificate.
+    pub fn peer(&self) -> &str {
+        &self.peer
+    }
+
+    /// Whether the handshake was a short one, because of an earlier channel to the same peer.
+    pub fn is_resumed(&self) -> bool {
+        self.resumed
+    }
+
+    /// Cuts the channel into its directions, each for a thread of its own.
+    pub fn split(self) -> (Sender, Receiver) {
+        (self.sender, self.receiver)
+    }
+
+    /// A handle with which any thread can end the channel.
+    pub fn closer(&self) -> Closer {
+        self.sender.closer()
+    }
+
+    /// See [`Sender::send`].
+    pub fn send(&mut self, header: Header, body: &[std::io::IoSlice<'_>]) -> Result<(), ChannelError> {
+        self.sender.send(header, body)
+    }
+
+    /// See [`Receiver::recv`].
+    pub fn recv(&mut self, body: &mut Vec<u8>, spin: Duration) -> Result<Header, ChannelError> {
+        self.receiver.recv(body, spin)
+    }
+
+    /// See [`Receiver::try_recv`].
+    pub fn try_recv(&mut self, body: &mut Vec<u8>) -> Result<Option<Header>, ChannelError> {
+        self.receiver.try_recv(body)
+    }
+
+    /// See [`Receiver::recv_timeout`].
+    pub fn recv_timeout(
+        &mut self,
+        body: &mut Vec<u8>,
+        spin: Duration,
+        limit: Duration,
+    ) -> Result<Option<Header>, ChannelError> {
+        self.receiver.recv_timeout(body, spin, limit)
+    }
+
+    /// See [`Sender::close`].
+    pub fn close(self) -> Result<(), ChannelError> {
+        self.sender.close()
+    }
+}
+
+/// Ends a channel from any thread, without waiting for those that use it.
+#[derive(Clone, Debug)]
+pub struct Closer {
+    shared: Arc<Shared>,
+}
+
+impl Closer {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Closer { shared }
+    }
+
+    /// Makes every use of the channel fail with [`ChannelError::Closed`], also those that are blocked at present. The peer
+    /// sees a connection that was cut; to say goodbye is up to [`Sender::close`].
+    pub fn shutdown(&self) {
+        self.shared.closed.store(true, Ordering::Release);
+        // Fails only if the connection is gone already.
+        let _ = self.shared.stream.shutdown(Shutdown::Both);
+    }
+}
+
+/// What both directions of a channel need.
+pub(crate) struct Shared {
+    pub(crate) stream: TcpStream,
+    keys: Mutex<KeySchedule>,
+    /// The peer wants this end to change the keys it sends with.
+    rekey_asked: AtomicBool,
+    closed: AtomicBool,
+}
+
+impl Shared {
+    /// Fails if this end has been shut down.
+    pub(crate) fn check_open(&self) -> Result<(), ChannelError> {
+        if self.closed.load(Ordering::Acquire) { Err(ChannelError::Closed) } else { Ok(()) }
+    }
+
+    /// What went wrong, seen by someone who knows whether this end was shut down: then that is the reason.
+    pub(crate) fn explain(&self, error: ChannelError) -> ChannelError {
+        self.check_open().err().unwrap_or(error)
+    }
+
+    pub(crate) fn ask_for_rekey(&self) {
+        self.rekey_asked.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn take_rekey_request(&self) -> bool {
+        self.rekey_asked.load(Ordering::Acquire) && self.rekey_asked.swap(false, Ordering::AcqRel)
+    }
+
+    pub(crate) fn next_sending(&self) -> Result<Protection, ChannelError> {
+        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        Protection::new(keys.next_sending()?)
+    }
+
+    pub(crate) fn next_receiving(&self) -> Result<Protection, ChannelError> {
+        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        Protection::new(keys.next_receiving()?)
+    }
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Shared")
+            .field("stream", &self.stream)
+            .field("closed", &self.closed)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,192 @@
+//! What a node is told about itself and its cluster: the file `node.toml`.
+//!
+//! ```toml
+//! name = "a"
+//! listen = "10.0.0.1:4660"
+//! keys = "keys"                 # relative to the directory of this file
+//! run_dir = "/run/minka"
+//!
+//! [peers]
+//! b = "10.0.0.2:4660"
+//! ```
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{self, Read},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use serde::Deserialize;
+use thiserror::Error;
+
+use crate::{
+    keys::{self, KeyError, NodeKeys},
+    socket::Tuning,
+};
+
+/// No configuration is near as long, in bytes.
+const CONFIG_BYTES_MAX: u64 = 1 << 20;
+
+/// Why a configuration could not be loaded.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file could not be read.
+    #[error("read the configuration {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel says.
+        source: io::Error,
+    },
+    /// The file is no TOML, or says something that this version does not know.
+    #[error("understand the configuration {}", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        source: Box<toml::de::Error>,
+    },
+    /// A node in the file cannot have its name.
+    #[error("accept the configuration {}", path.display())]
+    Name {
+        /// The file.
+        path: PathBuf,
+        /// Which name.
+        source: KeyError,
+    },
+    /// The node is its own peer.
+    #[error("accept the configuration {}: node {name} is listed among its own peers", path.display())]
+    OwnPeer {
+        /// The file.
+        path: PathBuf,
+        /// The name.
+        name: String,
+    },
+}
+
+/// The configuration of a node.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeConfig {
+    /// The name of this node, as in its certificate.
+    pub name: String,
+    /// Where it listens for other nodes.
+    pub listen: SocketAddr,
+    /// The other nodes, by name, and where they listen.
+    #[serde(default)]
+    pub peers: BTreeMap<String, SocketAddr>,
+    /// The directory with the keys of this node; see [`crate::keys`].
+    pub keys: PathBuf,
+    /// Where the sockets for programs on this node lie.
+    #[serde(default = "default_run_dir")]
+    pub run_dir: PathBuf,
+    /// Processor features that this node pretends not to have: an aid for testing clusters of unequal machines.
+    #[serde(default)]
+    pub without_cpu: Vec<String>,
+    /// Patience and buffers of channels.
+    #[serde(default)]
+    pub link: Tuning,
+}
+
+fn default_run_dir() -> PathBuf {
+    "/run/minka".into()
+}
+
+impl NodeConfig {
+    /// Loads and checks the file. Relative paths in it start at its own directory.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let mut text = String::new();
+        File::open(path)
+            .and_then(|file| file.take(CONFIG_BYTES_MAX).read_to_string(&mut text))
+            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let mut config: NodeConfig = toml::from_str(&text)
+            .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })?;
+        for name in config.peers.keys().chain([&config.name]) {
+            keys::check_name(name).map_err(|source| ConfigError::Name { path: path.to_owned(), source })?;
+        }
+        if config.peers.contains_key(&config.name) {
+            return Err(ConfigError::OwnPeer { path: path.to_owned(), name: config.name });
+        }
+        let base = path.parent().unwrap_or(Path::new(""));
+        config.keys = base.join(&config.keys);
+        config.run_dir = base.join(&config.run_dir);
+        Ok(config)
+    }
+
+    /// Loads the keys that the configuration names.
+    pub fn read_keys(&self) -> Result<NodeKeys, KeyError> {
+        NodeKeys::read(&self.keys)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<NodeConfig, ConfigError> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("node.toml");
+        std::fs::write(&path, text).unwrap();
+        let mut config = NodeConfig::read(&path)?;
+        config.keys = config.keys.strip_prefix(directory.path()).unwrap_or(&config.keys).to_owned();
+        Ok(config)
+    }
+
+    fn refusal(text: &str) -> String {
+        let error = read(text).unwrap_err();
+        let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+        format!("{error}: {source}")
+    }
+
+    #[test]
+    fn the_example_in_the_docs_is_accepted() {
+        let example: String = include_str!("config.rs")
+            .lines()
+            .take_while(|line| line.starts_with("//!"))
+            .map(|line| line.trim_start_matches("//!").trim_start())
+            .skip_while(|line| *line != "```toml")
+            .skip(1)
+            .take_while(|line| *line != "```")
+            .map(|line| format!("{line}\n"))
+            .collect();
+        let config = read(&example).unwrap();
+        assert_eq!(config.name, "a");
+        assert_eq!(config.listen, "10.0.0.1:4660".parse().unwrap());
+        assert_eq!(config.peers["b"], "10.0.0.2:4660".parse().unwrap());
+        assert_eq!(config.keys, Path::new("keys"));
+        assert_eq!(config.run_dir, Path::new("/run/minka"));
+        assert_eq!(config.without_cpu, Vec::<String>::new());
+        assert_eq!(config.link, Tuning::default());
+    }
+
+    #[test]
+    fn everything_can_be_said() {
+        let config = read(
+            "name = 'b'\nlisten = '[::1]:1'\nkeys = '/k'\nrun_dir = '/r'\nwithout_cpu = ['avx512f']\n\
+             [link]\ndead_after_ms = 3000\nsend_buffer_bytes = 65536\n",
+        )
+        .unwrap();
+        assert_eq!((config.keys.as_path(), config.run_dir.as_path()), (Path::new("/k"), Path::new("/r")));
+        assert_eq!(config.without_cpu, ["avx512f"]);
+        let link = Tuning { dead_after_ms: 3000, send_buffer_bytes: Some(65536), ..Tuning::default() };
+        assert_eq!(config.link, link);
+    }
+
+    #[test]
+    fn mistakes_are_explained() {
+        let start = "name = 'a'\nlisten = '1.2.3.4:5'\nkeys = 'k'\n";
+        let check = |text: &str, expected: &str| {
+            let refusal = refusal(text);
+            assert!(refusal.contains(expected), "{refusal}");
+        };
+        check("name = 'a'\nkeys = 'k'\n", "missing field `listen`");
+        check("name = 'a'\nlisten = 'here'\nkeys = 'k'\n", "invalid socket address");
+        check(&format!("{start}colour = 'red'\n"), "unknown field `colour`");
+        check(&format!("{start}[link]\npatience = 1\n"), "unknown field `patience`");
+        check(&format!("{start}[peers]\nB = '1.2.3.4:5'\n"), "name a node \"B\"");
+        check(&format!("{start}[peers]\na = '1.2.3.4:5'\n"), "among its own peers");
+    }
+}

@@ -1,0 +1,153 @@
+//! What a node needs for TLS with others, built once from its keys.
+
+use std::sync::Arc;
+
+use rustls::{
+    ClientConfig, RootCertStore, ServerConfig,
+    client::{ClientSessionMemoryCache, Resumption},
+    crypto::{CryptoProvider, aws_lc_rs},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+    server::{ServerSessionMemoryCache, WebPkiClientVerifier},
+};
+
+use crate::{
+    error::ChannelError,
+    keys::{self, KeyError, NodeKeys},
+};
+
+/// How many peers, or sessions of peers, one program remembers for cheap further channels.
+const SESSIONS_MAX: usize = 256;
+
+/// The identity of a node and its trust in others, ready for use on any number of channels. Cloning is cheap.
+///
+/// TLS 1.3 only; both sides show a certificate, and both check that the cluster's authority signed the other one.
+/// Sessions are resumed: only the first channel to a peer pays for signatures.
+#[derive(Clone, Debug)]
+pub struct Credentials {
+    client: Arc<ClientConfig>,
+    server: Arc<ServerConfig>,
+    name: Arc<str>,
+}
+
+impl Credentials {
+    /// Checks the keys of a node and makes them ready for use.
+    pub fn new(keys: &NodeKeys) -> Result<Self, KeyError> {
+        let provider = Arc::new(provider());
+        let authorities = Arc::new(authorities(&keys.authority)?);
+        let chain = certificates(&keys.certificate, keys::NODE_CERTIFICATE)?;
+        let name = chain.first().and_then(node_name).ok_or_else(|| {
+            malformed("a certificate for the name of a node", keys::NODE_CERTIFICATE, "there is none")
+        })?;
+        let key = PrivateKeyDer::from_pem_slice(keys.key.as_bytes())
+            .map_err(|error| malformed("the key of a node", keys::NODE_KEY, error))?;
+
+        let mut client = ClientConfig::builder_with_provider(provider.clone())
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .map_err(KeyError::Unusable)?
+            .with_root_certificates(authorities.clone())
+            .with_client_auth_cert(chain.clone(), key.clone_key())
+            .map_err(KeyError::Unusable)?;
+        client.resumption = Resumption::store(Arc::new(ClientSessionMemoryCache::new(SESSIONS_MAX)));
+        client.enable_secret_extraction = true;
+        // Names in node certificates are in no DNS; there is no use in telling them to the network.
+        client.enable_sni = false;
+
+        let verifier = WebPkiClientVerifier::builder_with_provider(authorities, provider.clone())
+            .build()
+            .map_err(|error| malformed("an authority", keys::AUTHORITY_CERTIFICATE, error))?;
+        let mut server = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .map_err(KeyError::Unusable)?
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(chain, key)
+            .map_err(KeyError::Unusable)?;
+        server.session_storage = ServerSessionMemoryCache::new(SESSIONS_MAX);
+        server.enable_secret_extraction = true;
+        Ok(Credentials { client: Arc::new(client), server: Arc::new(server), name: name.into() })
+    }
+
+    /// The name of this node, from its own certificate.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn client(&self) -> Arc<ClientConfig> {
+        self.client.clone()
+    }
+
+    pub(crate) fn server(&self) -> Arc<ServerConfig> {
+        self.server.clone()
+    }
+}
+
+/// What the certificate of the peer has to be for.
+pub(crate) fn server_name(peer: &str) -> Result<ServerName<'static>, ChannelError> {
+    let domain = keys::node_domain(peer).map_err(|_| ChannelError::Name { name: peer.to_owned() })?;
+    ServerName::try_from(domain).map_err(|_| ChannelError::Name { name: peer.to_owned() })
+}
+
+/// The node that a certificate is for.
+pub(crate) fn node_name(certificate: &CertificateDer<'_>) -> Option<String> {
+    let certificate = webpki::EndEntityCert::try_from(certificate).ok()?;
+    certificate.valid_dns_names().find_map(keys::name_in_domain).map(str::to_owned)
+}
+
+/// Only what nodes speak among themselves. Where the processor helps with AES it is by far the fastest cipher; 128 bits
+/// are enough, and a little faster than 256.
+fn provider() -> CryptoProvider {
+    let aes = [
+        aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256,
+        aws_lc_rs::cipher_suite::TLS13_AES_256_GCM_SHA384,
+    ];
+    let chacha = aws_lc_rs::cipher_suite::TLS13_CHACHA20_POLY1305_SHA256;
+    let cipher_suites =
+        if processor_has_aes() { vec![aes[0], aes[1], chacha] } else { vec![chacha, aes[0], aes[1]] };
+    CryptoProvider {
+        cipher_suites,
+        kx_groups: vec![aws_lc_rs::kx_group::X25519, aws_lc_rs::kx_group::SECP256R1],
+        ..aws_lc_rs::default_provider()
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn processor_has_aes() -> bool {
+    std::arch::is_x86_feature_detected!("aes")
+}
+
+#[cfg(target_arch = "aarch64")]
+fn processor_has_aes() -> bool {
+    std::arch::is_aarch64_feature_detected!("aes")
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+fn processor_has_aes() -> bool {
+    false
+}
+
+fn authorities(pem: &str) -> Result<RootCertStore, KeyError> {
+    let mut store = RootCertStore::empty();
+    for certificate in certificates(pem, keys::AUTHORITY_CERTIFICATE)? {
+        store.add(certificate).map_err(|error| {
+            malformed("the certificate of an authority", keys::AUTHORITY_CERTIFICATE, error)
+        })?;
+    }
+    Ok(store)
+}
+
+fn certificates(pem: &str, file: &'static str) -> Result<Vec<CertificateDer<'static>>, KeyError> {
+    let found: Vec<_> = CertificateDer::pem_slice_iter(pem.as_bytes())
+        .collect::<Result<_, _>>()
+        .map_err(|error| malformed("certificates", file, error))?;
+    if found.is_empty() {
+        return Err(malformed("a certificate", file, "there is none"));
+    }
+    Ok(found)
+}
+
+fn malformed(
+    what: &'static str,
+    file: &'static str,
+    source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+) -> KeyError {
+    KeyError::Malformed { what, path: file.into(), source: source.into() }
+}

@@ -1,0 +1,209 @@
+//! TLS 1.3 record protection (RFC 8446, section 5), without allocation.
+//!
+//! rustls makes the handshake and derives all keys; it then hands the traffic keys over, through the interface that it
+//! has for kernel TLS. From there on the two directions of a connection share nothing, so that one thread can encrypt
+//! while another decrypts, and neither copies more than it must: a record is encrypted from the caller's memory into
+//! the buffer that goes to the socket, and decrypted from the buffer that came from the socket into the caller's.
+//!
+//! ```text
+//! ┌────┬─────────┬────────┬─────────────────────┬──────┬───────────┐
+//! │ 23 │ 0x0303  │ length │ plaintext           │ type │ tag       │
+//! └────┴─────────┴────────┴─────────────────────┴──────┴───────────┘
+//!   the header, which      encrypted, at most     1      16 bytes
+//!   the tag covers         16384 bytes
+//! ```
+
+use aws_lc_rs::aead::{self, Aad, LessSafeKey, Nonce, UnboundKey};
+use rustls::{ConnectionTrafficSecrets, crypto::cipher::Iv};
+
+use crate::error::ChannelError;
+
+/// Bytes in the header of a record.
+pub(crate) const RECORD_HEADER_BYTES: usize = 5;
+/// The most plaintext that a record may hold, in bytes.
+pub(crate) const PLAINTEXT_BYTES_MAX: usize = 1 << 14;
+/// What a record is longer than its plaintext, in bytes: header, content type, tag.
+pub(crate) const RECORD_OVERHEAD_BYTES: usize = RECORD_HEADER_BYTES + 1 + TAG_BYTES;
+/// The longest record that a peer may send, in bytes: up to 256 of them beyond the plaintext, padding for instance.
+pub(crate) const RECORD_BYTES_MAX: usize = RECORD_HEADER_BYTES + PLAINTEXT_BYTES_MAX + 256;
+
+const TAG_BYTES: usize = 16;
+const NONCE_BYTES: usize = 12;
+
+/// What the plaintext of a record is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Content {
+    Alert = 21,
+    Handshake = 22,
+    Application = 23,
+}
+
+impl Content {
+    fn from_number(number: u8) -> Result<Self, ChannelError> {
+        [Content::Alert, Content::Handshake, Content::Application]
+            .into_iter()
+            .find(|content| *content as u8 == number)
+            .ok_or(ChannelError::Protocol("a record of a kind that TLS 1.3 does not have"))
+    }
+}
+
+/// The keys of one direction, and how many records they have protected.
+#[derive(Debug)]
+pub(crate) struct Protection {
+    key: LessSafeKey,
+    iv: [u8; NONCE_BYTES],
+    sequence: u64,
+}
+
+impl Protection {
+    pub(crate) fn new((sequence, secrets): (u64, ConnectionTrafficSecrets)) -> Result<Self, ChannelError> {
+        let unusable = |_| ChannelError::Keys(rustls::Error::EncryptError);
+        let (algorithm, key, iv) = match &secrets {
+            ConnectionTrafficSecrets::Aes128Gcm { key, iv } => (&aead::AES_128_GCM, key, iv),
+            ConnectionTrafficSecrets::Aes256Gcm { key, iv } => (&aead::AES_256_GCM, key, iv),
+            ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv } => (&aead::CHACHA20_POLY1305, key, iv),
+            _ => return Err(ChannelError::Protocol("a cipher that this node does not have")),
+        };
+        let key = UnboundKey::new(algorithm, key.as_ref()).map_err(unusable)?;
+        Ok(Protection { key: LessSafeKey::new(key), iv: nonce_bytes(iv)?, sequence })
+    }
+
+    /// Records protected so far.
+    pub(crate) fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// The nonce of the next record (RFC 8446, section 5.3). No two records share one, as the counter only grows.
+    fn next_nonce(&mut self) -> Result<Nonce, ChannelError> {
+        let mut nonce = self.iv;
+        for (byte, counter) in nonce[NONCE_BYTES - 8..].iter_mut().zip(self.sequence.to_be_bytes()) {
+            *byte ^= counter;
+        }
+        self.sequence = self
+            .sequence
+            .checked_add(1)
+            .ok_or(ChannelError::Protocol("more records than one key may protect"))?;
+        Ok(Nonce::assume_unique_for_key(nonce))
+    }
+
+    /// Encrypts `plaintext` into a record that fills `record`, which is [`RECORD_OVERHEAD_BYTES`] longer.
+    pub(crate) fn seal(
+        &mut self,
+        content: Content,
+        plaintext: &[u8],
+        record: &mut [u8],
+    ) -> Result<(), ChannelError> {
+        let nonce = self.next_nonce()?;
+        let (header, ciphertext, type_and_tag) = split_record(record, plaintext.len());
+        self.key
+            .seal_out_of_place_scatter(
+                nonce,
+                Aad::from(header),
+                plaintext,
+                ciphertext,
+                &[content as u8],
+                type_and_tag,
+            )
+            .map_err(|_| ChannelError::Keys(rustls::Error::EncryptError))
+    }
+
+    /// Encrypts the application data that already lies in its place in `record`.
+    pub(crate) fn seal_in_place(&mut self, record: &mut [u8]) -> Result<(), ChannelError> {
+        let nonce = self.next_nonce()?;
+        let plaintext_bytes = record.len() - RECORD_OVERHEAD_BYTES;
+        let (header, in_out, type_and_tag) = split_record(record, plaintext_bytes);
+        self.key
+            .seal_in_place_scatter(
+                nonce,
+                Aad::from(header),
+                in_out,
+                &[Content::Application as u8],
+                type_and_tag,
+            )
+            .map_err(|_| ChannelError::Keys(rustls::Error::EncryptError))
+    }
+
+    /// Decrypts a whole record where it lies.
+    pub(crate) fn open_in_place<'record>(
+        &mut self,
+        record: &'record mut [u8],
+    ) -> Result<(Content, &'record [u8]), ChannelError> {
+        let nonce = self.next_nonce()?;
+        let (header, sealed) = record.split_at_mut(RECORD_HEADER_BYTES);
+        let inner =
+            self.key.open_in_place(nonce, Aad::from(&*header), sealed).map_err(|_| ChannelError::Forged)?;
+        let (content, plaintext_bytes) = strip_padding(inner)?;
+        Ok((content, &inner[..plaintext_bytes]))
+    }
+
+    /// Decrypts a whole record to the beginning of `plaintext`, which must hold [`inner_bytes`] bytes. Returns what it
+    /// is and how many bytes of plaintext it has.
+    pub(crate) fn open_into(
+        &mut self,
+        record: &[u8],
+        plaintext: &mut [u8],
+    ) -> Result<(Content, usize), ChannelError> {
+        let nonce = self.next_nonce()?;
+        let (header, sealed) = record.split_at(RECORD_HEADER_BYTES);
+        let (ciphertext, tag) = sealed.split_at(inner_bytes(record));
+        let inner = &mut plaintext[..ciphertext.len()];
+        self.key
+            .open_separate_gather(nonce, Aad::from(header), ciphertext, tag, inner)
+            .map_err(|_| ChannelError::Forged)?;
+        strip_padding(inner)
+    }
+}
+
+/// Bytes that a whole record decrypts to: plaintext, content type, padding.
+pub(crate) fn inner_bytes(record: &[u8]) -> usize {
+    record.len() - RECORD_HEADER_BYTES - TAG_BYTES
+}
+
+/// How long the record is that begins `bytes`, header included; `None` if not even the header is there.
+pub(crate) fn record_bytes(bytes: &[u8]) -> Result<Option<usize>, ChannelError> {
+    let Some(&[content, _, _, high, low]) = bytes.first_chunk::<RECORD_HEADER_BYTES>() else {
+        return Ok(None);
+    };
+    let length = usize::from(u16::from_be_bytes([high, low]));
+    if content != Content::Application as u8 {
+        return Err(ChannelError::Protocol("a record that is not encrypted"));
+    }
+    if length <= TAG_BYTES {
+        return Err(ChannelError::Protocol("a record with nothing in it"));
+    }
+    if RECORD_HEADER_BYTES + length > RECORD_BYTES_MAX {
+        return Err(ChannelError::Protocol("a record that is too long"));
+    }
+    Ok(Some(RECORD_HEADER_BYTES + length))
+}
+
+/// Writes the header of a record for so much plaintext, and cuts the rest into ciphertext and type with tag.
+fn split_record(
+    record: &mut [u8],
+    plaintext_bytes: usize,
+) -> ([u8; RECORD_HEADER_BYTES], &mut [u8], &mut [u8]) {
+    debug_assert!(plaintext_bytes <= PLAINTEXT_BYTES_MAX);
+    let [high, low] = ((plaintext_bytes + 1 + TAG_BYTES) as u16).to_be_bytes();
+    // Encrypted records all say that they are application data of TLS 1.2 (RFC 8446, section 5.2).
+    let header = [Content::Application as u8, 3, 3, high, low];
+    record[..RECORD_HEADER_BYTES].copy_from_slice(&header);
+    let (ciphertext, type_and_tag) = record[RECORD_HEADER_BYTES..].split_at_mut(plaintext_bytes);
+    (header, ciphertext, type_and_tag)
+}
+
+/// Finds the content type, which is the last byte that is not zero.
+fn strip_padding(inner: &[u8]) -> Result<(Content, usize), ChannelError> {
+    let at = inner
+        .iter()
+        .rposition(|&byte| byte != 0)
+        .ok_or(ChannelError::Protocol("a record without a content type"))?;
+    if at > PLAINTEXT_BYTES_MAX {
+        return Err(ChannelError::Protocol("a record that is too long"));
+    }
+    Ok((Content::from_number(inner[at])?, at))
+}
+
+fn nonce_bytes(iv: &Iv) -> Result<[u8; NONCE_BYTES], ChannelError> {
+    iv.as_ref().try_into().map_err(|_| ChannelError::Protocol("a cipher that this node does not have"))
+}
