@@ -1,1 +1,30 @@
-//! What a process is made of, as data: registers, maps, signals; and the pure rules about moving it.
+//! What a process is made of, as data, and the pure rules about moving it.
+//!
+//! Nothing here touches the kernel: the state comes in as values and the decisions go out as values,
+//! so that each rule that could corrupt a program silently is tested by itself.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`registers`] | the general registers of one thread, in the kernel's layout |
+//! | [`restart`] | what an interrupted system call becomes when its thread is moved |
+//! | [`rseq`] | restartable sequences: where a thread stopped inside one goes on |
+//! | [`maps`] | `/proc/PID/maps` as data |
+//! | [`ranges`] | a map from address ranges to values |
+//! | [`origin`] | where each page of a guest has its content, followed through its local calls |
+//! | [`process`] | the whole image that travels |
+//! | [`cpu`] | CPU features by name, and which of them a target lacks |
+
+pub mod cpu;
+pub mod maps;
+pub mod origin;
+pub mod process;
+pub mod ranges;
+pub mod registers;
+pub mod restart;
+pub mod rseq;
+
+/// Bytes per page on x86-64.
+pub const PAGE: u64 = 4096;
+
+/// First address above user space with four-level page tables (`TASK_SIZE_MAX`).
+pub const TASK_SIZE: u64 = 0x7fff_ffff_f000;

@@ -1,5 +1,40 @@
 //! Everything that talks to the kernel with unsafe code: ptrace, userfaultfd, seccomp, namespaces.
+//!
+//! The only crate of the workspace where `unsafe` is allowed; what it offers is safe. Its neighbours below are
+//! plain data (`minka-image`).
+//!
+//! | module | what |
+//! |---|---|
+//! | [`ptrace`] | tasks as a typestate: running, stopped |
+//! | [`inject`] | one system call made by a stopped task |
+//! | [`workbench`] | batches of system calls made by a guest that is being built |
+//! | [`ring`] | system calls made by the original process while its guest is away |
+//! | [`shell`] | the namespaces and the empty process in which a guest is built |
+//! | [`seccomp`] | a guest's calls as notifications |
+//! | [`uffd`], [`pagemap`], [`memory`], [`shared`] | memory: faults, written pages, reading and writing, sharing |
+//! | [`process`], [`futex`], [`cpu`] | small requests |
+//! | [`namespace`], [`netlink`], [`spawn`] | what a lab is made of |
 
+#![allow(unsafe_code)]
+
+pub mod cpu;
+pub mod futex;
+pub mod inject;
+pub mod memory;
 pub mod namespace;
 pub mod netlink;
+pub mod pagemap;
+pub mod process;
+pub mod ptrace;
+pub mod ring;
+pub mod seccomp;
+pub mod shared;
+pub mod shell;
 pub mod spawn;
+pub mod uffd;
+pub mod workbench;
+
+/// The result of a C library call as a `Result`.
+pub(crate) fn check(result: i64) -> std::io::Result<i64> {
+    if result < 0 { Err(std::io::Error::last_os_error()) } else { Ok(result) }
+}

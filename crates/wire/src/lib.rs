@@ -1,1 +1,5 @@
-//! The frames and messages that deputy and host exchange.
+//! Everything that Minka's programs say to each other: frames, messages, and what is said on one node.
+
+pub mod frame;
+pub mod local;
+pub mod preamble;

@@ -1,0 +1,195 @@
+//! Small requests about other processes: their descriptors, limits, comparisons, signals.
+
+use crate::check;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+/// A process, held so that its PID cannot come to mean another.
+#[derive(Debug)]
+pub struct PidFd {
+    fd: OwnedFd,
+}
+
+impl PidFd {
+    /// Opens it.
+    pub fn open(pid: i32) -> io::Result<Self> {
+        // SAFETY: no pointers.
+        let fd = check(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
+        // SAFETY: just created, owned by nobody else.
+        Ok(Self { fd: unsafe { OwnedFd::from_raw_fd(fd as i32) } })
+    }
+
+    /// A copy of one of the process's descriptors.
+    pub fn descriptor(&self, number: i32) -> io::Result<OwnedFd> {
+        // SAFETY: no pointers.
+        let fd = check(unsafe { libc::syscall(libc::SYS_pidfd_getfd, self.fd.as_raw_fd(), number, 0) })?;
+        // SAFETY: just created, owned by nobody else.
+        Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+    }
+
+    /// Sends a signal to the process.
+    pub fn signal(&self, signal: i32) -> io::Result<()> {
+        // SAFETY: no siginfo is passed.
+        check(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, self.fd.as_raw_fd(), signal, 0usize, 0) })
+            .map(drop)
+    }
+}
+
+/// The robust futex list of a task: head address and length of the head.
+pub fn robust_list(tid: i32) -> io::Result<(u64, u64)> {
+    let (mut head, mut length) = (0u64, 0u64);
+    // SAFETY: two words that live over the call.
+    check(unsafe { libc::syscall(libc::SYS_get_robust_list, tid, &raw mut head, &raw mut length) })?;
+    Ok((head, length))
+}
+
+/// Whether two processes share their address space; an error where the kernel has no `kcmp`.
+pub fn share_memory(one: i32, other: i32) -> io::Result<bool> {
+    const KCMP_VM: i32 = 1;
+    // SAFETY: no pointers.
+    check(unsafe { libc::syscall(libc::SYS_kcmp, one, other, KCMP_VM, 0, 0) }).map(|order| order == 0)
+}
+
+/// Queues a signal with its `siginfo_t` for one thread. The kernel refuses codes that only it may use
+/// (`si_code >= 0`, `SI_TKILL`) unless the thread is the caller's own: pass those as `SI_QUEUE` and put the
+/// original back with [`crate::ptrace::Stopped::set_signal_info`].
+pub fn queue_signal(
+    pid: i32,
+    tid: i32,
+    signal: i32,
+    info: &[u8; crate::ptrace::SIGINFO_SIZE],
+) -> io::Result<()> {
+    // SAFETY: `info` is a whole siginfo_t, read during the call only.
+    check(unsafe { libc::syscall(libc::SYS_rt_tgsigqueueinfo, pid, tid, signal, info.as_ptr()) }).map(drop)
+}
+
+/// The soft and hard limit of another process (`RLIMIT_*`).
+pub fn limit(pid: i32, resource: u32) -> io::Result<(u64, u64)> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` lives over the call; nothing is set.
+    check(i64::from(unsafe { libc::prlimit(pid, resource, std::ptr::null(), &raw mut limit) }))?;
+    Ok((limit.rlim_cur, limit.rlim_max))
+}
+
+/// Sets the soft limit of another process, no higher than its hard one.
+pub fn set_soft_limit(pid: i32, resource: u32, soft: u64) -> io::Result<()> {
+    let (_, hard) = limit(pid, resource)?;
+    let limit = libc::rlimit { rlim_cur: soft.min(hard), rlim_max: hard };
+    // SAFETY: `limit` is only read.
+    check(i64::from(unsafe { libc::prlimit(pid, resource, &raw const limit, std::ptr::null_mut()) }))
+        .map(drop)
+}
+
+/// Monotonic and boot-time clocks of this machine, nanoseconds.
+pub fn clocks() -> (i64, i64) {
+    let read = |clock| {
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: `time` lives over the call; both clocks exist on every kernel we run on.
+        unsafe { libc::clock_gettime(clock, &raw mut time) };
+        time.tv_sec * 1_000_000_000 + time.tv_nsec
+    };
+    (read(libc::CLOCK_MONOTONIC), read(libc::CLOCK_BOOTTIME))
+}
+
+/// Grants a read lease on an open file description, or says why not (`fcntl(2)`, `F_SETLEASE`): no one has the
+/// file open for writing, and whoever wants to must wait until the lease is given up.
+pub fn read_lease(file: &std::fs::File) -> io::Result<()> {
+    // SAFETY: no pointers.
+    check(i64::from(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_RDLCK) })).map(drop)
+}
+
+/// Blocks a set of signals for the calling thread (and those that it starts from now on).
+pub fn block_signals(signals: &[i32]) {
+    // SAFETY: an empty set is filled in and passed on; all of it lives over the calls.
+    unsafe {
+        let mut set = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        for signal in signals {
+            libc::sigaddset(&raw mut set, *signal);
+        }
+        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut());
+    }
+}
+
+/// A descriptor that becomes readable when one of the (blocked) signals arrives.
+#[derive(Debug)]
+pub struct SignalFd {
+    fd: OwnedFd,
+}
+
+impl SignalFd {
+    /// For these signals, which the caller has blocked.
+    pub fn new(signals: &[i32]) -> io::Result<Self> {
+        // SAFETY: the set is filled in before use and lives over the calls.
+        let fd = unsafe {
+            let mut set = std::mem::zeroed();
+            libc::sigemptyset(&raw mut set);
+            for signal in signals {
+                libc::sigaddset(&raw mut set, *signal);
+            }
+            check(i64::from(libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK)))?
+        };
+        // SAFETY: just created, owned by nobody else.
+        Ok(Self { fd: unsafe { OwnedFd::from_raw_fd(fd as i32) } })
+    }
+
+    /// To be polled for reading.
+    pub fn raw(&self) -> i32 {
+        self.fd.as_raw_fd()
+    }
+
+    /// Takes what has arrived.
+    pub fn drain(&self) {
+        let mut buffer = [0u8; 128 * 8];
+        // SAFETY: reads at most the buffer's length.
+        while unsafe { libc::read(self.fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) } > 0 {}
+    }
+}
+
+/// A descriptor that one thread makes readable for another.
+#[derive(Debug)]
+pub struct Bell {
+    fd: OwnedFd,
+}
+
+impl Bell {
+    /// Makes one.
+    pub fn new() -> io::Result<Self> {
+        // SAFETY: no pointers.
+        let fd = check(i64::from(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) }))?;
+        // SAFETY: just created, owned by nobody else.
+        Ok(Self { fd: unsafe { OwnedFd::from_raw_fd(fd as i32) } })
+    }
+
+    /// To be polled for reading.
+    pub fn raw(&self) -> i32 {
+        self.fd.as_raw_fd()
+    }
+
+    /// Makes it readable.
+    pub fn ring(&self) {
+        // SAFETY: writes eight bytes from a live word.
+        unsafe { libc::write(self.fd.as_raw_fd(), (&raw const ONE).cast(), 8) };
+    }
+
+    /// Makes it silent again.
+    pub fn quiet(&self) {
+        let mut count = 0u64;
+        // SAFETY: reads eight bytes into a live word.
+        unsafe { libc::read(self.fd.as_raw_fd(), (&raw mut count).cast(), 8) };
+    }
+}
+
+static ONE: u64 = 1;
+
+/// Waits until one of the descriptors can be read (or has hung up); says which. `None` timeout: for ever.
+pub fn poll_readable(descriptors: &[i32], timeout_ms: Option<u32>) -> io::Result<Vec<bool>> {
+    let mut polls: Vec<libc::pollfd> =
+        descriptors.iter().map(|fd| libc::pollfd { fd: *fd, events: libc::POLLIN, revents: 0 }).collect();
+    let timeout = timeout_ms.map_or(-1, |ms| i32::try_from(ms).unwrap_or(i32::MAX));
+    // SAFETY: the array and its length belong together.
+    match check(i64::from(unsafe { libc::poll(polls.as_mut_ptr(), polls.len() as libc::nfds_t, timeout) })) {
+        Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
+        _ => Ok(polls.iter().map(|poll| poll.revents != 0).collect()),
+    }
+}

@@ -1,0 +1,263 @@
+//! ptrace as a typestate: a seized task is either [`Running`] or [`Stopped`], and only a stopped one has
+//! registers.
+//!
+//! ```text
+//!            seize                 wait / try_wait
+//!   (free) ────────► Running ──────────────────────► Stopped + Stop
+//!                       ▲  │ interrupt                   │
+//!                       └──┴────── resume / step ◄───────┤
+//!                                                        └──► detach ──► (free)
+//! ```
+//!
+//! All of it has to be done by the thread that seized the task.
+
+use crate::check;
+use minka_image::process::Rseq;
+use minka_image::registers::Registers;
+use std::io;
+
+/// What to be told of, and what to do when the tracer ends (`PTRACE_O_*`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options(u32);
+
+impl Options {
+    /// Nothing special.
+    pub const NONE: Self = Self(0);
+    /// Stop at a successful `execve`.
+    pub const TRACE_EXEC: Self = Self(libc::PTRACE_O_TRACEEXEC as u32);
+    /// Kill the task when the tracer ends.
+    pub const EXIT_KILL: Self = Self(libc::PTRACE_O_EXITKILL as u32);
+    /// Let injected calls pass the task's seccomp filter (needs `CAP_SYS_ADMIN`).
+    pub const SUSPEND_SECCOMP: Self = Self(1 << 21);
+
+    /// Both.
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+/// Why a task is stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// It is about to take a signal.
+    Signal(i32),
+    /// Job control: the whole process is stopped by this signal.
+    Group(i32),
+    /// The stop asked for with [`Running::interrupt`], or the end of a job-control stop.
+    Interrupt,
+    /// `execve` succeeded.
+    Exec,
+    /// Another ptrace event (`PTRACE_EVENT_*`).
+    Event(i32),
+}
+
+/// How a task ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// With this status.
+    Exited(i32),
+    /// By this signal.
+    Killed(i32),
+}
+
+/// A seized task that runs (or may have stopped without our having looked).
+#[derive(Debug)]
+pub struct Running {
+    tid: i32,
+}
+
+/// A seized task in a stop.
+#[derive(Debug)]
+pub struct Stopped {
+    tid: i32,
+}
+
+/// What waiting for a task gave.
+#[derive(Debug)]
+pub enum Waited {
+    /// Nothing new.
+    Still(Running),
+    /// A stop.
+    Stopped(Stopped, Stop),
+    /// The task is gone.
+    Gone(End),
+}
+
+fn request(request: u32, tid: i32, address: usize, data: usize) -> io::Result<i64> {
+    // SAFETY: each caller passes for its request either plain numbers or pointers to live memory of the size
+    // that the request reads or writes; ptrace never keeps a pointer.
+    check(unsafe { libc::ptrace(request, tid, address, data) })
+}
+
+impl Running {
+    /// Attaches to a task without stopping it.
+    pub fn seize(tid: i32, options: Options) -> io::Result<Self> {
+        request(libc::PTRACE_SEIZE, tid, 0, options.0 as usize)?;
+        Ok(Self { tid })
+    }
+
+    /// The task's id.
+    pub fn tid(&self) -> i32 {
+        self.tid
+    }
+
+    /// Asks the task to stop; the stop is then to be waited for.
+    pub fn interrupt(&self) -> io::Result<()> {
+        request(libc::PTRACE_INTERRUPT, self.tid, 0, 0).map(drop)
+    }
+
+    /// Waits until the task stops or ends.
+    pub fn wait(self) -> io::Result<Waited> {
+        wait(self, 0)
+    }
+
+    /// As [`Running::wait`], without waiting.
+    pub fn try_wait(self) -> io::Result<Waited> {
+        wait(self, libc::WNOHANG)
+    }
+}
+
+fn wait(task: Running, flags: i32) -> io::Result<Waited> {
+    let mut status = 0;
+    let tid = loop {
+        // SAFETY: `status` lives over the call.
+        match check(i64::from(unsafe { libc::waitpid(task.tid, &mut status, flags | libc::__WALL) })) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => break other?,
+        }
+    };
+    if tid == 0 {
+        return Ok(Waited::Still(task));
+    }
+    if libc::WIFEXITED(status) {
+        return Ok(Waited::Gone(End::Exited(libc::WEXITSTATUS(status))));
+    }
+    if libc::WIFSIGNALED(status) {
+        return Ok(Waited::Gone(End::Killed(libc::WTERMSIG(status))));
+    }
+    let signal = libc::WSTOPSIG(status);
+    let stop = match status >> 16 {
+        0 => Stop::Signal(signal),
+        libc::PTRACE_EVENT_STOP if signal == libc::SIGTRAP => Stop::Interrupt,
+        libc::PTRACE_EVENT_STOP => Stop::Group(signal),
+        libc::PTRACE_EVENT_EXEC => Stop::Exec,
+        event => Stop::Event(event),
+    };
+    Ok(Waited::Stopped(Stopped { tid: task.tid }, stop))
+}
+
+/// Largest extended state that is read, in bytes (AMX tile data makes some 11 KiB).
+const EXTENDED_MAX: usize = 16 * 1024;
+
+const NT_X86_XSTATE: usize = 0x202;
+const PTRACE_GETSIGMASK: u32 = 0x420a;
+const PTRACE_SETSIGMASK: u32 = 0x420b;
+const PTRACE_GET_RSEQ_CONFIGURATION: u32 = 0x420f;
+
+/// Bytes of the kernel's `siginfo_t`.
+pub const SIGINFO_SIZE: usize = 128;
+
+impl Stopped {
+    /// The task's id.
+    pub fn tid(&self) -> i32 {
+        self.tid
+    }
+
+    /// Lets the task go on, with a signal (0: none).
+    pub fn resume(self, signal: i32) -> io::Result<Running> {
+        request(libc::PTRACE_CONT, self.tid, 0, signal as usize)?;
+        Ok(Running { tid: self.tid })
+    }
+
+    /// Lets the task execute one instruction.
+    pub fn step(self) -> io::Result<Running> {
+        request(libc::PTRACE_SINGLESTEP, self.tid, 0, 0)?;
+        Ok(Running { tid: self.tid })
+    }
+
+    /// Leaves a task in its job-control stop, but hears of its end.
+    pub fn listen(self) -> io::Result<Running> {
+        request(libc::PTRACE_LISTEN, self.tid, 0, 0)?;
+        Ok(Running { tid: self.tid })
+    }
+
+    /// Lets the task go for good, with a signal (0: none).
+    pub fn detach(self, signal: i32) -> io::Result<()> {
+        request(libc::PTRACE_DETACH, self.tid, 0, signal as usize).map(drop)
+    }
+
+    /// Changes the options given at [`Running::seize`].
+    pub fn set_options(&self, options: Options) -> io::Result<()> {
+        request(libc::PTRACE_SETOPTIONS, self.tid, 0, options.0 as usize).map(drop)
+    }
+
+    /// General registers.
+    pub fn registers(&self) -> io::Result<Registers> {
+        let mut registers = Registers::default();
+        let mut vector =
+            libc::iovec { iov_base: (&raw mut registers).cast(), iov_len: std::mem::size_of::<Registers>() };
+        request(libc::PTRACE_GETREGSET, self.tid, libc::NT_PRSTATUS as usize, (&raw mut vector) as usize)?;
+        Ok(registers)
+    }
+
+    /// Writes the general registers.
+    pub fn set_registers(&self, registers: &Registers) -> io::Result<()> {
+        let mut copy = *registers;
+        let mut vector =
+            libc::iovec { iov_base: (&raw mut copy).cast(), iov_len: std::mem::size_of::<Registers>() };
+        request(libc::PTRACE_SETREGSET, self.tid, libc::NT_PRSTATUS as usize, (&raw mut vector) as usize)
+            .map(drop)
+    }
+
+    /// Extended state (XSAVE area, non-compacted format).
+    pub fn extended(&self) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0u8; EXTENDED_MAX];
+        let mut vector = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
+        request(libc::PTRACE_GETREGSET, self.tid, NT_X86_XSTATE, (&raw mut vector) as usize)?;
+        bytes.truncate(vector.iov_len);
+        Ok(bytes)
+    }
+
+    /// Writes the extended state; its length must be this machine's.
+    pub fn set_extended(&self, bytes: &[u8]) -> io::Result<()> {
+        let mut vector = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+        request(libc::PTRACE_SETREGSET, self.tid, NT_X86_XSTATE, (&raw mut vector) as usize).map(drop)
+    }
+
+    /// Blocked signals, bit `n - 1` for signal `n`.
+    pub fn mask(&self) -> io::Result<u64> {
+        let mut mask = 0u64;
+        request(PTRACE_GETSIGMASK, self.tid, 8, (&raw mut mask) as usize)?;
+        Ok(mask)
+    }
+
+    /// Replaces the set of blocked signals.
+    pub fn set_mask(&self, mask: u64) -> io::Result<()> {
+        request(PTRACE_SETSIGMASK, self.tid, 8, (&raw const mask) as usize).map(drop)
+    }
+
+    /// The thread's rseq registration; an address of 0 means none.
+    pub fn rseq(&self) -> io::Result<Option<Rseq>> {
+        // struct ptrace_rseq_configuration { u64 pointer; u32 size; u32 signature; u32 flags; u32 pad; }
+        let mut words = [0u64; 3];
+        request(PTRACE_GET_RSEQ_CONFIGURATION, self.tid, 24, words.as_mut_ptr() as usize)?;
+        let [address, size_and_signature, _] = words;
+        Ok((address != 0).then_some(Rseq {
+            address,
+            length: size_and_signature as u32,
+            signature: (size_and_signature >> 32) as u32,
+        }))
+    }
+
+    /// The `siginfo_t` of the signal it is stopped for.
+    pub fn signal_info(&self) -> io::Result<[u8; SIGINFO_SIZE]> {
+        let mut info = [0u8; SIGINFO_SIZE];
+        request(libc::PTRACE_GETSIGINFO, self.tid, 0, info.as_mut_ptr() as usize)?;
+        Ok(info)
+    }
+
+    /// Replaces the `siginfo_t` of the signal it is stopped for.
+    pub fn set_signal_info(&self, info: &[u8; SIGINFO_SIZE]) -> io::Result<()> {
+        request(libc::PTRACE_SETSIGINFO, self.tid, 0, info.as_ptr() as usize).map(drop)
+    }
+}

@@ -1,0 +1,210 @@
+//! The agent's ring: how a deputy program has the original process make system calls at full speed.
+//!
+//! The original process has one memfd mapped (`MAP_SHARED`, readable, writable, executable), the deputy program
+//! the same one. Its threads run the *agent*, a loop of a few dozen instructions that needs no stack and no other
+//! memory: wait for a call in the thread's slot, make it, say so.
+//!
+//! ```text
+//!   0        slot 0: state, done, waiting │ number, 6 arguments │ result          (one cache line each kind)
+//!   64·k     slot k
+//!   CODE     the agent's instructions
+//!   DATA     buffers of the calls, one part per slot
+//! ```
+//!
+//! A slot belongs to one thread of the original process and serves one call at a time: [`Slot::call`] takes
+//! `&mut self`. While a call is under way the deputy program does not touch the slot's data.
+
+use crate::futex;
+use crate::shared::{self, Shared};
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// Bytes of one slot.
+const SLOT: usize = 128;
+/// Where the agent's instructions lie.
+const CODE: usize = 4096;
+/// Where the data parts begin.
+const DATA: usize = 8192;
+/// Bytes of data per slot: the most that one forwarded call carries. Only touched pages cost memory.
+pub const DATA_PER_SLOT: usize = 8 << 20;
+/// Bytes of a ring with one slot.
+pub const LENGTH: usize = DATA + DATA_PER_SLOT;
+
+const STATE: usize = 0;
+const DONE: usize = 4;
+const WAITING: usize = 8;
+const NUMBER: usize = 16;
+const RESULT: usize = 72;
+
+std::arch::global_asm!(
+    ".pushsection .rodata.minka_agent, \"a\"",
+    ".globl minka_agent_start, minka_agent_syscall, minka_agent_end",
+    "minka_agent_start:",
+    // r12: this thread's slot. Wait until its state is 1.
+    "2: cmp dword ptr [r12], 1",
+    "je 4f",
+    "mov eax, 202", // futex(&state, FUTEX_WAIT, 0, NULL): no time-out, or it would overwrite a restart block
+    "mov rdi, r12",
+    "xor esi, esi",
+    "xor edx, edx",
+    "xor r10d, r10d",
+    "syscall",
+    "jmp 2b",
+    "4: mov dword ptr [r12], 0",
+    "mov rax, [r12 + 16]",
+    "mov rdi, [r12 + 24]",
+    "mov rsi, [r12 + 32]",
+    "mov rdx, [r12 + 40]",
+    "mov r10, [r12 + 48]",
+    "mov r8,  [r12 + 56]",
+    "mov r9,  [r12 + 64]",
+    "minka_agent_syscall: syscall",
+    "mov [r12 + 72], rax",
+    "mov eax, 1",
+    "xchg [r12 + 4], eax", // done = 1, a full barrier
+    "cmp dword ptr [r12 + 8], 0",
+    "je 2b",
+    "mov eax, 202", // futex(&done, FUTEX_WAKE, 1)
+    "lea rdi, [r12 + 4]",
+    "mov esi, 1",
+    "mov edx, 1",
+    "syscall",
+    "jmp 2b",
+    "minka_agent_end:",
+    ".popsection",
+);
+
+unsafe extern "C" {
+    static minka_agent_start: u8;
+    static minka_agent_syscall: u8;
+    static minka_agent_end: u8;
+}
+
+fn agent_code() -> &'static [u8] {
+    let (start, end) = (&raw const minka_agent_start, &raw const minka_agent_end);
+    // SAFETY: both symbols delimit the instructions above, which are in read-only data of this program.
+    unsafe { std::slice::from_raw_parts(start, end.offset_from(start) as usize) }
+}
+
+/// The ring as the deputy program sees it.
+#[derive(Debug)]
+pub struct Ring {
+    shared: Arc<Shared>,
+    address: u64,
+    ended: Arc<AtomicBool>,
+}
+
+impl Ring {
+    /// Lays out the ring in a memfd that the original process is going to map at `address`.
+    pub fn create(memfd: BorrowedFd<'_>, address: u64) -> io::Result<Self> {
+        shared::resize(memfd, LENGTH)?;
+        let shared = Shared::map(memfd, LENGTH)?;
+        shared.write(CODE, agent_code());
+        Ok(Self { shared: Arc::new(shared), address, ended: Arc::new(AtomicBool::new(false)) })
+    }
+
+    /// Where the original process has it: first address and the one after the last byte.
+    pub fn range(&self) -> (u64, u64) {
+        (self.address, self.address + LENGTH as u64)
+    }
+
+    /// Instruction pointer and `r12` with which a thread enters the agent.
+    pub fn entry(&self) -> (u64, u64) {
+        (self.address + CODE as u64, self.address)
+    }
+
+    /// Address after the `syscall` instruction that makes the forwarded calls: a thread stopped there with a
+    /// restart code in `rax` was interrupted in one.
+    pub fn after_call(&self) -> u64 {
+        let (start, call) = (&raw const minka_agent_start, &raw const minka_agent_syscall);
+        // SAFETY: both symbols lie in the same block of instructions.
+        let offset = unsafe { call.offset_from(start) } as u64;
+        self.address + CODE as u64 + offset + crate::inject::SYSCALL.len() as u64
+    }
+
+    /// The slot, to make calls through. One at a time: the caller keeps it behind a lock.
+    pub fn slot(&self) -> Slot {
+        Slot { shared: Arc::clone(&self.shared), address: self.address, ended: Arc::clone(&self.ended) }
+    }
+
+    /// Says that the original process will not answer any more (it has ended, or replaced its image).
+    pub fn end(&self) {
+        self.ended.store(true, Ordering::SeqCst);
+        futex::wake(self.shared.word(DONE));
+    }
+}
+
+/// One thread's slot.
+#[derive(Debug)]
+pub struct Slot {
+    shared: Arc<Shared>,
+    address: u64,
+    ended: Arc<AtomicBool>,
+}
+
+/// The original process ended, or replaced its image, during the call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("make a call at home: the process has ended")]
+pub struct Ended;
+
+impl Slot {
+    /// The address, in the original process, of the data that [`Slot::data`] shows.
+    pub fn data_address(&self) -> u64 {
+        self.address + DATA as u64
+    }
+
+    /// The data of the next or last call.
+    pub fn data(&mut self) -> &mut [u8] {
+        // SAFETY: `&mut self` means that no call is under way on this slot, so the kernel does not write here; the
+        // agent itself never does.
+        unsafe { self.shared.slice(DATA, DATA_PER_SLOT) }
+    }
+
+    /// Has the original process make a call, and waits for its result; polls for `spin` before it sleeps.
+    pub fn call(&mut self, number: u64, arguments: [u64; 6], spin: Duration) -> Result<i64, Ended> {
+        let mut words = [0u8; 56];
+        words[..8].copy_from_slice(&number.to_le_bytes());
+        for (at, argument) in arguments.iter().enumerate() {
+            words[8 + at * 8..16 + at * 8].copy_from_slice(&argument.to_le_bytes());
+        }
+        self.shared.write(NUMBER, &words);
+        let (state, done, waiting) =
+            (self.shared.word(STATE), self.shared.word(DONE), self.shared.word(WAITING));
+        done.store(0, Ordering::SeqCst);
+        waiting.store(u32::from(spin.is_zero()), Ordering::SeqCst);
+        state.store(1, Ordering::SeqCst);
+        futex::wake(state);
+        if !spin.is_zero() {
+            let until = Instant::now() + spin;
+            while done.load(Ordering::SeqCst) == 0 && Instant::now() < until {
+                std::hint::spin_loop();
+            }
+            waiting.store(1, Ordering::SeqCst);
+        }
+        while done.load(Ordering::SeqCst) == 0 {
+            if self.ended.load(Ordering::SeqCst) {
+                return Err(Ended);
+            }
+            // The time-out only guards against an end that is announced between the check and the wait.
+            futex::wait(done, 0, Some(Duration::from_millis(200)));
+        }
+        let mut result = [0; 8];
+        self.shared.read(RESULT, &mut result);
+        Ok(i64::from_le_bytes(result))
+    }
+}
+
+const _: () = assert!(RESULT + 8 <= SLOT && NUMBER + 56 == RESULT);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_agent_fits_its_place() {
+        assert!(!agent_code().is_empty() && CODE + agent_code().len() <= DATA);
+    }
+}

@@ -1,0 +1,204 @@
+//! userfaultfd: serving another process's page faults (`userfaultfd(2)`).
+
+use crate::check;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+const API: u64 = 0xaa;
+const FEATURE_EVENT_REMAP: u64 = 1 << 2;
+const FEATURE_EVENT_REMOVE: u64 = 1 << 3;
+const FEATURE_EVENT_UNMAP: u64 = 1 << 6;
+const FEATURE_PAGEFAULT_FLAG_WP: u64 = 1 << 0;
+/// Write protection that the kernel resolves by itself, only remembering that a page was written (Linux 6.7).
+const FEATURE_WP_ASYNC: u64 = 1 << 15;
+
+const REGISTER_MODE_MISSING: u64 = 1 << 0;
+const REGISTER_MODE_WP: u64 = 1 << 1;
+const COPY_MODE_WP: u64 = 1 << 1;
+const WRITEPROTECT_MODE_WP: u64 = 1 << 0;
+
+/// `_IO(0xAA, 0)` on `/dev/userfaultfd`.
+pub const USERFAULTFD_IOC_NEW: u64 = 0xaa00;
+const UFFDIO_API: u64 = 0xc018_aa3f;
+const UFFDIO_REGISTER: u64 = 0xc020_aa00;
+const UFFDIO_WAKE: u64 = 0x8010_aa02;
+const UFFDIO_COPY: u64 = 0xc028_aa03;
+const UFFDIO_WRITEPROTECT: u64 = 0xc018_aa06;
+
+/// What a guest's memory reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// A missing page was touched.
+    Fault {
+        /// The address.
+        address: u64,
+    },
+    /// `munmap`, or what a move left behind.
+    Unmap {
+        /// First address.
+        start: u64,
+        /// Address after the last byte.
+        end: u64,
+    },
+    /// `madvise(MADV_DONTNEED)` and its kin.
+    Remove {
+        /// First address.
+        start: u64,
+        /// Address after the last byte.
+        end: u64,
+    },
+    /// `mremap` to another place.
+    Remap {
+        /// Old address.
+        from: u64,
+        /// New address.
+        to: u64,
+        /// Bytes (the old length).
+        length: u64,
+    },
+}
+
+/// How much a [`Userfault::copy`] did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Copied {
+    /// Pages put in place.
+    pub placed: u64,
+    /// Pages that were there already.
+    pub present: u64,
+    /// Pages whose area is gone.
+    pub gone: u64,
+}
+
+/// The descriptor that serves a process's faults.
+#[derive(Debug)]
+pub struct Userfault {
+    fd: OwnedFd,
+}
+
+/// `struct uffd_msg`.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct Message {
+    event: u8,
+    reserved: [u8; 7],
+    arguments: [u64; 3],
+}
+
+const _: () = assert!(std::mem::size_of::<Message>() == 32);
+
+/// Most messages read at once.
+const BATCH: usize = 16;
+
+impl Userfault {
+    /// Takes over a userfaultfd that was made inside the process to be served, and agrees on the features.
+    pub fn new(fd: OwnedFd) -> io::Result<Self> {
+        let features = FEATURE_EVENT_REMAP
+            | FEATURE_EVENT_REMOVE
+            | FEATURE_EVENT_UNMAP
+            | FEATURE_PAGEFAULT_FLAG_WP
+            | FEATURE_WP_ASYNC;
+        let mut api = [API, features, 0];
+        // SAFETY: `struct uffdio_api` is three words, which live over the call.
+        check(i64::from(unsafe { libc::ioctl(fd.as_raw_fd(), UFFDIO_API, api.as_mut_ptr()) }))?;
+        Ok(Self { fd })
+    }
+
+    /// The descriptor, to be polled for reading.
+    pub fn descriptor(&self) -> BorrowedFd<'_> {
+        use std::os::fd::AsFd;
+        self.fd.as_fd()
+    }
+
+    /// Serves faults on missing pages of `[start, start + length)` and tracks writes to them.
+    pub fn register(&self, start: u64, length: u64) -> io::Result<()> {
+        let mut register = [start, length, REGISTER_MODE_MISSING | REGISTER_MODE_WP, 0];
+        // SAFETY: `struct uffdio_register` is four words, which live over the call.
+        check(i64::from(unsafe { libc::ioctl(self.fd.as_raw_fd(), UFFDIO_REGISTER, register.as_mut_ptr()) }))
+            .map(drop)
+    }
+
+    /// Reads what is waiting, without blocking. A message's sender goes on as soon as it has been read.
+    pub fn read(&self, events: &mut Vec<Event>) -> io::Result<()> {
+        let mut messages = [Message::default(); BATCH];
+        let size = std::mem::size_of_val(&messages);
+        // SAFETY: the kernel fills at most `size` bytes of `messages`; any bytes are a valid `Message`.
+        let got = match check(unsafe {
+            libc::read(self.fd.as_raw_fd(), messages.as_mut_ptr().cast(), size) as i64
+        }) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            other => other?,
+        };
+        for message in &messages[..got as usize / std::mem::size_of::<Message>()] {
+            let [a, b, c] = message.arguments;
+            events.push(match message.event {
+                // { u64 flags; u64 address; u32 ptid; }
+                0x12 => Event::Fault { address: b },
+                0x14 => Event::Remap { from: a, to: b, length: c },
+                0x15 => Event::Remove { start: a, end: b },
+                0x16 => Event::Unmap { start: a, end: b },
+                other => return Err(io::Error::other(format!("unexpected userfaultfd event {other:#x}"))),
+            });
+        }
+        Ok(())
+    }
+
+    /// Puts `content` (whole pages) at `address`, write-protected for tracking, and wakes who waits for it.
+    /// Pages that exist already keep their content.
+    pub fn copy(&self, address: u64, content: &[u8]) -> io::Result<Copied> {
+        let mut copied = Copied::default();
+        let mut done = 0u64;
+        while done < content.len() as u64 {
+            let source = content[done as usize..].as_ptr() as u64;
+            // struct uffdio_copy { dst, src, len, mode, copy }
+            let mut copy = [address + done, source, content.len() as u64 - done, COPY_MODE_WP, 0];
+            // SAFETY: the five words live over the call; the source range is within `content`.
+            let result =
+                check(i64::from(unsafe { libc::ioctl(self.fd.as_raw_fd(), UFFDIO_COPY, copy.as_mut_ptr()) }));
+            let moved = (copy[4] as i64).max(0) as u64;
+            done += moved;
+            copied.placed += moved / minka_image::PAGE;
+            let Err(error) = result else { continue };
+            match error.raw_os_error() {
+                // A partial copy, or the address space is changing: try the rest again.
+                Some(libc::EAGAIN) => std::thread::yield_now(),
+                Some(libc::EEXIST) => {
+                    self.wake(address + done, minka_image::PAGE)?;
+                    copied.present += 1;
+                    done += minka_image::PAGE;
+                }
+                Some(libc::ENOENT | libc::EINVAL) => {
+                    copied.gone += 1;
+                    done += minka_image::PAGE;
+                }
+                _ => return Err(error),
+            }
+        }
+        Ok(copied)
+    }
+
+    /// Wakes the threads that wait for pages of `[start, start + length)`.
+    pub fn wake(&self, start: u64, length: u64) -> io::Result<()> {
+        let mut range = [start, length];
+        // SAFETY: `struct uffdio_range` is two words, which live over the call.
+        check(i64::from(unsafe { libc::ioctl(self.fd.as_raw_fd(), UFFDIO_WAKE, range.as_mut_ptr()) }))
+            .map(drop)
+    }
+
+    /// Tracks writes to `[start, start + length)` afresh.
+    pub fn protect(&self, start: u64, length: u64) -> io::Result<()> {
+        let mut protect = [start, length, WRITEPROTECT_MODE_WP];
+        // SAFETY: `struct uffdio_writeprotect` is three words, which live over the call.
+        check(i64::from(unsafe {
+            libc::ioctl(self.fd.as_raw_fd(), UFFDIO_WRITEPROTECT, protect.as_mut_ptr())
+        }))
+        .map(drop)
+    }
+}
+
+/// Makes a userfaultfd in this process by the system call; it serves whoever shares this address space.
+pub fn create() -> io::Result<OwnedFd> {
+    // SAFETY: no pointers; the descriptor returned is ours.
+    let fd = check(unsafe { libc::syscall(libc::SYS_userfaultfd, libc::O_CLOEXEC | libc::O_NONBLOCK) })?;
+    // SAFETY: just created, owned by nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}

@@ -1,0 +1,129 @@
+//! What the node daemon and its two kinds of children say to each other, on one node.
+//!
+//! The daemon starts one `deputy` program per process that it moves away and one `host` program per
+//! guest that it takes in. Each child has a UNIX `SOCK_SEQPACKET` socket as descriptor
+//! [`CHILD_SOCKET`]; every packet is one JSON value of the types below, at most [`PACKET_MAX`] bytes.
+//!
+//! ```text
+//! minkad ──DeputyOrder──► deputy     minkad ──HostOrder (+ a TCP descriptor)──► host
+//!        ◄─DeputyReport──                    ◄─HostReport──
+//! ```
+
+use serde::{Deserialize, Serialize};
+
+/// The descriptor at which a child program finds its socket to the daemon.
+pub const CHILD_SOCKET: i32 = 3;
+
+/// Largest packet between the daemon and a child, in bytes.
+pub const PACKET_MAX: usize = 64 * 1024;
+
+/// What the daemon asks of a deputy program.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeputyOrder {
+    /// The first packet: which process this deputy is for, and where the node's configuration is.
+    Start {
+        /// Process to take care of, as this node counts.
+        pid: i32,
+        /// Path of the node's `node.toml`.
+        config: String,
+    },
+    /// Move the process to a node (from home, or from another node).
+    Move {
+        /// Name of the target node.
+        to: String,
+        /// Wait for the process's next `execve` and move it then.
+        at_exec: bool,
+    },
+    /// Bring the process home and leave it there.
+    Home,
+    /// Send (or stop sending) a [`DeputyReport::Trace`] per forwarded call.
+    Trace {
+        /// Whether to send them.
+        on: bool,
+    },
+    /// Put right a process that a killed deputy left behind, from the record that deputy kept.
+    Rescue {
+        /// The process.
+        pid: i32,
+        /// Path of the node's `node.toml`.
+        config: String,
+    },
+}
+
+/// What a deputy program tells the daemon.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeputyReport {
+    /// Seized and waiting for the next `execve` (answers `Move { at_exec: true }`).
+    Armed,
+    /// The process has arrived at a node.
+    Arrived {
+        /// Name of the node, or `None` for home.
+        at: Option<String>,
+        /// Why, when the process came home by itself.
+        reason: Option<String>,
+        /// Time from the stop to running again, microseconds.
+        freeze_us: u64,
+    },
+    /// An order could not be carried out; the process is where it was.
+    Refused {
+        /// Why not, for people.
+        reason: String,
+    },
+    /// A forwarded call, as `strace` would print it.
+    Trace {
+        /// The line, without a line feed.
+        line: String,
+    },
+    /// Trace lines that were left out because the reader was too slow.
+    TraceLost {
+        /// How many.
+        lines: u64,
+    },
+    /// The process has ended, or is home for good: the deputy program ends now.
+    Ended {
+        /// Why, when it ended through a fault (host lost, …).
+        reason: Option<String>,
+    },
+}
+
+/// What the daemon tells a host program. A [`HostOrder::Channel`] carries a TCP descriptor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HostOrder {
+    /// The first packet: where the node's configuration is.
+    Start {
+        /// Path of the node's `node.toml`.
+        config: String,
+    },
+    /// A connection for this session; its preamble has been read.
+    Channel {
+        /// The preamble's bytes.
+        preamble: Vec<u8>,
+    },
+    /// Send the guest home.
+    Expel,
+}
+
+/// What a host program tells the daemon.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HostReport {
+    /// A guest computes here.
+    Guest {
+        /// Name of its home node.
+        home: String,
+        /// Its PID at home.
+        pid: i32,
+        /// Its PID as this node counts.
+        local_pid: i32,
+        /// Its command name.
+        command: String,
+    },
+    /// The guest has left or ended: the host program ends now.
+    Ended {
+        /// Why, when it was a fault.
+        reason: Option<String>,
+    },
+}
