@@ -1,3 +1,40 @@
-//! The `minka` program.
+//! The `minka` program: the tools, the node daemon, and the programs that the daemon starts.
+//!
+//! Reading order: `args` (what can be said), `commands` (what each does), `failure` (what can go wrong and
+//! the exit status it gives), `text` (what is shown to people, from `locales/`).
 
-fn main() {}
+mod args;
+mod commands;
+mod failure;
+mod help;
+mod hidden;
+mod output;
+mod text;
+
+use std::process::ExitCode;
+
+use clap::FromArgMatches;
+
+use args::Arguments;
+use output::Output;
+use text::Text;
+
+fn main() -> ExitCode {
+    if let Some(code) = hidden::route() {
+        return code;
+    }
+    let text = Text::from_environment();
+    let matches = match help::command(&text).try_get_matches() {
+        Ok(matches) => matches,
+        Err(error) => return help::report(&text, &error),
+    };
+    let arguments = match Arguments::from_arg_matches(&matches) {
+        Ok(arguments) => arguments,
+        Err(error) => return help::report(&text, &error),
+    };
+    let mut output = Output::new(text, arguments.json);
+    match commands::perform(arguments.command, &mut output) {
+        Ok(code) => code,
+        Err(failure) => output.fail(&failure),
+    }
+}

@@ -3,15 +3,15 @@
 //! Anybody on the network may connect, so nothing that is read here is believed: the preamble only says
 //! which program gets the connection, and that program demands the peer's certificate.
 
-use std::io::Read;
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use minka_link::read_preamble;
 use minka_wire::local::{HostOrder, HostReport};
-use minka_wire::preamble::{PREAMBLE_BYTES, Preamble, Purpose};
+use minka_wire::preamble::{Preamble, Purpose};
 use tracing::{debug, info, warn};
 
 use crate::book::HostId;
@@ -20,9 +20,6 @@ use crate::daemon::{Daemon, chain};
 
 /// Most connections whose preamble has not arrived yet.
 const PENDING_MAX: usize = 64;
-
-/// How long a preamble may take.
-const PREAMBLE: Duration = Duration::from_secs(5);
 
 /// How long a host program may take until it says which guest it is for.
 const REPORT: Duration = Duration::from_secs(30);
@@ -50,19 +47,18 @@ impl Daemon {
             pending.fetch_add(1, Ordering::Relaxed);
             let (daemon, pending) = (Arc::clone(self), Arc::clone(&pending));
             std::thread::spawn(move || {
-                let preamble = read_preamble(&stream);
+                let preamble = read_preamble(&stream, &daemon.settings.tuning);
                 pending.fetch_sub(1, Ordering::Relaxed);
                 match preamble {
-                    Ok(Some((bytes, preamble))) => daemon.pass_on(&stream, &bytes, &preamble),
-                    // Another daemon looked whether this node can be reached.
-                    Ok(None) => {}
-                    Err(reason) => debug!(%address, reason, "closed a connection"),
+                    Ok(preamble) => daemon.pass_on(&stream, &preamble),
+                    // Mostly another daemon that looked whether this node can be reached.
+                    Err(error) => debug!(%address, error = %chain(&error), "closed a connection"),
                 }
             });
         }
     }
 
-    fn pass_on(self: &Arc<Self>, stream: &TcpStream, bytes: &[u8], preamble: &Preamble) {
+    fn pass_on(self: &Arc<Self>, stream: &TcpStream, preamble: &Preamble) {
         let session = preamble.session;
         let socket = match preamble.purpose {
             Purpose::Open => self.open(preamble),
@@ -72,7 +68,7 @@ impl Daemon {
             debug!(%session, purpose = ?preamble.purpose, "closed a connection: no place for it");
             return;
         };
-        let channel = HostOrder::Channel { preamble: bytes.to_vec() };
+        let channel = HostOrder::Channel { preamble: preamble.encode().to_vec() };
         if let Err(error) = socket.send(&channel, Some(stream.as_fd())) {
             debug!(%session, error = %chain(&error), "failed to pass a connection on");
         }
@@ -151,29 +147,4 @@ impl Daemon {
             }
         }
     }
-}
-
-/// Reads a preamble within [`PREAMBLE`]; `None` when the peer says nothing and closes.
-fn read_preamble(mut stream: &TcpStream) -> Result<Option<([u8; PREAMBLE_BYTES], Preamble)>, String> {
-    let deadline = Instant::now() + PREAMBLE;
-    let mut bytes = [0; PREAMBLE_BYTES];
-    let mut filled = 0;
-    while filled < bytes.len() {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err("it is too slow".to_owned());
-        }
-        stream.set_read_timeout(Some(left)).map_err(|error| error.to_string())?;
-        match stream.read(&mut bytes[filled..]) {
-            Ok(0) if filled == 0 => return Ok(None),
-            Ok(0) => return Err("it ends within the preamble".to_owned()),
-            Ok(count) => filled += count,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error.to_string()),
-        }
-    }
-    // The descriptor is passed on with its options, and the limit was ours alone.
-    stream.set_read_timeout(None).map_err(|error| error.to_string())?;
-    let preamble = Preamble::parse(&bytes).map_err(|error| error.to_string())?;
-    Ok(Some((bytes, preamble)))
 }

@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use minka_link::Tuning;
+
 /// The directory of the control socket when nothing else is said.
 pub const RUN_DIR: &str = "/run/minka";
 
@@ -21,6 +23,8 @@ pub struct Settings {
     pub listen: String,
     /// The other nodes: names and addresses.
     pub peers: Vec<(String, String)>,
+    /// How long connections may take to say what they are for.
+    pub tuning: Tuning,
     /// The node's configuration file, which deputy and host programs read for themselves.
     pub config: PathBuf,
     /// Directory of the control socket; made when it is missing.

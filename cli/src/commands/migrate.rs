@@ -1,0 +1,30 @@
+//! `minka migrate`: moves a process.
+
+use minka_node::client::Outcome;
+
+use super::client;
+use crate::args::Migrate;
+use crate::failure::Failure;
+use crate::output::Output;
+
+pub(super) fn migrate(arguments: &Migrate, output: &mut Output) -> Result<(), Failure> {
+    let outcome = client()?.migrate(arguments.pid, &arguments.to, false)?;
+    let Outcome::Migrated(migrated) = outcome else { return Ok(()) };
+    if output.is_json() {
+        return output.json(&migrated);
+    }
+    let variables = [
+        ("pid", migrated.pid.to_string().into()),
+        ("node", migrated.at.clone().into()),
+        ("freeze", milliseconds(migrated.freeze_us).into()),
+    ];
+    let line = output
+        .text
+        .with(if migrated.freeze_us == 0 { "migrate-already" } else { "migrate-done" }, &variables);
+    output.line(&line)
+}
+
+/// Microseconds as milliseconds, to two places.
+pub(super) fn milliseconds(microseconds: u64) -> String {
+    format!("{}.{:02}", microseconds / 1000, microseconds % 1000 / 10)
+}

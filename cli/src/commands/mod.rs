@@ -1,0 +1,37 @@
+//! The commands, one file each.
+
+mod migrate;
+mod node;
+mod ps;
+mod run;
+mod shell;
+mod status;
+mod trace;
+pub(crate) mod wait;
+
+use std::process::ExitCode;
+
+use crate::args::{Command, Node};
+use crate::failure::Failure;
+use crate::output::Output;
+
+/// Does what the command line asks for; returns the exit status.
+pub(crate) fn perform(command: Command, output: &mut Output) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Run(arguments) => return run::run(&arguments, output),
+        Command::Migrate(arguments) => migrate::migrate(&arguments, output)?,
+        Command::Ps(arguments) => ps::ps(&arguments, output)?,
+        Command::Trace(arguments) => trace::trace(&arguments, output)?,
+        Command::Nodes => status::nodes(output)?,
+        Command::Status => status::status(output)?,
+        Command::Node(Node::Serve(arguments)) => node::serve(&arguments, output)?,
+        Command::Completions(arguments) => shell::completions(&arguments, output)?,
+        Command::Man => shell::man(output)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A connection to the daemon of this node.
+fn client() -> Result<minka_node::client::Client, Failure> {
+    Ok(minka_node::client::Client::connect(&minka_node::run_dir())?)
+}

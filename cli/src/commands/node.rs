@@ -1,0 +1,56 @@
+//! `minka node serve`: the node daemon.
+
+use std::ffi::OsString;
+
+use minka_link::NodeConfig;
+use minka_node::processes::ProcFs;
+use minka_node::{Daemon, RUN_DIR_VARIABLE, Settings};
+use tracing_subscriber::EnvFilter;
+
+use crate::args::Serve;
+use crate::failure::Failure;
+use crate::output::Output;
+
+/// Words that mean a place of their own where a node's name may stand.
+const RESERVED: [&str; 2] = ["home", "best"];
+
+pub(super) fn serve(arguments: &Serve, _output: &mut Output) -> Result<(), Failure> {
+    log_to_stderr();
+    let daemon = Daemon::new(settings(arguments)?, Box::new(ProcFs), Box::new(|_| Vec::new()));
+    daemon.start()?;
+    loop {
+        std::thread::park();
+    }
+}
+
+fn settings(arguments: &Serve) -> Result<Settings, Failure> {
+    // The children that read the file for themselves may have another working directory.
+    let path = std::path::absolute(&arguments.config).unwrap_or_else(|_| arguments.config.clone());
+    let config = NodeConfig::read(&path)?;
+    if let Some(name) =
+        config.peers.keys().chain([&config.name]).find(|name| RESERVED.contains(&name.as_str()))
+    {
+        return Err(Failure::ReservedName { name: name.clone() });
+    }
+    let run_dir = std::env::var_os(RUN_DIR_VARIABLE).filter(|value| !value.is_empty());
+    let program = |name: &str| vec![OsString::from("/proc/self/exe"), OsString::from(name)];
+    Ok(Settings {
+        node: config.name,
+        listen: config.listen.to_string(),
+        peers: config.peers.into_iter().map(|(name, address)| (name, address.to_string())).collect(),
+        tuning: config.link,
+        config: path,
+        run_dir: run_dir.map_or(config.run_dir, Into::into),
+        deputy: program("__deputy"),
+        host: program("__host"),
+    })
+}
+
+/// Sends the log to standard error, as much of it as `MINKA_LOG` asks for.
+fn log_to_stderr() {
+    let filter = EnvFilter::try_from_env("MINKA_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let log =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    // Fails only when a log has been set up already.
+    let _ = log.try_init();
+}

@@ -1,0 +1,51 @@
+//! `minka run`: starts a command as a child of its own, placed on another node.
+
+use std::ffi::OsString;
+use std::io::{PipeReader, Write, pipe};
+use std::os::fd::AsRawFd;
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitCode, ExitStatus};
+
+use super::client;
+use super::wait;
+use crate::args::Run;
+use crate::failure::Failure;
+use crate::output::Output;
+
+pub(super) fn run(arguments: &Run, output: &mut Output) -> Result<ExitCode, Failure> {
+    let (reader, mut writer) = pipe().map_err(Failure::Prepare)?;
+    let mut child = start_waiting(&reader, &arguments.command)?;
+    let to = arguments.on.as_deref().unwrap_or("best");
+    let pid = i32::try_from(child.id()).unwrap_or(i32::MAX);
+    let placed = client().and_then(|mut client| Ok(client.migrate(pid, to, true)?));
+    if let Err(failure) = placed {
+        if arguments.strict {
+            // It has not begun, so nothing is lost with it.
+            let _ = child.kill();
+            child.wait().map_err(Failure::Wait)?;
+            return Err(failure);
+        }
+        let first = failure.lines(&output.text).join(": ");
+        output.remark(&output.text.with("run-at-home", &[("reason", first.into())]));
+    }
+    writer.write_all(&[1]).map_err(Failure::Prepare)?;
+    drop((reader, writer));
+    let status = child.wait().map_err(Failure::Wait)?;
+    Ok(exit_code(status))
+}
+
+/// Starts the program that becomes the command when a byte comes through the pipe.
+fn start_waiting(pipe: &PipeReader, command: &[OsString]) -> Result<Child, Failure> {
+    let path = format!("/proc/{}/fd/{}", std::process::id(), pipe.as_raw_fd());
+    let program = PathBuf::from("/proc/self/exe");
+    let mut waiting = Command::new(&program);
+    waiting.arg(wait::NAME).arg(path).args(command);
+    waiting.spawn().map_err(|source| Failure::Start { program, source })
+}
+
+/// A program's own status, or 128 and the number of the signal that ended it.
+pub(super) fn exit_code(status: ExitStatus) -> ExitCode {
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
+    ExitCode::from(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
+}

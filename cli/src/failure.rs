@@ -1,0 +1,125 @@
+//! What can go wrong, what people are told, and the exit status that scripts see.
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use minka_node::client::ClientError;
+use minka_node::protocol::Refusal;
+
+use crate::text::Text;
+
+/// The exit statuses of Minka's own failures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Status {
+    Failure = 1,
+    Usage = 2,
+    NotPermitted = 3,
+    NotFound = 4,
+    Refused = 5,
+}
+
+impl From<Status> for ExitCode {
+    fn from(status: Status) -> Self {
+        ExitCode::from(status as u8)
+    }
+}
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error(transparent)]
+    Serve(#[from] minka_node::ServeError),
+    #[error(transparent)]
+    Config(#[from] minka_link::ConfigError),
+    #[error("name a node {name:?}: the word has a meaning of its own")]
+    ReservedName { name: String },
+    #[error("write the output")]
+    Output(#[source] io::Error),
+    #[error("start {}", program.display())]
+    Start {
+        program: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("prepare the program's start")]
+    Prepare(#[source] io::Error),
+    #[error("wait for the program")]
+    Wait(#[source] io::Error),
+}
+
+impl Failure {
+    /// The exit status that it gives.
+    pub(crate) fn status(&self) -> Status {
+        match self {
+            Failure::Client(ClientError::Refused(refusal)) => match refusal {
+                Refusal::NotPermitted { .. } => Status::NotPermitted,
+                Refusal::NoSuchProcess { .. } | Refusal::NoSuchNode { .. } => Status::NotFound,
+                Refusal::CannotMove { .. } | Refusal::NotMoved { .. } | Refusal::Busy { .. } => {
+                    Status::Refused
+                }
+                _ => Status::Failure,
+            },
+            _ => Status::Failure,
+        }
+    }
+
+    /// What people are told: the first line, and lines of explanation and help.
+    pub(crate) fn lines(&self, text: &Text) -> Vec<String> {
+        match self {
+            Failure::Client(ClientError::Refused(refusal)) => refusal_lines(refusal, text),
+            Failure::Client(ClientError::Connect { path, source }) => {
+                let path = path.display().to_string();
+                let first = text.with("error-connect", &[("path", path.into())]);
+                let reason = text.with("error-because", &[("reason", source.to_string().into())]);
+                vec![first, reason, text.get("error-connect-help")]
+            }
+            other => {
+                let first = text.with("error-failed", &[("operation", other.to_string().into())]);
+                let mut lines = vec![first];
+                let mut source = std::error::Error::source(other);
+                while let Some(cause) = source {
+                    lines.push(text.with("error-because", &[("reason", cause.to_string().into())]));
+                    source = cause.source();
+                }
+                lines
+            }
+        }
+    }
+}
+
+fn refusal_lines(refusal: &Refusal, text: &Text) -> Vec<String> {
+    let pid = |pid: &i32| ("pid", pid.to_string().into());
+    let because = |reason: &String| text.with("error-because", &[("reason", reason.clone().into())]);
+    match refusal {
+        Refusal::NotPermitted { pid: of } => vec![text.with("error-not-permitted", &[pid(of)])],
+        Refusal::NoSuchProcess { pid: of } => vec![text.with("error-no-process", &[pid(of)])],
+        Refusal::NoSuchNode { name } if name == "best" => vec![text.get("error-no-best")],
+        Refusal::NoSuchNode { name } => {
+            vec![text.with("error-no-node", &[("node", name.clone().into())]), text.get("error-no-node-help")]
+        }
+        Refusal::CannotMove { pid: of, reasons } => {
+            let first = text.with("error-cannot-move", &[pid(of)]);
+            std::iter::once(first).chain(reasons.iter().map(because)).collect()
+        }
+        Refusal::NotMoved { pid: of, at, reason } => {
+            let first = text.with("error-not-moved", &[pid(of), ("node", at.clone().into())]);
+            vec![first, because(reason)]
+        }
+        Refusal::Busy { pid: of } => vec![text.with("error-busy", &[pid(of)])],
+        Refusal::TimedOut { pid: of, seconds } => {
+            vec![text.with("error-timed-out", &[pid(of), ("seconds", (*seconds).into())])]
+        }
+        Refusal::TooManyClients => vec![text.get("error-too-many-clients")],
+        Refusal::TooManyProcesses { limit } => {
+            vec![text.with("error-too-many-processes", &[("limit", (*limit).into())])]
+        }
+        Refusal::Ending => vec![text.get("error-ending")],
+        Refusal::BadRequest { .. } | Refusal::Version { .. } => {
+            vec![text.get("error-version"), because(&refusal.to_string())]
+        }
+    }
+}
