@@ -102,6 +102,11 @@ impl PacketSocket {
     }
 }
 
+/// A child's PID.
+pub(crate) fn pid(child: &Child) -> i32 {
+    i32::try_from(child.id()).unwrap_or(i32::MAX)
+}
+
 /// Starts a child program with one end of a new socket pair at [`CHILD_SOCKET`].
 pub(crate) fn spawn(program: &[OsString]) -> Result<(Child, PacketSocket), ChildError> {
     let pair = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None);

@@ -26,6 +26,9 @@ const CLIENTS_OF_ONE_MAX: usize = 16;
 const IDLE: Duration = Duration::from_secs(60);
 const LINE: Duration = Duration::from_secs(5);
 
+/// How long a client that is turned away may take to read why.
+const BRIEFLY: Duration = Duration::from_millis(10);
+
 /// How long an order to move may take. Memory follows after the move, so it does not depend on size.
 const MOVE: Duration = Duration::from_secs(60);
 
@@ -86,7 +89,8 @@ impl Daemon {
             let Ok(peer) = sockopt::socket_peercred(&stream) else { continue };
             let uid = peer.uid.as_raw();
             let Some(place) = Place::take(&clients, uid) else {
-                let _ = Lines::new(stream).write(&Answer::Refused(Refusal::TooManyClients), Duration::ZERO);
+                // It has room for a line, so this does not keep the others waiting.
+                let _ = Lines::new(stream).write(&Answer::Refused(Refusal::TooManyClients), BRIEFLY);
                 continue;
             };
             let daemon = Arc::clone(self);

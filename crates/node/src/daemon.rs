@@ -45,7 +45,8 @@ pub struct Daemon {
     pub(crate) eligibility: Eligibility,
     pub(crate) started: Instant,
     state: Mutex<State>,
-    changed: Condvar,
+    /// The next alarm is sooner than the one that the timekeeper waits for.
+    sooner: Condvar,
 }
 
 /// What the lock guards.
@@ -55,6 +56,18 @@ pub(crate) struct State {
     pub(crate) waiters: HashMap<Ticket, SyncSender<Answer>>,
     pub(crate) followers: HashMap<i32, Vec<Follower>>,
     deputies: HashMap<DeputyId, Arc<PacketSocket>>,
+    /// When processes that no deputy watches were last looked at.
+    looked: Instant,
+    /// What the timekeeper waits for.
+    alarm: Option<Instant>,
+}
+
+impl State {
+    /// When the timekeeper next has something to do.
+    fn next_alarm(&self) -> Option<Instant> {
+        let look = self.book.has_unwatched().then_some(self.looked + LOOK_INTERVAL);
+        self.book.next_departure().into_iter().chain(look).min()
+    }
 }
 
 /// Somebody who traces a process.
@@ -80,6 +93,8 @@ impl Daemon {
             waiters: HashMap::new(),
             followers: HashMap::new(),
             deputies: HashMap::new(),
+            looked: Instant::now(),
+            alarm: None,
         };
         Arc::new(Daemon {
             settings,
@@ -87,7 +102,7 @@ impl Daemon {
             eligibility,
             started: Instant::now(),
             state: Mutex::new(state),
-            changed: Condvar::new(),
+            sooner: Condvar::new(),
         })
     }
 
@@ -99,19 +114,18 @@ impl Daemon {
     pub(crate) fn tell<T>(self: &Arc<Self>, what: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.lock();
         let outcome = what(&mut state);
-        let mut decided = false;
         loop {
             let effects = state.book.take_effects();
             if effects.is_empty() {
                 break;
             }
             for effect in effects {
-                decided |= !matches!(effect, Effect::Publish(..));
                 self.carry_out(&mut state, effect);
             }
         }
-        if decided {
-            self.changed.notify_all();
+        // Nothing is earlier than never.
+        if state.next_alarm().is_some_and(|next| state.alarm.is_none_or(|alarm| next < alarm)) {
+            self.sooner.notify_all();
         }
         outcome
     }
@@ -158,11 +172,13 @@ impl Daemon {
             }
         };
         state.deputies.insert(id, Arc::clone(&socket));
+        let helper = child::pid(&process);
+        state.book.helper_started(helper);
         let daemon = Arc::clone(self);
         std::thread::spawn(move || {
             daemon.follow_deputy(id, pid, &socket);
             child::reap(&mut process, CHILD_GRACE);
-            daemon.deputy_gone(id);
+            daemon.deputy_gone(id, helper);
         });
     }
 
@@ -186,11 +202,12 @@ impl Daemon {
         }
     }
 
-    fn deputy_gone(self: &Arc<Self>, id: DeputyId) {
+    fn deputy_gone(self: &Arc<Self>, id: DeputyId, helper: i32) {
         let identity = self.lock().book.process_of(id);
         let alive = identity.is_some_and(|identity| self.processes.is_alive(&identity));
         self.tell(|state| {
             state.deputies.remove(&id);
+            state.book.helper_gone(helper);
             state.book.deputy_gone(Instant::now(), id, alive);
         });
     }
@@ -198,27 +215,25 @@ impl Daemon {
     /// Lets processes leave again when their time has come, and notices the end of those that no deputy
     /// watches. Never returns.
     pub(crate) fn keep_time(self: &Arc<Self>) {
-        let mut looked = Instant::now();
         loop {
-            self.tell(|state| state.book.leave_again(Instant::now()));
-            if looked.elapsed() >= LOOK_INTERVAL {
-                looked = Instant::now();
-                let unwatched = self.lock().book.unwatched();
-                for identity in unwatched {
-                    if !self.processes.is_alive(&identity) {
-                        self.tell(|state| state.book.process_over(&identity));
-                    }
+            let unwatched = self.tell(|state| {
+                state.book.leave_again(Instant::now());
+                let due = state.looked.elapsed() >= LOOK_INTERVAL;
+                due.then(|| {
+                    state.looked = Instant::now();
+                    state.book.unwatched()
+                })
+            });
+            for identity in unwatched.unwrap_or_default() {
+                if !self.processes.is_alive(&identity) {
+                    self.tell(|state| state.book.process_over(&identity));
                 }
             }
-            let state = self.lock();
-            let now = Instant::now();
-            let departure = state.book.next_departure().map(|due| due.saturating_duration_since(now));
-            let look = (!state.book.unwatched().is_empty())
-                .then(|| (looked + LOOK_INTERVAL).saturating_duration_since(now));
-            let wait = departure.into_iter().chain(look).min();
-            match wait {
-                Some(wait) => drop(self.changed.wait_timeout(state, wait)),
-                None => drop(self.changed.wait(state)),
+            let mut state = self.lock();
+            state.alarm = state.next_alarm();
+            match state.alarm.map(|alarm| alarm.saturating_duration_since(Instant::now())) {
+                Some(wait) => drop(self.sooner.wait_timeout(state, wait)),
+                None => drop(self.sooner.wait(state)),
             }
         }
     }

@@ -97,12 +97,15 @@ impl Daemon {
                 warn!(error = %chain(&error), "failed to give a host program its first order");
             }
             state.hosts.insert(id, Arc::clone(&socket));
+            let helper = child::pid(&process);
+            state.book.helper_started(helper);
             let (daemon, kept) = (Arc::clone(self), Arc::clone(&socket));
             std::thread::spawn(move || {
                 daemon.follow_host(id, &kept);
                 child::reap(&mut process, CHILD_GRACE);
                 daemon.tell(|state| {
                     state.hosts.remove(&id);
+                    state.book.helper_gone(helper);
                     state.book.host_gone(id);
                 });
             });

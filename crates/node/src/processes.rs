@@ -12,8 +12,6 @@ pub struct Identity {
     pub pid: i32,
     /// When it started, in clock ticks since boot (`/proc/PID/stat`, field 22).
     pub start: u64,
-    /// PID of its parent.
-    pub parent: i32,
     /// Real user id of its owner.
     pub uid: u32,
     /// Command name.
@@ -80,7 +78,6 @@ fn parse(stat: &[u8], status: &str) -> Option<Identity> {
     if matches!(*fields.first()?, "Z" | "X") {
         return None;
     }
-    let parent = fields.get(1)?.parse().ok()?;
     let start = fields.get(19)?.parse().ok()?;
     let value = |key: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(key))?;
@@ -88,7 +85,7 @@ fn parse(stat: &[u8], status: &str) -> Option<Identity> {
     };
     let pid = value("Tgid:")?.parse().ok()?;
     let uid = value("Uid:")?.parse().ok()?;
-    Some(Identity { pid, start, parent, uid, command })
+    Some(Identity { pid, start, uid, command })
 }
 
 #[cfg(test)]
@@ -108,8 +105,7 @@ mod tests {
     #[test]
     fn a_name_with_parentheses_and_blanks_is_read() {
         let identity = parse(&stat("a) R 1 (b", 'S'), STATUS).unwrap();
-        let expected =
-            Identity { pid: 42, start: 987_654, parent: 7, uid: 1000, command: "a) R 1 (b".into() };
+        let expected = Identity { pid: 42, start: 987_654, uid: 1000, command: "a) R 1 (b".into() };
         assert_eq!(identity, expected);
     }
 

@@ -7,10 +7,14 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tracing::info;
 
 use crate::daemon::Daemon;
+
+/// How often an ending daemon looks whether everybody is home.
+const POLL: Duration = Duration::from_millis(10);
 
 /// Why the daemon cannot serve.
 #[derive(Debug, thiserror::Error)]
@@ -62,18 +66,36 @@ impl Daemon {
         let run_dir = &self.settings.run_dir;
         fs::create_dir_all(run_dir).map_err(|source| ServeError::RunDir { path: run_dir.clone(), source })?;
         let control = bind_control(&self.settings.socket())?;
-        let threads: [(&str, Box<dyn FnOnce(Arc<Daemon>) + Send>); 4] = [
-            ("control", Box::new(move |daemon| daemon.serve_control(&control))),
-            ("nodes", Box::new(move |daemon| daemon.serve_nodes(&nodes))),
-            ("time", Box::new(|daemon| daemon.keep_time())),
-            ("peers", Box::new(|daemon| daemon.look_after_peers())),
-        ];
-        for (_, thread) in threads {
-            let daemon = Arc::clone(self);
-            std::thread::spawn(move || thread(daemon));
-        }
+        self.in_a_thread(move |daemon| daemon.serve_control(&control));
+        self.in_a_thread(move |daemon| daemon.serve_nodes(&nodes));
+        self.in_a_thread(Daemon::keep_time);
+        self.in_a_thread(Daemon::look_after_peers);
         info!(node = self.settings.node, listen = address, socket = %self.settings.socket().display(), "serving");
         Ok(())
+    }
+
+    fn in_a_thread(self: &Arc<Self>, work: impl FnOnce(&Arc<Self>) + Send + 'static) {
+        let daemon = Arc::clone(self);
+        std::thread::spawn(move || work(&daemon));
+    }
+
+    /// Brings this node's processes home and sends its guests to theirs, for at most `limit`, and takes the
+    /// control socket away. Returns whether everybody got home.
+    pub fn end(self: &Arc<Self>, limit: Duration) -> bool {
+        info!("ending");
+        // The file first: a daemon that starts now makes its own.
+        let _ = fs::remove_file(self.settings.socket());
+        self.tell(|state| state.book.end());
+        let deadline = Instant::now() + limit;
+        loop {
+            if self.lock().book.is_at_rest() {
+                return true;
+            }
+            if Instant::now() >= deadline {
+                return false;
+            }
+            std::thread::sleep(POLL);
+        }
     }
 }
 

@@ -41,6 +41,10 @@ impl Guests {
         hosts.find(|(_, host)| host.guest.as_ref().is_some_and(|guest| guest.pid == pid)).map(|(id, _)| *id)
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.hosts.is_empty()
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &Process> {
         self.hosts.values().filter_map(|host| host.guest.as_ref())
     }
@@ -52,7 +56,7 @@ impl Book {
         let hosts = &mut self.guests.hosts;
         let unreported = hosts.values().filter(|host| host.guest.is_none()).count();
         let known = hosts.values().any(|host| host.session == session);
-        if known || unreported >= UNREPORTED_MAX || hosts.len() >= HOSTS_MAX {
+        if self.ending || known || unreported >= UNREPORTED_MAX || hosts.len() >= HOSTS_MAX {
             return None;
         }
         self.guests.count += 1;
@@ -123,7 +127,7 @@ impl Book {
     }
 
     /// Every guest goes home: the daemon is ending.
-    pub(crate) fn expel_all(&mut self) {
+    pub(super) fn expel_all(&mut self) {
         self.effects.extend(self.guests.hosts.keys().copied().map(Effect::Expel));
     }
 }

@@ -20,7 +20,7 @@ mod peers;
 mod reports;
 mod view;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use minka_wire::local::DeputyOrder;
@@ -139,13 +139,16 @@ struct Record {
 pub(crate) struct Book {
     node: String,
     config: String,
-    own_pid: i32,
+    /// The daemon itself and the programs that it started.
+    helpers: BTreeSet<i32>,
     records: BTreeMap<i32, Record>,
     ended: VecDeque<Process>,
     peers: peers::Peers,
     guests: guests::Guests,
     deputies: u64,
     tickets: u64,
+    /// The daemon is ending: nobody leaves and nobody arrives any more.
+    ending: bool,
     effects: Vec<Effect>,
 }
 
@@ -156,15 +159,26 @@ impl Book {
         Book {
             node: node.to_owned(),
             config: config.to_owned(),
-            own_pid,
+            helpers: BTreeSet::from([own_pid]),
             records: BTreeMap::new(),
             ended: VecDeque::new(),
             peers: peers::Peers::new(peers),
             guests: guests::Guests::default(),
             deputies: 0,
             tickets: 0,
+            ending: false,
             effects: Vec::new(),
         }
+    }
+
+    /// A program that the daemon needs for itself has started.
+    pub(crate) fn helper_started(&mut self, pid: i32) {
+        self.helpers.insert(pid);
+    }
+
+    /// A program that the daemon needed for itself is gone.
+    pub(crate) fn helper_gone(&mut self, pid: i32) {
+        self.helpers.remove(&pid);
     }
 
     /// A new ticket.
@@ -181,6 +195,11 @@ impl Book {
     /// When [`Book::leave_again`] has something to do.
     pub(crate) fn next_departure(&self) -> Option<Instant> {
         self.records.values().filter_map(|record| record.back_off.due).min()
+    }
+
+    /// Whether [`Book::unwatched`] has any.
+    pub(crate) fn has_unwatched(&self) -> bool {
+        self.records.values().any(|record| record.deputy.is_none())
     }
 
     /// Known processes without a deputy, which may have ended without anyone telling.

@@ -43,6 +43,9 @@ impl Book {
         at_exec: bool,
     ) -> Result<(), Refusal> {
         let pid = process.pid;
+        if self.ending {
+            return Err(Refusal::Ending);
+        }
         if let Some(host) = self.guests.host_of(pid) {
             let at_home = target == Target::Home;
             let reasons = vec!["it is a guest here: only its home node places it".to_owned()];
@@ -52,7 +55,7 @@ impl Book {
                 Err(Refusal::CannotMove { pid, reasons })
             };
         }
-        if pid == self.own_pid || process.parent == self.own_pid {
+        if self.helpers.contains(&pid) {
             return Err(Refusal::CannotMove { pid, reasons: vec!["it is a part of Minka".to_owned()] });
         }
         self.know(process)?;
@@ -107,6 +110,25 @@ impl Book {
                 _ => record.plan_departure(now),
             }
         }
+    }
+
+    /// The daemon is ending: its processes come home and its guests go home.
+    pub(crate) fn end(&mut self) {
+        self.ending = true;
+        for record in self.records.values_mut() {
+            record.wanted = None;
+            record.back_off.due = None;
+            if let Some(deputy) = record.deputy.filter(|deputy| !deputy.ended) {
+                self.effects.push(Effect::Order(deputy.id, DeputyOrder::Home));
+            }
+        }
+        self.expel_all();
+    }
+
+    /// Whether nothing is left that the daemon's end would harm.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        let at_home = self.records.values().all(|record| record.deputy.is_none());
+        at_home && self.guests.is_empty()
     }
 
     /// Nobody waits for an answer any more.

@@ -5,11 +5,6 @@ use crate::processes::Identity;
 use crate::protocol::{Node, Process, State};
 
 impl Book {
-    /// The name of this node.
-    pub(crate) fn node(&self) -> &str {
-        &self.node
-    }
-
     /// The processes of this node that it knows, its guests, and the ended ones, oldest first.
     pub(crate) fn processes(&self) -> Vec<Process> {
         let known = self.records.values().filter(|record| !record.is_blank());
@@ -69,7 +64,7 @@ impl Book {
     pub(super) fn remember(&mut self, record: Record, reason: Option<String>) {
         let view = record.view(&self.node);
         let reason = reason.or(record.reason);
-        self.remember_process(Process { state: State::Ended, at: self.node.clone(), reason, ..view });
+        self.remember_process(Process { state: State::Ended, reason, ..view });
     }
 
     pub(super) fn remember_process(&mut self, process: Process) {
