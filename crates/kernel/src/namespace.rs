@@ -63,6 +63,12 @@ pub fn set_host_name(name: &str) -> io::Result<()> {
     check(unsafe { libc::sethostname(name.as_ptr().cast(), name.len()) })
 }
 
+/// The effective user of the calling process, as its user namespace counts.
+pub fn effective_user() -> u32 {
+    // SAFETY: `geteuid` only returns a number.
+    unsafe { libc::geteuid() }
+}
+
 fn mount(source: Option<&CStr>, target: &CStr, kind: Option<&CStr>, flags: libc::c_ulong) -> io::Result<()> {
     let pointer = |text: Option<&CStr>| text.map_or(std::ptr::null(), CStr::as_ptr);
     // SAFETY: every pointer is null where `mount` allows it or a text that ends in a zero and outlives the call.

@@ -146,16 +146,16 @@ impl Netlink {
         Ok(self.link(name)?.index)
     }
 
-    /// Makes a pair of virtual Ethernet interfaces with the given MTU (bytes), both up at once. `near` must be in the
-    /// socket's own namespace; only `near` may have a master.
+    /// Makes a pair of virtual Ethernet interfaces with the given MTU (bytes). `near`, which must be in the socket's own
+    /// namespace, is up at once; the kernel makes `far` before there is a pair and would not set it up.
     pub fn create_veth(&mut self, near: VethEnd<'_>, far: VethEnd<'_>, mtu: u32) -> Result<(), NetlinkError> {
         checked(near.name)?;
         checked(far.name)?;
         let mut message = Message::new(libc::RTM_NEWLINK, libc::NLM_F_CREATE | libc::NLM_F_EXCL);
-        veth_end(&mut message, near, mtu);
+        veth_end(&mut message, near, libc::IFF_UP as u32, mtu);
         message.nested(libc::IFLA_LINKINFO, |message| {
             message.text(libc::IFLA_INFO_KIND, "veth").nested(libc::IFLA_INFO_DATA, |message| {
-                message.nested(VETH_INFO_PEER, |message| veth_end(message, far, mtu));
+                message.nested(VETH_INFO_PEER, |message| veth_end(message, far, 0, mtu));
             });
         });
         self.request(message, || format!("create the interface pair {} and {}", near.name, far.name))?;
@@ -290,9 +290,9 @@ fn change(name: &str, flags: u32, mask: u32) -> Result<Message, NetlinkError> {
     Ok(message)
 }
 
-fn veth_end(message: &mut Message, end: VethEnd<'_>, mtu: u32) {
+fn veth_end(message: &mut Message, end: VethEnd<'_>, flags: u32, mtu: u32) {
     message
-        .link_header(0, libc::IFF_UP as u32, libc::IFF_UP as u32)
+        .link_header(0, flags, flags)
         .text(libc::IFLA_IFNAME, end.name)
         .number(libc::IFLA_MTU, mtu);
     if let Some(master) = end.master {

@@ -25,12 +25,17 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-pub use self::command::{keep_descriptor, lead_foreground_group, report_pid};
+pub use self::command::{adopt_descriptor, keep_descriptor, lead_foreground_group, report_pid};
 pub use self::events::{SignalQueue, wait_readable};
-pub use self::process::{Change, ProcessHandle, next_change, reap_any, signal_group, signal_own_group};
-pub use self::terminal::{foreground_group, is_own_group_in_foreground, own_group, set_foreground_group};
+pub use self::process::{
+    Change, ProcessHandle, next_change, reap_any, set_program_name, signal_group, signal_own_group,
+    signal_process,
+};
+pub use self::terminal::{
+    foreground_group, is_own_group_in_foreground, lead_session, own_group, set_foreground_group,
+};
 
-use crate::namespace::Namespaces;
+use crate::namespace::{self, Namespaces};
 
 /// All signal handlers of the parent are forgotten in the child (`linux/sched.h`; libc's constant has too few bits).
 const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
@@ -189,8 +194,9 @@ impl Launch {
         if !self.namespaces.contains(Namespaces::USER) {
             return Ok(());
         }
-        // SAFETY: both only return a number.
-        let (user, group) = unsafe { (libc::geteuid(), libc::getegid()) };
+        let user = namespace::effective_user();
+        // SAFETY: `getegid` only returns a number.
+        let group = unsafe { libc::getegid() };
         let write = |name: &str, text: String| {
             File::options()
                 .write(true)

@@ -2,8 +2,9 @@
 //!
 //! Each of these runs a few async-signal-safe calls in the child between fork and exec.
 
+use std::ffi::OsStr;
 use std::io::{self, PipeReader};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -23,8 +24,28 @@ pub fn keep_descriptor(command: &mut Command, descriptor: OwnedFd) -> RawFd {
     number
 }
 
+/// Takes over a descriptor that this program was started with, named by its number in an argument.
+///
+/// Fails with `EBADF` for numbers that no descriptor was handed over under: one that is not open, a standard one, or one
+/// that is closed on exec. Everything that Rust's library opens is closed on exec, and so is what was taken over.
+pub fn adopt_descriptor(number: &OsStr) -> io::Result<OwnedFd> {
+    let not_handed_over = || io::Error::from_raw_os_error(libc::EBADF);
+    let number: RawFd = number.to_str().and_then(|text| text.parse().ok()).ok_or_else(not_handed_over)?;
+    // SAFETY: F_GETFD takes no pointers.
+    let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
+    if number < 3 || flags != 0 {
+        return Err(not_handed_over());
+    }
+    // SAFETY: F_SETFD takes a number only.
+    if unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: it is open, came through exec and was not taken over before, as it then would be closed on exec.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
 /// Lets the program that `command` starts report its PID as it sees it itself: native-endian, four bytes in the returned
-/// pipe. The pipe ends when it executes, or fails to.
+/// pipe, written before it executes.
 pub fn report_pid(command: &mut Command) -> io::Result<PipeReader> {
     let (reader, writer) = io::pipe()?;
     let report = move || {
@@ -40,10 +61,48 @@ pub fn report_pid(command: &mut Command) -> io::Result<PipeReader> {
 }
 
 /// Starts the program at the head of a new process group that owns the terminal, as a shell starts a job.
-pub fn lead_foreground_group(command: &mut Command, terminal: BorrowedFd<'static>) {
+pub fn lead_foreground_group(command: &mut Command, terminal: OwnedFd) {
     command.process_group(0);
     // SAFETY: `getpid` and `set_foreground_group` are async-signal-safe and allocate nothing.
     unsafe {
-        command.pre_exec(move || set_foreground_group(terminal, libc::getpid().cast_unsigned()));
+        command.pre_exec(move || set_foreground_group(terminal.as_fd(), libc::getpid().cast_unsigned()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_handed_over_cannot_be_taken() {
+        let (reader, _writer) = io::pipe().unwrap();
+        let own = reader.as_raw_fd().to_string();
+        for number in ["0", "2", "-1", "999999", "many", &own] {
+            let error = adopt_descriptor(OsStr::new(number)).unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::EBADF), "{number}");
+        }
+    }
+
+    #[test]
+    fn a_kept_descriptor_is_open_in_the_program() {
+        let (reader, writer) = io::pipe().unwrap();
+        let mut command = Command::new("/bin/sh");
+        let number = keep_descriptor(&mut command, writer.into());
+        command.args(["-c", &format!("echo hello >/proc/self/fd/{number}")]);
+        let status = command.status().unwrap();
+        drop(command);
+        assert_eq!((status.code(), io::read_to_string(reader).unwrap().as_str()), (Some(0), "hello\n"));
+    }
+
+    #[test]
+    fn a_program_reports_its_own_pid() {
+        use std::io::Read;
+        let mut command = Command::new("/bin/true");
+        let mut reader = report_pid(&mut command).unwrap();
+        let mut child = command.spawn().unwrap();
+        let mut pid = [0; 4];
+        reader.read_exact(&mut pid).unwrap();
+        assert_eq!(u32::from_ne_bytes(pid), child.id());
+        child.wait().unwrap();
     }
 }

@@ -2,6 +2,8 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// Signals that arrive as events instead of interrupting the program (a signalfd).
@@ -11,6 +13,7 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub struct SignalQueue {
     descriptor: OwnedFd,
+    before: SavedMask,
 }
 
 impl SignalQueue {
@@ -23,8 +26,9 @@ impl SignalQueue {
                 return Err(io::Error::last_os_error());
             }
         }
-        // SAFETY: `set` outlives the call; the old mask is not asked for.
-        let error = unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) };
+        let mut before = empty_set();
+        // SAFETY: both sets are initialised and outlive the call.
+        let error = unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, &raw mut before) };
         if error != 0 {
             return Err(io::Error::from_raw_os_error(error));
         }
@@ -34,7 +38,20 @@ impl SignalQueue {
             return Err(io::Error::last_os_error());
         }
         // SAFETY: it was just opened and nothing else knows of it.
-        Ok(Self { descriptor: unsafe { OwnedFd::from_raw_fd(raw) } })
+        let descriptor = unsafe { OwnedFd::from_raw_fd(raw) };
+        Ok(Self { descriptor, before: SavedMask(before) })
+    }
+
+    /// Lets the program that `command` starts have the signals blocked that were so before this queue was made. Else it
+    /// would inherit the ones that are blocked now.
+    pub fn unblock_in(&self, command: &mut Command) {
+        let before = self.before;
+        let restore = move || {
+            before.restore();
+            Ok(())
+        };
+        // SAFETY: setting the signal mask is async-signal-safe and allocates nothing.
+        unsafe { command.pre_exec(restore) };
     }
 
     /// Takes the next signal that has arrived, without waiting.
@@ -84,7 +101,7 @@ pub fn wait_readable(descriptors: &[BorrowedFd<'_>], timeout: Option<Duration>) 
 }
 
 /// The signal mask as it was before all were blocked.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct SavedMask(libc::sigset_t);
 
 impl SavedMask {
@@ -124,6 +141,8 @@ pub(super) fn empty_set() -> libc::sigset_t {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::process::ExitStatusExt;
+
     use super::*;
 
     #[test]
@@ -144,6 +163,19 @@ mod tests {
         let ready = wait_readable(&[idle.as_fd()], Some(Duration::from_millis(20))).unwrap();
         assert_eq!(ready, [false]);
         assert!(start.elapsed() >= Duration::from_millis(20));
+    }
+
+    #[test]
+    fn programs_are_started_without_the_queues_signals_blocked() {
+        std::thread::spawn(|| {
+            let queue = SignalQueue::new(&[libc::SIGTERM]).unwrap();
+            let mut command = Command::new("/bin/sh");
+            command.args(["-c", "kill -TERM $$"]);
+            queue.unblock_in(&mut command);
+            assert_eq!(command.status().unwrap().signal(), Some(libc::SIGTERM));
+        })
+        .join()
+        .unwrap();
     }
 
     #[test]

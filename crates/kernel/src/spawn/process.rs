@@ -1,5 +1,6 @@
 //! Handles of processes, and waiting for children.
 
+use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
@@ -134,10 +135,25 @@ pub fn signal_group(group: u32, signal: i32) -> io::Result<()> {
     check(unsafe { libc::kill(-group.cast_signed(), signal) })
 }
 
+/// Sends a signal to one process. Its PID must not be free for others: it is a child that has not been waited for.
+pub fn signal_process(child: u32, signal: i32) -> io::Result<()> {
+    if child == 0 {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    // SAFETY: `kill` takes no pointers.
+    check(unsafe { libc::kill(child.cast_signed(), signal) })
+}
+
 /// Sends a signal to all processes of the own group, this one included.
 pub fn signal_own_group(signal: i32) -> io::Result<()> {
     // SAFETY: `kill` takes no pointers.
     check(unsafe { libc::kill(0, signal) })
+}
+
+/// The name that `ps` and `top` show for this program's first thread; at most 15 bytes of it.
+pub fn set_program_name(name: &CStr) {
+    // SAFETY: `name` ends in a zero and outlives the call, which cannot fail with a valid pointer.
+    unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
 }
 
 fn check(result: libc::c_int) -> io::Result<()> {

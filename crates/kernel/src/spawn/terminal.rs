@@ -24,6 +24,14 @@ pub fn own_group() -> u32 {
     unsafe { libc::getpgrp() }.cast_unsigned()
 }
 
+/// Puts this process at the head of a new session without a terminal. The first one that it opens will be its.
+///
+/// Fails with `EPERM` if it leads a process group already.
+pub fn lead_session() -> io::Result<()> {
+    // SAFETY: `setsid` takes no pointers.
+    if unsafe { libc::setsid() } < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// Gives the terminal to a process group of this session, also from the background. Async-signal-safe.
 pub fn set_foreground_group(terminal: BorrowedFd<'_>, group: u32) -> io::Result<()> {
     // From the background this would stop us, unless SIGTTOU is blocked or ignored.

@@ -1,0 +1,121 @@
+//! What a lab is to be like.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::error::LabError;
+use crate::network::NODES_MAX;
+
+/// Longest name of a lab, in bytes.
+const NAME_LENGTH_MAX: usize = 32;
+/// The running program itself, for whoever opens it.
+pub(crate) const OWN_PROGRAM: &str = "/proc/self/exe";
+/// Room for a daemon to look round before it answers; on a busy machine that takes longer.
+const START_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long a lab lives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Lifetime {
+    /// Until somebody ends it: it outlives the process that made it.
+    #[default]
+    Detached,
+    /// At most as long as the [`crate::Lab`] that [`crate::Lab::up`] returned, and the process that holds it.
+    Attached,
+}
+
+/// What a lab is to be like.
+///
+/// ```
+/// use minka_lab::{LabOptions, Lifetime};
+///
+/// let options = LabOptions { nodes: 5, lifetime: Lifetime::Attached, ..LabOptions::named("demo") };
+/// # assert_eq!(options.name, "demo");
+/// ```
+#[derive(Clone, Debug)]
+pub struct LabOptions {
+    /// What the lab is called: letters, digits, `-` and `_`, at most 32.
+    pub name: String,
+    /// How many nodes it has, from 1 to [`NODES_MAX`].
+    pub nodes: u32,
+    /// Where its keys, configurations, sockets and logs go. None: [`crate::Lab::directory_for`] its name.
+    pub directory: Option<PathBuf>,
+    /// A program that hands [`crate::INTERNAL_COMMAND`] to [`crate::internal_main`], as this program itself does.
+    pub helper: PathBuf,
+    /// The node daemon, `--config FILE` is added to it. None: the helper with `node serve`.
+    pub node_command: Option<Vec<OsString>>,
+    /// How long it lives.
+    pub lifetime: Lifetime,
+    /// How long all nodes together may take until they answer.
+    pub start_timeout: Duration,
+}
+
+impl LabOptions {
+    /// A lab of three nodes with this name that goes on in the background.
+    pub fn named(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            nodes: 3,
+            directory: None,
+            helper: OWN_PROGRAM.into(),
+            node_command: None,
+            lifetime: Lifetime::default(),
+            start_timeout: START_TIMEOUT,
+        }
+    }
+
+    pub(crate) fn check(&self) -> Result<(), LabError> {
+        check_name(&self.name)?;
+        if (1..=NODES_MAX).contains(&self.nodes) { Ok(()) } else { Err(LabError::NodeCount(self.nodes)) }
+    }
+
+    /// The daemon's command line as text, without its configuration.
+    pub(crate) fn node_command(&self) -> Result<Vec<String>, LabError> {
+        let default = || vec![self.helper.clone().into(), "node".into(), "serve".into()];
+        let command = self.node_command.clone().unwrap_or_else(default);
+        command.into_iter().map(text).collect()
+    }
+}
+
+pub(crate) fn check_name(name: &str) -> Result<(), LabError> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    if (1..=NAME_LENGTH_MAX).contains(&name.len()) && name.bytes().all(allowed) {
+        Ok(())
+    } else {
+        Err(LabError::Name(name.to_owned()))
+    }
+}
+
+/// A path or argument as text: what describes a lab is JSON, which holds no other bytes.
+pub(crate) fn text(argument: OsString) -> Result<String, LabError> {
+    argument.into_string().map_err(|argument| LabError::Path {
+        path: Path::new(&argument).to_owned(),
+        why: "it is not valid UTF-8",
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_stay_within_one_directory() {
+        for name in ["", ".", "..", "a/b", "a b", "ä", &"x".repeat(33)] {
+            assert!(check_name(name).is_err(), "{name:?}");
+        }
+        for name in ["a", "Lab_1-b", &"x".repeat(32)] {
+            assert!(check_name(name).is_ok(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_lab_has_as_many_nodes_as_there_are_addresses() {
+        let with = |nodes| LabOptions { nodes, ..LabOptions::named("x") };
+        for nodes in [0, NODES_MAX + 1] {
+            assert!(with(nodes).check().is_err(), "{nodes}");
+        }
+        for nodes in [1, NODES_MAX] {
+            assert!(with(nodes).check().is_ok(), "{nodes}");
+        }
+    }
+}
