@@ -1,6 +1,6 @@
 //! The home's second step: naming what a call wrote into the area.
 
-use super::walk::{Amount, Source};
+use super::carrier::{Amount, Source};
 use super::{Output, Placed, REPLY_HEAD, load};
 use smallvec::SmallVec;
 

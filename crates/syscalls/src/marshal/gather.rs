@@ -1,6 +1,7 @@
 //! The host's first step: reading a call's input from the guest's memory.
 
-use super::walk::{BAD, count_messages};
+use super::carrier::{Lack, UNMAPPED};
+use super::vectors::count_messages;
 use super::{Block, Carrier, Location, Memory, Output, Patch, REQUEST_HEAD, alignment, load, store, walk};
 use crate::spec::{Place, Spec};
 
@@ -133,7 +134,7 @@ impl<M: Memory> Carrier for Gatherer<'_, M> {
 
     fn block(&mut self, patch: Patch, block: &Block) -> Result<Option<Location>, Reason> {
         self.reserve(block.room)?;
-        let prefixed = block.lack == super::walk::Lack::Tolerated;
+        let prefixed = block.lack == Lack::Tolerated;
         let prefix = self.out.len();
         if prefixed {
             self.out.extend_from_slice(&[0; 4]);
@@ -141,12 +142,12 @@ impl<M: Memory> Carrier for Gatherer<'_, M> {
         let content = self.out.len();
         let sent = self.append(block.guest, block.sent);
         if sent < block.sent {
-            if sent > 0 && block.lack == super::walk::Lack::Part {
+            if sent > 0 && block.lack == Lack::Part {
                 return Err(Reason::PartlyReadable(self.name));
             }
             if sent == 0 || !prefixed {
                 self.out.truncate(prefix);
-                self.point(patch, block.bad);
+                self.point(patch, UNMAPPED);
                 return Ok(None);
             }
         }
@@ -172,7 +173,7 @@ impl<M: Memory> Carrier for Gatherer<'_, M> {
             length += read;
             if read < wanted {
                 self.out.truncate(content);
-                self.point(patch, BAD);
+                self.point(patch, UNMAPPED);
                 return Ok(());
             }
         }
@@ -200,7 +201,7 @@ impl<M: Memory> Carrier for Gatherer<'_, M> {
             sent += whole;
             if whole < wanted {
                 self.out.truncate(prefix);
-                self.point(patch, BAD);
+                self.point(patch, UNMAPPED);
                 return Ok(None);
             }
         }

@@ -7,7 +7,7 @@
 //! guest memory ◄─scatter── reply ◄──────collect───── area
 //! ```
 //!
-//! There is one algorithm, the [`walk`] over a call's [`Spec`](crate::spec::Spec), and each of the steps lends it
+//! There is one algorithm, the walk over a call's [`Spec`](crate::spec::Spec), and each of the steps lends it
 //! other hands. The request holds no layout: both ends derive it from the number, the arguments and the bytes
 //! themselves, so a hostile host cannot describe one that does not fit them, and a hostile home cannot write
 //! anywhere but into the buffers of the guest's own call.
@@ -41,10 +41,12 @@
 //!
 //! A tag names an output: the argument's index in the upper three bits, its ordinal within the argument below.
 
+mod carrier;
 mod collect;
 mod gather;
 mod place;
 mod scatter;
+mod vectors;
 mod walk;
 
 pub use collect::{Reply, collect};
@@ -52,7 +54,8 @@ pub use gather::{Capped, Gathered, Reason, Refusal, gather, gather_after};
 pub use place::{Placed, place, place_own};
 pub use scatter::{scatter, scatter_after};
 
-pub(crate) use walk::{Block, Carrier, Location, Output, Patch, walk};
+use carrier::{Block, Carrier, Location, Output, Patch};
+use walk::walk;
 
 /// Size of a request's head in bytes: number and arguments.
 pub const REQUEST_HEAD: usize = 56;

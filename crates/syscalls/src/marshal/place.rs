@@ -1,6 +1,6 @@
 //! The home's first step: laying a request's blocks out in the area and rewriting its pointers.
 
-use super::walk::Lack;
+use super::carrier::Lack;
 use super::{Block, Carrier, Location, Malformed, Output, Patch, REQUEST_HEAD, alignment, load, store, walk};
 use crate::spec::{Kind, Place, Spec};
 use smallvec::SmallVec;

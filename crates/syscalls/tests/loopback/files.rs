@@ -1,0 +1,1 @@
+//! Paths, attributes, directories, locks.
