@@ -291,10 +291,7 @@ fn change(name: &str, flags: u32, mask: u32) -> Result<Message, NetlinkError> {
 }
 
 fn veth_end(message: &mut Message, end: VethEnd<'_>, flags: u32, mtu: u32) {
-    message
-        .link_header(0, flags, flags)
-        .text(libc::IFLA_IFNAME, end.name)
-        .number(libc::IFLA_MTU, mtu);
+    message.link_header(0, flags, flags).text(libc::IFLA_IFNAME, end.name).number(libc::IFLA_MTU, mtu);
     if let Some(master) = end.master {
         message.number(libc::IFLA_MASTER, master);
     }

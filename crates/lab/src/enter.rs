@@ -73,7 +73,9 @@ pub(crate) fn main(mut arguments: impl Iterator<Item = OsString>) -> Result<(), 
         Ok(job) => {
             report(ProgramEvent::Started { pid: job.pid, pid_in_node: job.pid_in_node })?;
             let status = job.wait(&caller).map_err(LabError::system("wait for a program"))?;
-            report(ProgramEvent::Ended(status.into_raw()))
+            // A caller that has gone does not want to know.
+            let _ = report(ProgramEvent::Ended(status.into_raw()));
+            Ok(())
         }
         Err((step, error)) => {
             report(ProgramEvent::Refused { step, errno: error.raw_os_error().unwrap_or(libc::EIO) })

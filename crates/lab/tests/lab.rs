@@ -1,4 +1,5 @@
 //! Whole labs, with a stand-in for the node daemon.
+#![allow(clippy::unwrap_used, reason = "clippy does not see that helpers of tests are tests")]
 
 mod support;
 
@@ -9,7 +10,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use minka_lab::{DaemonState, Lab, LabError, LabOptions, Lifetime, Program, shell_code};
-use support::{FIXTURE, Place};
+use support::{Place, fixture};
 
 /// What a program in a node prints.
 fn output(lab: &Lab, node: u32, script: &str) -> String {
@@ -24,7 +25,7 @@ fn output(lab: &Lab, node: u32, script: &str) -> String {
 /// Whether a program in one node reaches the daemon of another.
 fn reaches(lab: &Lab, from: u32, to: u32) -> bool {
     let address = format!("{}:{}", minka_lab::node_address(to), minka_lab::NODE_PORT);
-    let program = Program::new(FIXTURE).arguments(["connect", &address]);
+    let program = Program::new(fixture()).arguments(["connect", &address]);
     let program = program.stdout(Stdio::null()).stderr(Stdio::null());
     lab.exec(from, program).unwrap().success()
 }
@@ -39,7 +40,7 @@ fn nodes_are_machines_of_their_own_that_reach_each_other() {
     // PID 1 is the node's init, and /proc is the node's.
     assert_eq!(output(&lab, 1, "cat /proc/1/comm"), "minka-init");
     let address = format!("{}:{}", minka_lab::node_address(3), minka_lab::NODE_PORT);
-    assert_eq!(output(&lab, 1, &format!("{FIXTURE} connect {address}")), "node3");
+    assert_eq!(output(&lab, 1, &format!("{} connect {address}", fixture())), "node3");
     assert_eq!(output(&lab, 1, "getent hosts node2 | tr -s ' '"), "10.77.0.2 node2");
     assert!(reaches(&lab, 2, 1) && reaches(&lab, 2, 2));
     for node in lab.status().unwrap() {
@@ -161,7 +162,7 @@ fn a_lab_can_be_found_again_and_is_there_once() {
     let lab = Lab::up(&options).unwrap();
     assert!(matches!(Lab::up(&options), Err(LabError::Running(_))));
     drop(lab);
-    let lab = Lab::open_in(place.directory()).unwrap().with_helper(FIXTURE);
+    let lab = Lab::open_in(place.directory()).unwrap().with_helper(fixture());
     assert_eq!(output(&lab, 3, "hostname"), "node3");
     lab.down().unwrap();
     place.assert_nothing_left();
@@ -217,7 +218,7 @@ fn a_killed_supervisor_leaves_nothing_running() {
 #[test]
 fn daemons_that_fail_are_quoted_and_nothing_is_left() {
     let place = Place::new();
-    let command = |word: &str| Some(vec![FIXTURE.into(), "node".into(), word.into()]);
+    let command = |word: &str| Some(vec![fixture().into(), "node".into(), word.into()]);
     let options = LabOptions { node_command: command("fail"), ..place.options() };
     let error = Lab::up(&options).unwrap_err().to_string();
     assert!(error.contains("its daemon ended with status 3; it said:\nno node today"), "{error}");

@@ -2,7 +2,7 @@
 //!
 //! `__lab …` the internal commands · `node serve --config FILE` a node daemon that says its name to whoever connects ·
 //! `exec DIR N -- CMD…` what `minka lab exec` does · `connect ADDRESS:PORT` prints what the other end says ·
-//! `terminal PATH CMD…` runs a program with this terminal, as a login does.
+//! `terminal PATH CMD…` runs a program with this terminal, as a login does · `user-namespace` whether one can be made.
 
 use std::ffi::OsString;
 use std::fs;
@@ -15,6 +15,8 @@ use std::process::{Command, ExitCode};
 use std::thread;
 use std::time::Duration;
 
+use minka_kernel::namespace::Namespaces;
+use minka_kernel::spawn::Launch;
 use minka_lab::{INTERNAL_COMMAND, Lab, Program, internal_main, shell_code};
 
 type Failure = Box<dyn std::error::Error>;
@@ -37,6 +39,8 @@ fn main() -> ExitCode {
         },
         ["exec", directory, node, "--", program, ref rest @ ..] => exec(directory, node, program, rest),
         ["connect", address] => connect(address),
+        ["nothing"] => Ok(ExitCode::SUCCESS),
+        ["user-namespace"] => user_namespace(),
         ["terminal", path, program, ref rest @ ..] => terminal(path, program, rest),
         _ => Err("unknown command".into()),
     };
@@ -80,6 +84,16 @@ fn connect(address: &str) -> Result<ExitCode, Failure> {
     stream.read_to_string(&mut text)?;
     println!("{text}");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Succeeds if this user can make namespaces, within a user namespace at least.
+fn user_namespace() -> Result<ExitCode, Failure> {
+    let launch = Launch::new("/proc/self/exe", ["fixture", "nothing"]);
+    match launch.namespaces(Namespaces::USER | Namespaces::NETWORK).start() {
+        Ok(process) => process.reap().map(|_| ExitCode::SUCCESS).map_err(Into::into),
+        Err(error) if error.is_permission_denied() => Ok(ExitCode::from(77)),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The first terminal that a session's leader opens becomes the session's.

@@ -1,4 +1,5 @@
 //! What the lab's tests share.
+#![allow(dead_code, reason = "each test program uses its part")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,8 +8,13 @@ use std::time::{Duration, Instant};
 
 use minka_lab::{LabOptions, Lifetime};
 
+/// Where the program that stands in for `minka` was copied to, if it was.
+pub(crate) const FIXTURE_VARIABLE: &str = "MINKA_LAB_FIXTURE";
+
 /// The program that stands in for `minka`.
-pub(crate) const FIXTURE: &str = env!("CARGO_BIN_EXE_minka-lab-fixture");
+pub(crate) fn fixture() -> String {
+    std::env::var(FIXTURE_VARIABLE).unwrap_or_else(|_| env!("CARGO_BIN_EXE_minka-lab-fixture").to_owned())
+}
 
 /// Longer than anything takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -36,7 +42,7 @@ impl Place {
     pub(crate) fn options(&self) -> LabOptions {
         LabOptions {
             directory: Some(self.directory.clone()),
-            helper: FIXTURE.into(),
+            helper: fixture().into(),
             lifetime: Lifetime::Attached,
             ..LabOptions::named("test")
         }
