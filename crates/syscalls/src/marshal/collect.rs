@@ -8,35 +8,25 @@ use smallvec::SmallVec;
 #[derive(Debug)]
 pub struct Reply<'a> {
     head: SmallVec<[u8; REPLY_HEAD + 6 * 8]>,
-    parts: SmallVec<[&'a [u8]; 6]>,
+    outputs: SmallVec<[&'a [u8]; 6]>,
 }
 
-impl<'a> Reply<'a> {
-    /// The bytes that go first.
-    #[must_use]
-    pub fn head(&self) -> &[u8] {
-        &self.head
-    }
-
-    /// The bytes that follow the head, piece by piece.
-    #[must_use]
-    pub fn parts(&self) -> &[&'a [u8]] {
-        &self.parts
+impl Reply<'_> {
+    /// The bytes of the reply, piece by piece: its head first, then slices of the area.
+    pub fn parts(&self) -> impl Iterator<Item = &[u8]> {
+        core::iter::once(self.head.as_slice()).chain(self.outputs.iter().copied())
     }
 
     /// Size of the whole reply in bytes.
     #[must_use]
     pub fn size(&self) -> usize {
-        self.head.len() + self.parts.iter().map(|part| part.len()).sum::<usize>()
+        self.parts().map(<[u8]>::len).sum()
     }
 
     /// Appends the whole reply to `out`.
     pub fn append_to(&self, out: &mut Vec<u8>) {
         out.reserve(self.size());
-        out.extend_from_slice(&self.head);
-        for part in &self.parts {
-            out.extend_from_slice(part);
-        }
+        self.parts().for_each(|part| out.extend_from_slice(part));
     }
 }
 
@@ -46,7 +36,7 @@ impl<'a> Reply<'a> {
 /// `area` is the one the request was placed in.
 #[must_use]
 pub fn collect<'a>(placed: &Placed, ret: i64, area: &'a [u8]) -> Reply<'a> {
-    let mut reply = Reply { head: SmallVec::new(), parts: SmallVec::new() };
+    let mut reply = Reply { head: SmallVec::new(), outputs: SmallVec::new() };
     reply.head.extend_from_slice(&ret.to_le_bytes());
     reply.head.extend_from_slice(&[0; 8]);
     for output in &placed.outputs {
@@ -56,16 +46,16 @@ pub fn collect<'a>(placed: &Placed, ret: i64, area: &'a [u8]) -> Reply<'a> {
         {
             reply.head.extend_from_slice(&output.tag.to_le_bytes());
             reply.head.extend_from_slice(&(written as u32).to_le_bytes());
-            reply.parts.push(part);
+            reply.outputs.push(part);
         }
     }
-    let count = reply.parts.len() as u32;
+    let count = reply.outputs.len() as u32;
     reply.head[8..12].copy_from_slice(&count.to_le_bytes());
     reply
 }
 
 /// How many bytes of an output the call wrote.
-fn written(output: &Output, ret: i64, area: &[u8]) -> usize {
+pub(crate) fn written(output: &Output, ret: i64, area: &[u8]) -> usize {
     if !output.when.holds(ret) {
         return 0;
     }

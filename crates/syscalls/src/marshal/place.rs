@@ -8,13 +8,29 @@ use smallvec::SmallVec;
 /// A call ready to be made.
 #[derive(Debug)]
 pub struct Placed {
+    arguments: [u64; 6],
+    spec: &'static Spec,
+    pub(crate) outputs: SmallVec<[Output; 4]>,
+}
+
+impl Placed {
     /// The call's number.
-    pub nr: u32,
+    #[must_use]
+    pub fn number(&self) -> u32 {
+        self.spec.call
+    }
+
     /// Its arguments; pointers lead into the area, are null, or fault.
-    pub args: [u64; 6],
+    #[must_use]
+    pub fn arguments(&self) -> &[u64; 6] {
+        &self.arguments
+    }
+
     /// The line of the table that describes it.
-    pub spec: &'static Spec,
-    pub(super) outputs: SmallVec<[Output; 4]>,
+    #[must_use]
+    pub fn spec(&self) -> &'static Spec {
+        self.spec
+    }
 }
 
 /// Copies the input of a request into `area`, which the process that makes the call sees at `area_address`.
@@ -47,7 +63,7 @@ fn place_if(
     if !accepts(place) || spec.marks.absent || (place != Place::Own && kinds.zip(args).any(plain)) {
         return Err(Malformed::NotForwarded(spec.name));
     }
-    let placed = Placed { nr, args, spec, outputs: SmallVec::new() };
+    let placed = Placed { arguments: args, spec, outputs: SmallVec::new() };
     let mut placer = Placer { body, read: REQUEST_HEAD, area, area_address, used: 0, placed };
     walk(spec, &args, &mut placer)?;
     if placer.read != body.len() {
@@ -158,7 +174,7 @@ impl Carrier for Placer<'_> {
 
     fn point(&mut self, patch: Patch, address: u64) {
         match patch {
-            Patch::Argument(index) => self.placed.args[index] = address,
+            Patch::Argument(index) => self.placed.arguments[index] = address,
             Patch::Inside(location, offset) => store(self.area, location.area + offset, address),
         }
     }

@@ -45,7 +45,10 @@ impl<C: Carrier> Walk<'_, C> {
         for element in 0..count {
             let offset = element * VECTOR;
             let patch = Patch::Inside(at, offset);
-            let (base, length) = (self.carrier.load(at, offset), self.carrier.load(at, offset + 8));
+            let (base, told) = (self.carrier.load(at, offset), self.carrier.load(at, offset + 8));
+            // The kernel cuts a single buffer to what it transfers before it looks where it ends.
+            let length =
+                if count == 1 && told <= i64::MAX as u64 { told.min(MOST_TRANSFERRED) } else { told };
             if full {
                 self.carrier.point(patch, 0);
                 self.carrier.store(at, offset + 8, 0);
@@ -59,7 +62,7 @@ impl<C: Carrier> Walk<'_, C> {
             skip -= skipped;
             let guest = base + skipped;
             let wanted = (length - skipped).min(MOST_TRANSFERRED - total) as usize;
-            if wanted as u64 != length {
+            if wanted as u64 != told {
                 self.carrier.store(at, offset + 8, wanted as u64);
             }
             if wanted == 0 {

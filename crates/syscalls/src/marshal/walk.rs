@@ -85,12 +85,12 @@ impl<C: Carrier> Walk<'_, C> {
 
     /// Whether an address is to be followed. If not, the home gets one of the same effect.
     pub(super) fn follows(&mut self, patch: Patch, address: u64) -> bool {
-        if address >= USER_END {
+        if address > USER_END {
             self.carrier.point(patch, BEYOND);
         } else if address < USER_START {
             self.carrier.point(patch, address);
         }
-        (USER_START..USER_END).contains(&address)
+        (USER_START..=USER_END).contains(&address)
     }
 
     /// Takes a block of fixed size on.

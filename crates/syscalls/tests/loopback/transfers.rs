@@ -153,14 +153,20 @@ fn bad_descriptors_and_bad_buffers_fail_in_the_kernels_order() {
             Scene::new(number).value(fd).at(SIZE).value(1).agree();
         }
     }
-    for (number, sizes) in [(libc::SYS_readv, 1), (libc::SYS_writev, 1)] {
+    for number in [libc::SYS_readv, libc::SYS_writev] {
         let file = tempfile::tempfile().unwrap();
         for count in [1025, u64::MAX, 1 << 33] {
             Scene::new(number).value(file.as_raw_fd()).at(0).raw_value(count).agree();
         }
-        for length in [u64::MAX, i64::MAX as u64, 1 << 40] {
-            let scene = Scene::new(number).value(file.as_raw_fd()).at(0).value(sizes);
-            scene.link(0, 64).long(8, length).agree();
+        for count in [1, 2] {
+            let scene =
+                Scene::new(number).value(file.as_raw_fd()).at(0).value(count).link(0, 64).link(16, 64);
+            scene.clone().long(8, 3).long(24, u64::MAX).agree();
+            scene.clone().long(8, u64::MAX).long(24, 3).agree();
+            if number == libc::SYS_readv {
+                scene.clone().long(8, 1 << 40).long(24, 3).agree();
+                scene.clone().long(8, i64::MAX as u64).long(24, 3).agree();
+            }
         }
     }
     Scene::new(libc::SYS_read).value(-1).at(0).raw_value(u64::MAX).agree();

@@ -283,7 +283,7 @@ impl Scene {
     #[track_caller]
     pub(crate) fn agree(&self) -> i64 {
         let outcome = self.run();
-        assert_eq!(outcome.direct, outcome.forwarded, "results of {}", self.spec().name);
+        assert_eq!(outcome.direct, outcome.forwarded, "results of {} {:x?}", self.spec().name, self.args);
         self.check_memory(&outcome);
         outcome.direct
     }
@@ -335,7 +335,7 @@ fn carry(
         // What an earlier call left in the area must not show.
         area.bytes().fill(0xa5);
         let placed = marshal::place(&body, &mut area.bytes()[..area_size], address).unwrap();
-        let result = raw(placed.nr.into(), placed.args);
+        let result = raw(placed.number().into(), *placed.arguments());
         let mut reply = Vec::new();
         marshal::collect(&placed, result, area.bytes()).append_to(&mut reply);
         let result = marshal::scatter_after(spec, args, done, &reply, guest).unwrap();
