@@ -3,6 +3,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use clap_complete::Shell;
@@ -24,6 +25,8 @@ pub(crate) enum Command {
     Trace(Trace),
     Nodes,
     Status,
+    #[command(subcommand)]
+    Lab(Lab),
     #[command(subcommand)]
     Node(Node),
     Completions(Completions),
@@ -61,6 +64,85 @@ pub(crate) struct Trace {
 }
 
 #[derive(Debug, Subcommand)]
+pub(crate) enum Lab {
+    Demo,
+    Up(LabUp),
+    Down(LabDown),
+    Status(LabStatus),
+    Exec(LabExec),
+    Run(LabRun),
+}
+
+/// Name of the lab when none is given.
+pub(crate) const LAB: &str = "lab";
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct LabUp {
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = nodes())]
+    pub(crate) nodes: u32,
+    #[arg(long, value_name = "NAME", default_value = LAB)]
+    pub(crate) name: String,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct LabDown {
+    #[arg(long, value_name = "NAME", default_value = LAB)]
+    pub(crate) name: String,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct LabStatus {
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct LabExec {
+    #[arg(long, value_name = "NAME", default_value = LAB)]
+    pub(crate) name: String,
+    #[arg(value_name = "NODE")]
+    pub(crate) node: String,
+    #[arg(value_name = "CMD", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct LabRun {
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = nodes(), conflicts_with = "lab")]
+    pub(crate) nodes: u32,
+    #[arg(long, value_name = "NAME")]
+    pub(crate) lab: Option<String>,
+    #[arg(long, value_name = "TIME", value_parser = interval)]
+    pub(crate) shake: Option<Duration>,
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
+    #[arg(value_name = "CMD", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) command: Vec<OsString>,
+}
+
+fn nodes() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..=i64::from(minka_lab::NODES_MAX))
+}
+
+/// A length of time such as `200ms`, `2s` or `1.5s`; at least a millisecond, at most an hour.
+fn interval(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|character: char| character.is_ascii_alphabetic());
+    let unit = match &text[digits.len()..] {
+        "ms" => 0.001,
+        "s" => 1.0,
+        "m" | "min" => 60.0,
+        _ => return Err("expected a number with ms, s or min, as in 200ms".to_owned()),
+    };
+    let number: f64 = digits.parse().map_err(|_| "the number cannot be read".to_owned())?;
+    let interval = Duration::try_from_secs_f64(number * unit).map_err(|error| error.to_string())?;
+    if (Duration::from_millis(1)..=Duration::from_secs(3600)).contains(&interval) {
+        Ok(interval)
+    } else {
+        Err("it is not between a millisecond and an hour".to_owned())
+    }
+}
+
+#[derive(Debug, Subcommand)]
 pub(crate) enum Node {
     Serve(Serve),
 }
@@ -75,4 +157,32 @@ pub(crate) struct Serve {
 pub(crate) struct Completions {
     #[arg(value_name = "SHELL")]
     pub(crate) shell: Shell,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn intervals_are_read_with_their_units() {
+        let check = |text, expected| assert_eq!(interval(text).ok(), expected, "{text}");
+        check("200ms", Some(Duration::from_millis(200)));
+        check("1.5s", Some(Duration::from_millis(1500)));
+        check("2min", Some(Duration::from_secs(120)));
+        for wrong in ["", "200", "ms", "-1s", "0s", "2h", "1e99s", "nans", "infs", "61min", "1 s"] {
+            check(wrong, None);
+        }
+    }
+
+    #[test]
+    fn a_command_s_own_options_are_left_to_it() {
+        let words = ["minka", "run", "--on", "b", "ls", "-l", "--json"];
+        let Command::Run(run) = Arguments::try_parse_from(words).unwrap().command else { panic!("not run") };
+        assert_eq!(run.command, ["ls", "-l", "--json"]);
+        let words = ["minka", "lab", "exec", "node2", "--", "sh", "-c", "exit 3"];
+        let Command::Lab(Lab::Exec(exec)) = Arguments::try_parse_from(words).unwrap().command else {
+            panic!("not lab exec")
+        };
+        assert_eq!((exec.node.as_str(), exec.command.len()), ("node2", 3));
+    }
 }

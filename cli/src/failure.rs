@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use minka_lab::LabError;
 use minka_node::client::ClientError;
 use minka_node::protocol::Refusal;
 
@@ -37,6 +38,8 @@ pub(crate) enum Failure {
     Config(#[from] minka_link::ConfigError),
     #[error("name a node {name:?}: the word has a meaning of its own")]
     ReservedName { name: String },
+    #[error(transparent)]
+    Lab(#[from] minka_lab::LabError),
     #[error("write the output")]
     Output(#[source] io::Error),
     #[error("start {}", program.display())]
@@ -45,7 +48,17 @@ pub(crate) enum Failure {
         #[source]
         source: io::Error,
     },
-    #[error("prepare the program's start")]
+    #[error("find node {node} in the lab")]
+    NoSuchLabNode { node: String },
+    #[error("write the report {}", path.display())]
+    Report {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("prepare the demonstration")]
+    Demo(#[source] io::Error),
+    #[error("prepare for signals and the start of programs")]
     Prepare(#[source] io::Error),
     #[error("wait for the program")]
     Wait(#[source] io::Error),
@@ -63,6 +76,7 @@ impl Failure {
                 }
                 _ => Status::Failure,
             },
+            Failure::Lab(LabError::NoSuchNode { .. }) | Failure::NoSuchLabNode { .. } => Status::NotFound,
             _ => Status::Failure,
         }
     }
@@ -77,6 +91,17 @@ impl Failure {
                 let reason = text.with("error-because", &[("reason", source.to_string().into())]);
                 vec![first, reason, text.get("error-connect-help")]
             }
+            Failure::NoSuchLabNode { node } => {
+                vec![
+                    text.with("error-no-node", &[("node", node.clone().into())]),
+                    text.get("lab-no-node-help"),
+                ]
+            }
+            Failure::Lab(LabError::NotRunning(directory)) => {
+                let directory = directory.display().to_string();
+                let first = text.with("lab-not-running", &[("directory", directory.into())]);
+                vec![first, text.get("lab-not-running-help")]
+            }
             other => {
                 let first = text.with("error-failed", &[("operation", other.to_string().into())]);
                 let mut lines = vec![first];
@@ -89,6 +114,12 @@ impl Failure {
             }
         }
     }
+}
+
+/// An error and its sources, on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    std::iter::once(error.to_string()).chain(causes.map(ToString::to_string)).collect::<Vec<_>>().join(": ")
 }
 
 fn refusal_lines(refusal: &Refusal, text: &Text) -> Vec<String> {

@@ -6,10 +6,11 @@ use crate::commands;
 
 /// Runs the hidden program that the first argument names; `None` when it names none.
 pub(crate) fn route() -> Option<ExitCode> {
-    let first = std::env::args_os().nth(1)?;
-    match first.to_str()? {
+    let mut arguments = std::env::args_os().skip(1);
+    match arguments.next()?.to_str()? {
         "__deputy" => Some(minka_deputy::main()),
         "__host" => Some(minka_host::main()),
+        minka_lab::INTERNAL_COMMAND => Some(minka_lab::internal_main(arguments)),
         commands::wait::NAME => Some(commands::wait::main()),
         _ => None,
     }

@@ -20,7 +20,6 @@ pub(crate) struct Output {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Style {
     Bold,
-    Dim,
     Good,
     Bad,
 }
@@ -29,7 +28,6 @@ impl Style {
     fn code(self) -> &'static str {
         match self {
             Style::Bold => "1",
-            Style::Dim => "2",
             Style::Good => "32",
             Style::Bad => "1;31",
         }

@@ -54,8 +54,8 @@ trace-ended-because = === ended: { $reason }
 ## minka status, minka nodes
 
 status = node { $node }, Minka { $release }, daemon { $pid }, up { $minutes } min
-    listens at { $listen }
-    { $away } of its processes away, { $guests } guests here
+    {"  "}listens at { $listen }
+    {"  "}{ $away } of its processes away, { $guests } guests here
 nodes-node = NODE
 nodes-address = ADDRESS
 nodes-reachable = REACHABLE
@@ -78,3 +78,69 @@ usage-no-command = a command is missing
 usage-conflict = { $argument } does not go with the other arguments
 usage-other = the command line cannot be understood
 usage-more = `minka --help` tells more.
+
+## minka lab
+
+lab-up = lab { $name } is up: { $nodes }
+lab-up-run = minka lab exec { $option }{ $node } -- COMMAND
+lab-up-run-means = run a program on a node
+lab-up-ps = minka lab exec { $option }{ $node } -- minka ps
+lab-up-ps-means = ask a node where its processes are
+lab-up-status = minka lab status
+lab-up-status-means = see how the nodes fare
+lab-up-down = minka lab down { $option }
+lab-up-down-means = end it
+lab-down = lab { $name } is down
+lab-none = no lab is up: `minka lab up` makes one
+lab-not-running = no lab is running in { $directory }
+lab-not-running-help = help: `minka lab up` makes one, `minka lab status` lists them
+lab-no-node-help = help: `minka lab status` lists them
+lab-lab = LAB
+lab-node = NODE
+lab-address = ADDRESS
+lab-network = NETWORK
+lab-daemon = DAEMON
+lab-connected = connected
+lab-cut = cut off
+lab-dead = dead
+lab-crashed = crashed
+lab-daemon-starting = starting
+lab-daemon-running = running, PID { $pid }
+lab-daemon-ended = ended with { $status }
+lab-daemon-killed = killed
+shake-moves = { $moves ->
+    [one] one move
+   *[other] { $moves } moves
+ } of { $processes ->
+    [one] one process
+   *[other] { $processes } processes
+ } ({ $arrivals }); stood still { $median } ms in the median, { $max } ms at most
+shake-none = nothing moved
+shake-refused = refused { $count ->
+    [one] once
+   *[other] { $count } times
+ }: { $reason }
+
+## minka lab demo
+
+demo-alone = Computing the right results first, here and unmoved: { $programs }
+demo-lab = A lab of { $nodes } nodes is up after { $time } ms. The same programs now start on node1 and are moved while they run.
+demo-program = PROGRAM
+demo-computes = COMPUTES
+demo-node = NODE
+demo-moves = MOVES
+demo-freeze = FROZEN (ms)
+demo-output = RESULT
+demo-primes = the number of primes below { $figure }
+demo-gzip = { $figure } lines, compressed
+demo-sort = { $figure } lines, sorted
+demo-sha256sum = the SHA-256 of { $figure } MiB
+demo-running = running
+demo-right = right
+demo-wrong = WRONG
+demo-failed = FAILED with { $status }
+demo-moved = { $program } is on { $node } now, stood still for { $freeze } ms
+demo-stayed = { $program } did not move: { $reason }
+demo-no-reason = it ended too soon
+demo-good = All { $programs } programs were moved about while they ran ({ $moves } moves), and all their results are right.
+demo-bad = Not all of the { $programs } programs moved and got it right.

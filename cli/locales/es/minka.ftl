@@ -54,8 +54,8 @@ trace-ended-because = === terminado: { $reason }
 ## minka status, minka nodes
 
 status = nodo { $node }, Minka { $release }, demonio { $pid }, activo desde hace { $minutes } min
-    escucha en { $listen }
-    { $away } de sus procesos fuera, { $guests } huéspedes aquí
+    {"  "}escucha en { $listen }
+    {"  "}{ $away } de sus procesos fuera, { $guests } huéspedes aquí
 nodes-node = NODO
 nodes-address = DIRECCIÓN
 nodes-reachable = SE ALCANZA
@@ -78,3 +78,69 @@ usage-no-command = falta una orden
 usage-conflict = { $argument } no casa con los demás argumentos
 usage-other = la línea de órdenes no se entiende
 usage-more = `minka --help` cuenta más.
+
+## minka lab
+
+lab-up = el laboratorio { $name } está en marcha: { $nodes }
+lab-up-run = minka lab exec { $option }{ $node } -- ORDEN
+lab-up-run-means = ejecuta un programa en un nodo
+lab-up-ps = minka lab exec { $option }{ $node } -- minka ps
+lab-up-ps-means = pregunta a un nodo dónde están sus procesos
+lab-up-status = minka lab status
+lab-up-status-means = muestra cómo están los nodos
+lab-up-down = minka lab down { $option }
+lab-up-down-means = le pone fin
+lab-down = el laboratorio { $name } ya no existe
+lab-none = no hay ningún laboratorio: `minka lab up` crea uno
+lab-not-running = no hay ningún laboratorio en marcha en { $directory }
+lab-not-running-help = ayuda: `minka lab up` crea uno, `minka lab status` los enumera
+lab-no-node-help = ayuda: `minka lab status` los enumera
+lab-lab = LABORATORIO
+lab-node = NODO
+lab-address = DIRECCIÓN
+lab-network = RED
+lab-daemon = DEMONIO
+lab-connected = conectado
+lab-cut = aislado
+lab-dead = muerto
+lab-crashed = caído
+lab-daemon-starting = arrancando
+lab-daemon-running = en marcha, PID { $pid }
+lab-daemon-ended = terminó con { $status }
+lab-daemon-killed = terminado por la fuerza
+shake-moves = { $moves ->
+    [one] un viaje
+   *[other] { $moves } viajes
+ } de { $processes ->
+    [one] un proceso
+   *[other] { $processes } procesos
+ } ({ $arrivals }); parados { $median } ms de mediana, { $max } ms como mucho
+shake-none = nada se ha movido
+shake-refused = rechazado { $count ->
+    [one] una vez
+   *[other] { $count } veces
+ }: { $reason }
+
+## minka lab demo
+
+demo-alone = Primero se calculan los resultados correctos, aquí y sin moverse: { $programs }
+demo-lab = Un laboratorio de { $nodes } nodos está en marcha a los { $time } ms. Los mismos programas arrancan ahora en node1 y se mueven mientras se ejecutan.
+demo-program = PROGRAMA
+demo-computes = CALCULA
+demo-node = NODO
+demo-moves = VIAJES
+demo-freeze = PARADO (ms)
+demo-output = RESULTADO
+demo-primes = cuántos primos hay por debajo de { $figure }
+demo-gzip = { $figure } líneas, comprimidas
+demo-sort = { $figure } líneas, ordenadas
+demo-sha256sum = el SHA-256 de { $figure } MiB
+demo-running = en marcha
+demo-right = correcto
+demo-wrong = ERRÓNEO
+demo-failed = FALLÓ con { $status }
+demo-moved = { $program } está ahora en { $node }, parado { $freeze } ms
+demo-stayed = { $program } no se ha movido: { $reason }
+demo-no-reason = terminó demasiado pronto
+demo-good = Los { $programs } programas se movieron mientras se ejecutaban ({ $moves } viajes), y todos sus resultados son correctos.
+demo-bad = No todos los { $programs } programas se han movido con resultado correcto.

@@ -18,13 +18,11 @@ pub(super) fn migrate(arguments: &Migrate, output: &mut Output) -> Result<(), Fa
         ("node", migrated.at.clone().into()),
         ("freeze", milliseconds(migrated.freeze_us).into()),
     ];
-    let line = output
-        .text
-        .with(if migrated.freeze_us == 0 { "migrate-already" } else { "migrate-done" }, &variables);
+    let line = output.text.with(if migrated.moved { "migrate-done" } else { "migrate-already" }, &variables);
     output.line(&line)
 }
 
 /// Microseconds as milliseconds, to two places.
-pub(super) fn milliseconds(microseconds: u64) -> String {
+pub(crate) fn milliseconds(microseconds: u64) -> String {
     format!("{}.{:02}", microseconds / 1000, microseconds % 1000 / 10)
 }

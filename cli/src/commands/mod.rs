@@ -1,5 +1,7 @@
 //! The commands, one file each.
 
+mod foreground;
+mod lab;
 mod migrate;
 mod node;
 mod ps;
@@ -19,12 +21,13 @@ use crate::output::Output;
 pub(crate) fn perform(command: Command, output: &mut Output) -> Result<ExitCode, Failure> {
     match command {
         Command::Run(arguments) => return run::run(&arguments, output),
+        Command::Lab(command) => return lab::lab(&command, output),
         Command::Migrate(arguments) => migrate::migrate(&arguments, output)?,
         Command::Ps(arguments) => ps::ps(&arguments, output)?,
         Command::Trace(arguments) => trace::trace(&arguments, output)?,
         Command::Nodes => status::nodes(output)?,
         Command::Status => status::status(output)?,
-        Command::Node(Node::Serve(arguments)) => node::serve(&arguments, output)?,
+        Command::Node(Node::Serve(arguments)) => node::serve(&arguments)?,
         Command::Completions(arguments) => shell::completions(&arguments, output)?,
         Command::Man => shell::man(output)?,
     }

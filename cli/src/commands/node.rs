@@ -1,26 +1,36 @@
 //! `minka node serve`: the node daemon.
 
 use std::ffi::OsString;
+use std::time::Duration;
 
 use minka_link::NodeConfig;
 use minka_node::processes::ProcFs;
 use minka_node::{Daemon, RUN_DIR_VARIABLE, Settings};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use tracing::warn;
 use tracing_subscriber::EnvFilter;
 
 use crate::args::Serve;
 use crate::failure::Failure;
-use crate::output::Output;
+
+/// How long the processes may take to come home when the daemon ends.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Words that mean a place of their own where a node's name may stand.
 const RESERVED: [&str; 2] = ["home", "best"];
 
-pub(super) fn serve(arguments: &Serve, _output: &mut Output) -> Result<(), Failure> {
+pub(super) fn serve(arguments: &Serve) -> Result<(), Failure> {
     log_to_stderr();
     let daemon = Daemon::new(settings(arguments)?, Box::new(ProcFs), Box::new(|_| Vec::new()));
+    // Before the daemon starts: from then on a signal to end means to bring everybody home first.
+    let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(Failure::Prepare)?;
     daemon.start()?;
-    loop {
-        std::thread::park();
+    signals.forever().next();
+    if !daemon.end(PATIENCE) {
+        warn!("not everybody got home in time");
     }
+    Ok(())
 }
 
 fn settings(arguments: &Serve) -> Result<Settings, Failure> {

@@ -3,19 +3,21 @@
 use std::ffi::OsString;
 use std::io::{PipeReader, Write, pipe};
 use std::os::fd::AsRawFd;
-use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitCode, ExitStatus};
+use std::process::{Child, Command, ExitCode};
 
 use super::client;
+use super::foreground::Foreground;
 use super::wait;
 use crate::args::Run;
 use crate::failure::Failure;
 use crate::output::Output;
 
 pub(super) fn run(arguments: &Run, output: &mut Output) -> Result<ExitCode, Failure> {
+    let foreground = Foreground::hand_over().map_err(Failure::Prepare)?;
     let (reader, mut writer) = pipe().map_err(Failure::Prepare)?;
     let mut child = start_waiting(&reader, &arguments.command)?;
+    foreground.watch_over(child.id());
     let to = arguments.on.as_deref().unwrap_or("best");
     let pid = i32::try_from(child.id()).unwrap_or(i32::MAX);
     let placed = client().and_then(|mut client| Ok(client.migrate(pid, to, true)?));
@@ -32,7 +34,8 @@ pub(super) fn run(arguments: &Run, output: &mut Output) -> Result<ExitCode, Fail
     writer.write_all(&[1]).map_err(Failure::Prepare)?;
     drop((reader, writer));
     let status = child.wait().map_err(Failure::Wait)?;
-    Ok(exit_code(status))
+    drop(foreground);
+    Ok(ExitCode::from(minka_lab::shell_code(status)))
 }
 
 /// Starts the program that becomes the command when a byte comes through the pipe.
@@ -42,10 +45,4 @@ fn start_waiting(pipe: &PipeReader, command: &[OsString]) -> Result<Child, Failu
     let mut waiting = Command::new(&program);
     waiting.arg(wait::NAME).arg(path).args(command);
     waiting.spawn().map_err(|source| Failure::Start { program, source })
-}
-
-/// A program's own status, or 128 and the number of the signal that ended it.
-pub(super) fn exit_code(status: ExitStatus) -> ExitCode {
-    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
-    ExitCode::from(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
 }

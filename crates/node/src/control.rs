@@ -10,7 +10,9 @@ use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rustix::net::{RecvFlags, recv, sockopt};
+// Not rustix's: that has no value for a peer outside of this PID namespace, whose PID reads 0.
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use rustix::net::{RecvFlags, recv};
 use tracing::{debug, warn};
 
 use crate::daemon::{Daemon, Follower};
@@ -86,8 +88,13 @@ impl Daemon {
                     continue;
                 }
             };
-            let Ok(peer) = sockopt::socket_peercred(&stream) else { continue };
-            let uid = peer.uid.as_raw();
+            let uid = match getsockopt(&stream, PeerCredentials) {
+                Ok(peer) => peer.uid(),
+                Err(error) => {
+                    warn!(%error, "failed to find out who a client is");
+                    continue;
+                }
+            };
             let Some(place) = Place::take(&clients, uid) else {
                 // It has room for a line, so this does not keep the others waiting.
                 let _ = Lines::new(stream).write(&Answer::Refused(Refusal::TooManyClients), BRIEFLY);

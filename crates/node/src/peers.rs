@@ -8,8 +8,11 @@ use tracing::info;
 
 use crate::daemon::Daemon;
 
-/// Pause between two rounds, and how long a connection may take.
+/// Pause between two rounds, and while a node cannot be reached.
 const ROUND: Duration = Duration::from_secs(5);
+const ROUND_WHILE_LOST: Duration = Duration::from_secs(1);
+
+/// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(1);
 
 impl Daemon {
@@ -24,7 +27,8 @@ impl Daemon {
                 }
                 self.tell(|state| state.book.set_reachable(name, reachable));
             }
-            std::thread::sleep(ROUND);
+            let all = known.iter().all(|known| *known == Some(true));
+            std::thread::sleep(if all { ROUND } else { ROUND_WHILE_LOST });
         }
     }
 }

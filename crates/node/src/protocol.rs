@@ -178,7 +178,9 @@ pub struct Migrated {
     pub pid: i32,
     /// Name of the node where it is now.
     pub at: String,
-    /// How long it stood still, in microseconds; 0 when it was there already.
+    /// Whether it moved; false when it was there already.
+    pub moved: bool,
+    /// How long it stood still, in microseconds.
     pub freeze_us: u64,
 }
 

@@ -1,5 +1,7 @@
 //! The daemon as its users meet it, with programs in the place of deputies and hosts that move nothing.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;

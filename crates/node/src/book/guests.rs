@@ -110,7 +110,7 @@ impl Book {
         let reason = if host.ended { host.reason } else { Some("host program died".to_owned()) };
         if let Some(guest) = host.guest {
             for ticket in host.expelling {
-                let left = Migrated { pid: guest.pid, at: guest.home.clone(), freeze_us: 0 };
+                let left = Migrated { pid: guest.pid, at: guest.home.clone(), moved: true, freeze_us: 0 };
                 self.answer(Some(ticket), Answer::Migrated(left));
             }
             if reason.is_some() {

@@ -82,7 +82,7 @@ impl Book {
                 record.wanted = Some(target);
             }
             let at = to.unwrap_or_else(|| self.node.clone());
-            self.answer(Some(ticket), Answer::Migrated(Migrated { pid, at, freeze_us: 0 }));
+            self.answer(Some(ticket), Answer::Migrated(Migrated { pid, at, moved: false, freeze_us: 0 }));
             return Ok(());
         }
         record.back_off = super::BackOff { wait: BACK_OFF_FIRST, due: None };

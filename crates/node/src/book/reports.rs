@@ -50,14 +50,15 @@ impl Book {
         }
         self.peers.set_reachable(&at, true);
         let ticket = order.and_then(|order| order.ticket);
-        self.answer(ticket, Answer::Migrated(Migrated { pid, at: at.clone(), freeze_us }));
+        self.answer(ticket, Answer::Migrated(Migrated { pid, at: at.clone(), moved: true, freeze_us }));
         self.publish(pid, Event::Arrived { at, home: false, reason: None, freeze_us });
     }
 
     fn arrived_home(&mut self, now: Instant, pid: i32, reason: Option<String>, freeze_us: u64) {
         let node = self.node.clone();
         let Some(record) = self.records.get_mut(&pid) else { return };
-        if record.away_at.take().is_some() {
+        let was_away = record.away_at.take().is_some();
+        if was_away {
             record.moves += 1;
             record.freeze_us = Some(freeze_us);
         }
@@ -83,7 +84,7 @@ impl Book {
                 let reason = "it came home instead".to_owned();
                 Answer::Refused(Refusal::NotMoved { pid, at: node.clone(), reason })
             }
-            (_, true) => Answer::Migrated(Migrated { pid, at: node.clone(), freeze_us }),
+            (_, true) => Answer::Migrated(Migrated { pid, at: node.clone(), moved: was_away, freeze_us }),
         };
         self.answer(order.and_then(|order| order.ticket), answer);
         self.publish(pid, Event::Arrived { at: node, home: true, reason, freeze_us });
