@@ -105,6 +105,21 @@ pub enum LabError {
         /// What the system said.
         source: io::Error,
     },
+    /// Processes of a node did not go away.
+    #[error("end node {0}: some of its processes are still there; does somebody hold them stopped?")]
+    NodeLingering(u32),
+    /// The system lets users have user namespaces, but not use them.
+    #[error(
+        "use a user namespace: the system restricts them (see kernel.apparmor_restrict_unprivileged_userns); \
+         root needs none"
+    )]
+    Restricted(#[source] io::Error),
+    /// The system does not let users have user namespaces.
+    #[error(
+        "make a user namespace: the system does not let users have them (see user.max_user_namespaces and \
+         kernel.unprivileged_userns_clone); root needs none"
+    )]
+    Forbidden(#[source] SpawnError),
     /// Processes did not go away.
     #[error("end the lab in {}: its processes are still there; does somebody hold them stopped?", .0.display())]
     Lingering(PathBuf),

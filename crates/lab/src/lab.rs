@@ -276,7 +276,7 @@ fn launch(
         .new_session();
     match launch.start() {
         Err(error) if error.is_permission_denied() => {
-            Ok(launch.namespaces(NODE_NAMESPACES | Namespaces::USER).start()?)
+            launch.namespaces(NODE_NAMESPACES | Namespaces::USER).start().map_err(LabError::Forbidden)
         }
         result => Ok(result?),
     }

@@ -6,10 +6,10 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::ExitStatus;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use minka_kernel::namespace::Namespaces;
-use minka_kernel::spawn::{Launch, ProcessHandle};
+use minka_kernel::spawn::{Launch, ProcessHandle, wait_readable};
 
 use crate::channel::Channel;
 use crate::description::{NodeDescription, ProcessIdentity};
@@ -28,7 +28,7 @@ pub(crate) const NODE_NAMESPACES: Namespaces = Namespaces::PID
     .union(Namespaces::IPC);
 
 /// How long a killed node may take to be gone. It takes longer only if a program in it has a stopped parent outside.
-const KILL_TIMEOUT: Duration = Duration::from_secs(2);
+pub(crate) const KILL_TIMEOUT: Duration = Duration::from_secs(2);
 /// How much of a failed daemon's last words is shown, in bytes.
 const LAST_WORDS_LENGTH_MAX: usize = 2000;
 
@@ -44,6 +44,8 @@ pub(crate) struct Node {
     alive: bool,
     answering: bool,
     daemon: DaemonState,
+    /// Why its init gave up, as in "failed to …".
+    failure: Option<String>,
 }
 
 impl Node {
@@ -84,6 +86,7 @@ impl Node {
             alive: true,
             answering: false,
             daemon: DaemonState::Starting,
+            failure: None,
         })
     }
 
@@ -114,10 +117,10 @@ impl Node {
         self.channel.as_ref().map(AsFd::as_fd).into_iter().chain(process)
     }
 
-    /// Takes note of what has happened in the node. An error means that its init could not do its work.
+    /// Takes note of what has happened in the node.
     pub(crate) fn attend(&mut self) -> Result<(), LabError> {
         if let Some(channel) = &self.channel
-            && minka_kernel::spawn::wait_readable(&[channel.as_fd()], Some(Duration::ZERO))
+            && wait_readable(&[channel.as_fd()], Some(Duration::ZERO))
                 .map_err(LabError::system("look for news from a node"))?[0]
         {
             match channel.receive().map_err(LabError::system("understand a node"))? {
@@ -125,9 +128,7 @@ impl Node {
                 Some(NodeEvent::Ended(status)) => {
                     self.daemon = DaemonState::Ended(shell_code(ExitStatus::from_raw(status)));
                 }
-                Some(NodeEvent::Failed(text)) => {
-                    return Err(LabError::Reported(format!("start node {}: failed to {text}", self.number)));
-                }
+                Some(NodeEvent::Failed(text)) => self.failure = Some(text),
                 None => self.channel = None,
             }
         }
@@ -139,16 +140,18 @@ impl Node {
 
     /// Fails if the daemon will never answer, with its last words.
     pub(crate) fn check_hope(&self) -> Result<(), LabError> {
-        let what = match self.daemon {
-            DaemonState::Ended(code) => format!("its daemon ended with status {code}"),
-            _ if !self.alive => "its first process died".to_owned(),
-            DaemonState::Starting | DaemonState::Running(_) | DaemonState::Killed => return Ok(()),
-        };
-        Err(self.failure(&what))
+        if let Some(text) = &self.failure {
+            return Err(LabError::Reported(format!("start node {}: failed to {text}", self.number)));
+        }
+        match self.daemon {
+            DaemonState::Ended(code) => Err(self.last_words(&format!("its daemon ended with status {code}"))),
+            _ if !self.alive => Err(self.last_words("its first process died")),
+            DaemonState::Starting | DaemonState::Running(_) | DaemonState::Killed => Ok(()),
+        }
     }
 
     /// An error that tells what is wrong with the node, with its last words.
-    pub(crate) fn failure(&self, what: &str) -> LabError {
+    pub(crate) fn last_words(&self, what: &str) -> LabError {
         let words = fs::read(&self.log).unwrap_or_default();
         let words = &words[words.len().saturating_sub(LAST_WORDS_LENGTH_MAX)..];
         let words = String::from_utf8_lossy(words);
@@ -157,14 +160,19 @@ impl Node {
         LabError::Reported(format!("start node {}: {what}{separator}{words}", self.number))
     }
 
-    /// Kills everything in the node, and says whether it is gone.
-    pub(crate) fn kill(&mut self) -> bool {
+    /// Kills everything in the node.
+    pub(crate) fn kill(&self) {
         if self.alive {
             // Fails only for a process that is gone already.
             let _ = self.process.signal(libc::SIGKILL);
-            if matches!(self.process.wait_for_end(Some(KILL_TIMEOUT)), Ok(true)) {
-                self.bury();
-            }
+        }
+    }
+
+    /// Waits until everything in the killed node is gone, but not beyond `deadline`, and says whether it is.
+    pub(crate) fn wait_for_end(&mut self, deadline: Instant) -> bool {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if self.alive && matches!(self.process.wait_for_end(Some(left)), Ok(true)) {
+            self.bury();
         }
         !self.alive
     }

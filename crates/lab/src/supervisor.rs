@@ -28,7 +28,7 @@ use crate::directory::Claim;
 use crate::error::{LabError, chain};
 use crate::message::{NodeStatus, Plan, Reply, Request, Startup};
 use crate::network::Hub;
-use crate::node::Node;
+use crate::node::{KILL_TIMEOUT, Node};
 
 /// The argument that makes a program a supervisor; descriptors follow: the caller's channel, the directory's lock.
 pub(crate) const ROLE: &str = "supervise";
@@ -89,7 +89,8 @@ impl Supervisor {
         let own = ProcessIdentity::of_self().map_err(LabError::system("find the own PID"))?;
         self.plan.description.supervisor = Some(own);
         self.plan.description.write()?;
-        namespace::keep_mounts_inside().map_err(LabError::system("separate the lab's mounts"))?;
+        // The first thing that takes privilege.
+        namespace::keep_mounts_inside().map_err(LabError::Restricted)?;
         self.show_hosts()?;
         let mut hub = Hub::create()?;
         for description in &mut self.plan.description.nodes {
@@ -138,7 +139,7 @@ impl Supervisor {
                 return Ok(Turn::GoOn);
             };
             if Instant::now() > deadline {
-                return Err(silent.failure("its daemon does not answer"));
+                return Err(silent.last_words("its daemon does not answer"));
             }
         }
     }
@@ -185,11 +186,9 @@ impl Supervisor {
         let reply = match request {
             Request::Status => Reply::Status(self.status(hub)),
             Request::Kill(number) => self.with_node(number, |node| {
-                if node.kill() {
-                    Ok(())
-                } else {
-                    Err(LabError::Reported("end all of its processes".to_owned()))
-                }
+                node.kill();
+                let gone = node.wait_for_end(Instant::now() + KILL_TIMEOUT);
+                if gone { Ok(()) } else { Err(LabError::NodeLingering(number)) }
             }),
             Request::Cut(number) => self.with_node(number, |_| Ok(hub.set_plugged(number, false)?)),
             Request::Heal(number) => self.with_node(number, |_| Ok(hub.set_plugged(number, true)?)),
@@ -220,8 +219,12 @@ impl Supervisor {
 
     /// Kills all nodes. What does not go now goes with this process.
     fn end(&mut self) {
-        for node in &mut self.nodes {
+        for node in &self.nodes {
             node.kill();
+        }
+        let deadline = Instant::now() + KILL_TIMEOUT;
+        for node in &mut self.nodes {
+            node.wait_for_end(deadline);
         }
     }
 }

@@ -8,6 +8,7 @@ use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use minka_lab::Lab;
 use rustix::pty;
@@ -24,12 +25,20 @@ struct Shell {
 
 impl Shell {
     fn start() -> Self {
+        let mut shell = Self::start_with(&["sh", "-i"]);
+        shell.expect("ready> ");
+        shell
+    }
+
+    /// Starts something else than a shell on the terminal, with no shell above it.
+    fn start_with(program: &[&str]) -> Self {
         let flags = pty::OpenptFlags::RDWR | pty::OpenptFlags::NOCTTY | pty::OpenptFlags::CLOEXEC;
         let keyboard: OwnedFd = pty::openpt(flags).unwrap();
         pty::unlockpt(&keyboard).unwrap();
         let path = pty::ptsname(&keyboard, Vec::new()).unwrap();
         let process = Command::new(fixture())
-            .args(["terminal", path.to_str().unwrap(), "sh", "-i"])
+            .args(["terminal", path.to_str().unwrap()])
+            .args(program)
             .env("PS1", "ready> ")
             .env_remove("ENV")
             .spawn()
@@ -45,13 +54,23 @@ impl Shell {
                 shown.lock().unwrap().push_str(&String::from_utf8_lossy(&buffer[..length]));
             }
         });
-        let mut shell = Self { keyboard, screen, seen: 0, process };
-        shell.expect("ready> ");
-        shell
+        Self { keyboard, screen, seen: 0, process }
     }
 
     fn press(&mut self, keys: &str) {
         self.keyboard.write_all(keys.as_bytes()).unwrap();
+    }
+
+    /// Presses keys again and again until this comes on the screen.
+    fn press_until(&mut self, keys: &str, text: &str) {
+        let screen = Arc::clone(&self.screen);
+        let start = self.seen;
+        eventually(text, || {
+            self.press(keys);
+            std::thread::sleep(Duration::from_millis(50));
+            screen.lock().unwrap()[start..].contains(text)
+        });
+        self.expect(text);
     }
 
     /// Types a line, and waits until the terminal has echoed it.
@@ -122,17 +141,15 @@ fn a_program_in_the_background_waits_for_the_terminal() {
     // Started in the background, it finds that it may not read.
     shell.enter(&format!("{} &", in_node(&place, "sh -c 'read word; echo got $word'")));
     // The shell tells when it is asked for something next.
-    std::thread::sleep(std::time::Duration::from_millis(300));
-    shell.enter("");
-    shell.expect("Stopped");
+    shell.press_until("\n", "Stopped");
     shell.enter("fg");
     shell.enter("bread");
     shell.expect("got bread\r\n");
     shell.expect("ready> ");
 
     // Started in the foreground, stopped, gone on in the background, fetched back while it runs.
-    shell.enter(&in_node(&place, "sh -c 'sleep 1; read word; echo got $word'"));
-    std::thread::sleep(std::time::Duration::from_millis(200));
+    shell.enter(&in_node(&place, "sh -c 'echo begun; sleep 1; read word; echo got $word'"));
+    shell.expect("begun\r\n");
     shell.press("\x1a");
     shell.expect("Stopped");
     shell.enter("bg");
@@ -149,15 +166,13 @@ fn a_shell_in_a_node_controls_jobs_of_its_own() {
     let mut shell = Shell::start();
     shell.enter(&in_node(&place, "env PS1='inside> ' sh -i"));
     shell.expect("inside> ");
-    shell.enter("sleep 100");
-    // Else the key could come before the job has the terminal, and hit the shell.
-    std::thread::sleep(std::time::Duration::from_millis(200));
+    shell.enter("sh -c 'trap \"echo on\" CONT; echo begun; while :; do sleep 0.1; done'");
+    shell.expect("begun\r\n");
     shell.press("\x1a");
     shell.expect("Stopped");
     shell.expect("inside> ");
     shell.enter("fg");
-    shell.expect("sleep 100\r\n");
-    std::thread::sleep(std::time::Duration::from_millis(200));
+    shell.expect("on\r\n");
     shell.press("\x03");
     shell.expect("inside> ");
     shell.enter("echo status $? on $(hostname)");
@@ -183,4 +198,20 @@ fn a_program_that_cannot_be_started_leaves_the_terminal_to_the_caller() {
     shell.expect("ready> ");
     shell.enter("echo status $?");
     shell.expect("status 0\r\n");
+}
+
+#[test]
+fn without_a_shell_above_nothing_stays_stopped() {
+    let place = Place::new();
+    let _lab = Lab::up(&place.options()).unwrap();
+    let directory = place.directory().display().to_string();
+    let mut terminal = Shell::start_with(&[&fixture(), "exec", &directory, "1", "--", "cat"]);
+    terminal.enter("one");
+    terminal.expect("one\r\n");
+    // Nobody could ever continue it, so it must not stop.
+    terminal.press("\x1a");
+    terminal.enter("two");
+    terminal.expect("two\r\n");
+    terminal.press("\x04");
+    assert!(terminal.process.wait().unwrap().success());
 }

@@ -19,6 +19,11 @@ pub struct SignalQueue {
 impl SignalQueue {
     /// Blocks these signals and queues them from now on.
     pub fn new(signals: &[i32]) -> io::Result<Self> {
+        if signals.contains(&libc::SIGCHLD) {
+            // Programs may be started with it ignored, and then the kernel would take the status of their children.
+            // SAFETY: the default disposition has no handler.
+            unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
+        }
         let mut set = empty_set();
         for &signal in signals {
             // SAFETY: `set` is initialised and outlives the call.
