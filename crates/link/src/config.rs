@@ -110,7 +110,7 @@ impl NodeConfig {
         if config.peers.contains_key(&config.name) {
             return Err(ConfigError::OwnPeer { path: path.to_owned(), name: config.name });
         }
-        let base = path.parent().unwrap_or(Path::new(""));
+        let base = path.parent().unwrap_or_else(|| Path::new(""));
         config.keys = base.join(&config.keys);
         config.run_dir = base.join(&config.run_dir);
         Ok(config)

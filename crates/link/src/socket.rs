@@ -172,7 +172,8 @@ pub(crate) fn recv_polling(
         if begin.elapsed() >= spin {
             return Ok(None);
         }
-        std::hint::spin_loop();
+        // Whoever is to send the answer may need this very processor.
+        std::thread::yield_now();
     }
 }
 
