@@ -94,3 +94,66 @@ fn bundle(language: &str, sources: &[&str]) -> FluentBundle<FluentResource> {
     }
     bundle
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use super::*;
+
+    /// The variables of each message; panics when a resource cannot be read or a name occurs twice.
+    fn messages(sources: &[&str]) -> BTreeMap<String, BTreeSet<String>> {
+        let mut messages = BTreeMap::new();
+        for source in sources {
+            FluentResource::try_new((*source).to_owned()).unwrap();
+            for part in source.split("\n").collect::<Vec<_>>().chunk_by(|_, next| !starts_message(next)) {
+                let Some((id, _)) = part[0].split_once(" =").filter(|_| starts_message(part[0])) else {
+                    continue;
+                };
+                let text = part.join("\n");
+                let variables = text.split('$').skip(1).map(|rest| {
+                    rest.chars().take_while(|character| character.is_ascii_alphanumeric()).collect()
+                });
+                assert!(messages.insert(id.to_owned(), variables.collect()).is_none(), "{id} occurs twice");
+            }
+        }
+        messages
+    }
+
+    fn starts_message(line: &str) -> bool {
+        line.starts_with(|character: char| character.is_ascii_lowercase()) && line.contains(" =")
+    }
+
+    #[test]
+    fn both_languages_have_the_same_messages_with_the_same_variables() {
+        let (english, spanish) = (messages(ENGLISH), messages(SPANISH));
+        assert!(english.len() > 100, "{}", english.len());
+        assert_eq!(english, spanish);
+    }
+
+    #[test]
+    fn the_strongest_variable_that_is_set_chooses_the_language() {
+        let check = |variables: &[(&str, &str)], expected| {
+            let value = |name: &str| {
+                let found = variables.iter().find(|(variable, _)| *variable == name);
+                found.map(|(_, value)| (*value).to_owned())
+            };
+            assert_eq!(Language::from_variables(value), expected, "{variables:?}");
+        };
+        check(&[], Language::English);
+        check(&[("LANG", "es")], Language::Spanish);
+        check(&[("LANG", "es_PE.UTF-8")], Language::Spanish);
+        check(&[("LANG", "es@euro")], Language::Spanish);
+        check(&[("LANG", "est_EE")], Language::English);
+        check(&[("LANG", "es"), ("LC_ALL", "C")], Language::English);
+        check(&[("LANG", "es"), ("LC_MESSAGES", "en_GB")], Language::English);
+        check(&[("LANG", "en"), ("LC_MESSAGES", "es_ES"), ("LC_ALL", "")], Language::Spanish);
+    }
+
+    #[test]
+    fn numbers_choose_the_form_of_a_word() {
+        let text = Text::new(Language::English);
+        let lost = |lines: u64| text.with("trace-lost", &[("lines", lines.into())]);
+        assert_eq!((lost(1).as_str(), lost(2).as_str()), ("... one line left out", "... 2 lines left out"));
+    }
+}
