@@ -29,17 +29,12 @@ fn explain(command: Command, id: &str, text: &Text) -> Command {
     command = command
         .about(text.get(id))
         .help_template(template(text))
-        .subcommand_help_heading(text.get("heading-commands"))
         .subcommand_value_name(text.get("word-command"))
         .mut_args(|argument| {
             let name = argument.get_id().to_string();
             let own = text.find(&format!("{id}--{name}"), &[]);
             let words = own.or_else(|| text.find(&format!("help--{name}"), &[]));
-            let heading = if argument.is_positional() { "heading-arguments" } else { "heading-options" };
-            argument
-                .help(words.unwrap_or_default())
-                .help_heading(text.get(heading))
-                .hide_possible_values(false)
+            argument.help(words.unwrap_or_default())
         });
     command.mut_subcommands(|subcommand| {
         let id = format!("{id}-{}", subcommand.get_name());
@@ -86,8 +81,14 @@ fn rendered(text: &Text, error: &clap::Error, terminal: bool) -> String {
     let styled = error.render();
     let plain = !terminal || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let rendered = if plain { styled.to_string() } else { styled.ansi().to_string() };
-    let words =
-        [("[OPTIONS]", "word-options"), ("[default:", "word-default"), ("[possible values:", "word-values")];
+    let words = [
+        ("Commands:", "heading-commands"),
+        ("Arguments:", "heading-arguments"),
+        ("Options:", "heading-options"),
+        ("[OPTIONS]", "word-options"),
+        ("[default:", "word-default"),
+        ("[possible values:", "word-values"),
+    ];
     words.iter().fold(rendered, |rendered, (word, id)| rendered.replace(word, &text.get(id)))
 }
 
@@ -183,6 +184,6 @@ mod tests {
         check("minka ps --fast", "no existe el argumento --fast");
         check("minka migrate 1", "falta: <NODE>");
         check("minka migrate x b", "el valor «x» no sirve para <PID>");
-        check("minka lab run --lab a --nodes 2 true", "--nodes <N> no casa con los demás argumentos");
+        check("minka lab run --lab a --nodes 2 true", "--lab <NAME> no casa con los demás argumentos");
     }
 }

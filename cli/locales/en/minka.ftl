@@ -67,9 +67,9 @@ nodes-no = no
 ## The command line
 
 heading-usage = Usage:
-heading-commands = Commands
-heading-arguments = Arguments
-heading-options = Options
+heading-commands = Commands:
+heading-arguments = Arguments:
+heading-options = Options:
 word-options = {"["}OPTIONS]
 word-default = {"["}default:
 word-values = {"["}possible values:

@@ -67,9 +67,9 @@ nodes-no = no
 ## La línea de órdenes
 
 heading-usage = Uso:
-heading-commands = Órdenes
-heading-arguments = Argumentos
-heading-options = Opciones
+heading-commands = Órdenes:
+heading-arguments = Argumentos:
+heading-options = Opciones:
 word-options = {"["}OPCIONES]
 word-default = {"["}normalmente:
 word-values = {"["}valores posibles:
