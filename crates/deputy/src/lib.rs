@@ -1,8 +1,68 @@
 //! The home side of a migrated process.
+//!
+//! A deputy program takes care of one process of this node while that is away: it stops it, sends its image to a
+//! host, performs its calls through an agent inside it, serves its pages, carries its signals, and puts it back.
+//!
+//! | module | what |
+//! |---|---|
+//! | `deputy` | the main thread: traces the original process, decides |
+//! | `eligible` | whether a process can move, and if not, why |
+//! | `park`, `tracee`, `record` | stopping a process, the agent, and the record for a rescue |
+//! | `offer` | what a host is told before and after the stop |
+//! | `session`, `serve` | the channels to one host and the threads behind them |
+//! | `homecoming` | the way back |
+//! | `orders` | the socket to the node daemon |
 
+mod deputy;
+pub mod eligible;
+mod fault;
+mod homecoming;
+mod offer;
+mod orders;
+mod park;
+mod record;
+mod rescue;
+mod serve;
+mod session;
+mod tracee;
+
+use minka_link::{Credentials, NodeConfig};
+use minka_wire::local::{DeputyOrder, DeputyReport};
+use std::path::Path;
 use std::process::ExitCode;
 
-/// The deputy program: takes its orders from the node daemon at descriptor 3.
+/// The deputy program: takes its orders from the node daemon, at descriptor 3.
 pub fn main() -> ExitCode {
-    ExitCode::FAILURE
+    let Some(daemon) = orders::Daemon::inherited() else {
+        tracing::error!("a deputy is started by the node daemon, not by hand");
+        return ExitCode::FAILURE;
+    };
+    let (pid, config, rescue) = match daemon.order() {
+        Some(DeputyOrder::Start { pid, config }) => (pid, config, false),
+        Some(DeputyOrder::Rescue { pid, config }) => (pid, config, true),
+        _ => return ExitCode::FAILURE,
+    };
+    match start(pid, &config, rescue, &daemon) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            daemon.report(&DeputyReport::Refused { reason });
+            daemon.report(&DeputyReport::Ended { reason: None });
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(pid: i32, config: &str, rescue: bool, daemon: &orders::Daemon) -> Result<(), String> {
+    let config = NodeConfig::read(Path::new(config)).map_err(|error| fault::chain(&error))?;
+    if rescue {
+        let reason = rescue::rescue(pid, &config.run_dir);
+        daemon.report(&DeputyReport::Ended { reason });
+        return Ok(());
+    }
+    let keys = config.read_keys().map_err(|error| fault::chain(&error))?;
+    let credentials = Credentials::new(&keys).map_err(|error| fault::chain(&error))?;
+    deputy::Deputy::new(pid, config, credentials, daemon.clone())
+        .map_err(|error| fault::chain(&error))?
+        .run();
+    Ok(())
 }

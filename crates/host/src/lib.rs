@@ -1,8 +1,65 @@
 //! The host side of a migrated process.
+//!
+//! A host program keeps one guest on this node: it builds it from the image that the home sends, forwards its calls,
+//! serves its missing pages, delivers its signals, and sends it home again.
+//!
+//! | module | what |
+//! |---|---|
+//! | `arrive` | from the first connection to a running guest |
+//! | `prepare`, `build` | before and during the freeze |
+//! | `tracer` | the main thread: traces the guest |
+//! | `calls`, `own` | forwarded calls, and those with code of their own |
+//! | `pages` | faults, and the stream behind them |
+//! | `leave` | the way home |
+//! | `orders` | the socket to the node daemon |
 
+mod arrive;
+mod build;
+mod calls;
+mod fault;
+mod guest;
+mod leave;
+mod orders;
+mod own;
+mod pages;
+mod prepare;
+mod tracer;
+
+use minka_link::{Credentials, NodeConfig};
+use minka_wire::local::{HostOrder, HostReport};
+use std::path::Path;
 use std::process::ExitCode;
 
-/// The host program: takes its orders from the node daemon at descriptor 3.
+/// Signals that this program takes through a descriptor: a tracee has news.
+const WATCHED: [i32; 1] = [17 /* CHLD */];
+
+/// The host program: takes its orders from the node daemon, at descriptor 3.
 pub fn main() -> ExitCode {
-    ExitCode::FAILURE
+    let Some(daemon) = orders::Daemon::inherited() else {
+        tracing::error!("a host program is started by the node daemon, not by hand");
+        return ExitCode::FAILURE;
+    };
+    let Some((HostOrder::Start { config }, _)) = daemon.order() else { return ExitCode::FAILURE };
+    let outcome = serve(&config, &daemon);
+    let reason = match outcome {
+        Ok(tracer::Outcome::Done) => None,
+        Ok(tracer::Outcome::Lost(reason)) => Some(reason),
+        Err(reason) => Some(reason),
+    };
+    daemon.report(&HostReport::Ended { reason: reason.clone() });
+    if reason.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn serve(config: &str, daemon: &orders::Daemon) -> Result<tracer::Outcome, String> {
+    let text = |error: &dyn std::error::Error| fault::chain(error);
+    let config = NodeConfig::read(Path::new(config)).map_err(|error| text(&error))?;
+    let keys = config.read_keys().map_err(|error| text(&error))?;
+    let credentials = Credentials::new(&keys).map_err(|error| text(&error))?;
+    minka_kernel::process::block_signals(&WATCHED);
+    let news = minka_kernel::process::SignalFd::new(&WATCHED).map_err(|error| text(&error))?;
+    let arrival = arrive::Arrival { daemon, config: &config, credentials: &credentials };
+    match arrival.take_in().map_err(|error| text(&error))? {
+        Some(tracer) => Ok(tracer.serve(&news, daemon)),
+        None => Ok(tracer::Outcome::Done),
+    }
 }

@@ -51,6 +51,17 @@ pub struct Thread {
     pub tid_address: u64,
     /// Restartable sequences, if registered.
     pub rseq: Option<Rseq>,
+    /// The call that the home's kernel goes on with when the thread makes `restart_syscall`.
+    pub unfinished: Option<Unfinished>,
+}
+
+/// A call that was interrupted and that its kernel can go on with (ERESTART_RESTARTBLOCK).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unfinished {
+    /// Its number.
+    pub call: u64,
+    /// Its arguments.
+    pub arguments: [u64; 6],
 }
 
 /// What happens on a signal: the kernel's `struct sigaction` of x86-64.
@@ -160,12 +171,16 @@ pub struct Image {
     pub threads: Vec<Thread>,
     /// Its memory.
     pub areas: Vec<Area>,
+    /// What the home uses of the address space itself: the guest must not map anything there.
+    pub reserved: (u64, u64),
     /// The kernel's borders of its address space.
     pub borders: Borders,
     /// The auxiliary vector, `/proc/PID/auxv`.
     pub auxv: Vec<u8>,
     /// Dispositions other than the default.
     pub actions: Vec<Action>,
+    /// CPU time that the process used away from home before: user and system, microseconds.
+    pub cpu_us: (u64, u64),
 }
 
 /// A process as it comes back: what a guest may have changed by itself.
@@ -175,8 +190,8 @@ pub struct Return {
     pub threads: Vec<Thread>,
     /// The guest's program break.
     pub brk: u64,
-    /// CPU time that the guest used on this host: user and system, nanoseconds.
-    pub cpu_ns: (u64, u64),
+    /// CPU time that the process used away from home so far: user and system, microseconds.
+    pub cpu_us: (u64, u64),
 }
 
 #[cfg(test)]

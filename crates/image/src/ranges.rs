@@ -81,6 +81,14 @@ impl<V: Cut> Ranges<V> {
         (address < *end).then(|| (*end, value.after(address - start)))
     }
 
+    /// The first covered part at or after `address`.
+    pub fn next_from(&self, address: u64) -> Option<(u64, u64)> {
+        if let Some((end, _)) = self.get(address) {
+            return Some((address, end));
+        }
+        self.map.range(address..).next().map(|(start, (end, _))| (*start, *end))
+    }
+
     /// The covered parts of `[start, end)`, cut to it.
     pub fn within(&self, start: u64, end: u64) -> Vec<(u64, u64, V)> {
         self.pieces(start, end).into_iter().filter_map(|(a, b, value)| Some((a, b, value?))).collect()

@@ -41,6 +41,11 @@ const NEVER_RESTARTED: &[u64] = &[
     441, // epoll_pwait2
 ];
 
+/// Whether Linux itself never restarts this call after a signal.
+pub fn is_never_restarted(call: u64) -> bool {
+    NEVER_RESTARTED.contains(&call)
+}
+
 /// Whose kernel holds the `restart_block` of a call interrupted with ERESTART_RESTARTBLOCK.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RestartOwner {
@@ -61,7 +66,7 @@ pub fn rewind(found: &Registers, owner: RestartOwner) -> Registers {
     let again = match found.rax as i64 {
         -514..=-512 => Some(call),
         ERESTART_RESTARTBLOCK => Some(restart_block_call(call, owner)),
-        EINTR if NEVER_RESTARTED.contains(&call) => Some(call),
+        EINTR if is_never_restarted(call) => Some(call),
         _ => None,
     };
     if let Some(call) = again {

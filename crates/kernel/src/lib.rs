@@ -10,9 +10,10 @@
 //! | [`workbench`] | batches of system calls made by a guest that is being built |
 //! | [`ring`] | system calls made by the original process while its guest is away |
 //! | [`shell`] | the namespaces and the empty process in which a guest is built |
+//! | [`rseq`] | ending a restartable sequence |
 //! | [`seccomp`] | a guest's calls as notifications |
 //! | [`uffd`], [`pagemap`], [`memory`], [`shared`] | memory: faults, written pages, reading and writing, sharing |
-//! | [`process`], [`futex`], [`cpu`] | small requests |
+//! | [`process`], [`procfs`], [`futex`], [`cpu`] | small requests |
 //! | [`namespace`], [`netlink`], [`spawn`] | what a lab is made of |
 
 #![allow(unsafe_code)]
@@ -25,8 +26,10 @@ pub mod namespace;
 pub mod netlink;
 pub mod pagemap;
 pub mod process;
+pub mod procfs;
 pub mod ptrace;
 pub mod ring;
+pub mod rseq;
 pub mod seccomp;
 pub mod shared;
 pub mod shell;

@@ -98,6 +98,12 @@ pub fn read_lease(file: &std::fs::File) -> io::Result<()> {
     check(i64::from(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_RDLCK) })).map(drop)
 }
 
+/// Whether somebody waits for a lease to be given up.
+pub fn lease_is_breaking(file: &std::fs::File) -> bool {
+    // SAFETY: no pointers. While a lease is being broken the kernel tells what it is to become.
+    unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETLEASE) != libc::F_RDLCK }
+}
+
 /// Blocks a set of signals for the calling thread (and those that it starts from now on).
 pub fn block_signals(signals: &[i32]) {
     // SAFETY: an empty set is filled in and passed on; all of it lives over the calls.
@@ -192,4 +198,19 @@ pub fn poll_readable(descriptors: &[i32], timeout_ms: Option<u32>) -> io::Result
         Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
         _ => Ok(polls.iter().map(|poll| poll.revents != 0).collect()),
     }
+}
+
+/// Takes over a descriptor that this program was started with; `None` if there is none of that number.
+pub fn inherited(number: i32) -> Option<OwnedFd> {
+    // SAFETY: asks only for flags.
+    check(i64::from(unsafe { libc::fcntl(number, libc::F_GETFD) })).ok()?;
+    // SAFETY: the descriptor is open, and it is this program's contract that nothing else in it uses that number.
+    Some(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Fills `bytes` from the kernel's random number generator.
+pub fn random(bytes: &mut [u8]) -> io::Result<()> {
+    // SAFETY: at most the slice's length is written; up to 256 bytes the call is never short.
+    let got = check(unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) } as i64)?;
+    if got as usize == bytes.len() { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }

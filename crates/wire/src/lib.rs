@@ -2,4 +2,5 @@
 
 pub mod frame;
 pub mod local;
+pub mod message;
 pub mod preamble;

@@ -1,0 +1,238 @@
+//! Whether a process can be moved at all, and if not, exactly why (`cantmove`).
+
+use minka_image::maps::{Backing, Mapping};
+use minka_kernel::procfs::{self, Stat, Status};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+/// Why a process stays where it is.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "each variant's text says what it means")]
+pub enum Reason {
+    #[error("no such process")]
+    Gone,
+    #[error("a kernel thread has no memory of its own")]
+    KernelThread,
+    #[error("the init of its PID namespace stays")]
+    System,
+    #[error("it is ending")]
+    Ending,
+    #[error("it has {0} threads, which cannot be moved yet")]
+    Threads(u32),
+    #[error("it is traced by process {0}")]
+    Traced(i32),
+    #[error("it has a seccomp filter of its own")]
+    Seccomp,
+    #[error("it maps the device {0}")]
+    Device(String),
+    #[error("it shares writable memory outside itself: {0}")]
+    SharedMemory(String),
+    #[error("it shares its memory with process {0}")]
+    SharedAddressSpace(i32),
+    #[error("it uses io_uring")]
+    IoUring,
+    #[error("it serves page faults itself (userfaultfd)")]
+    Userfaultfd,
+    #[error("it maps huge pages")]
+    HugePages,
+    #[error("it has locked {0} KiB of memory")]
+    Locked(u64),
+    #[error("it has real-time scheduling")]
+    RealTime,
+    #[error("it runs 32-bit code")]
+    Bits32,
+    #[error("it lives in a {0} namespace other than this node's")]
+    Namespace(&'static str),
+    #[error("it has the execution domain {0:#x} (personality)")]
+    Personality(u32),
+    #[error("it maps {path} shared, which may change: {cause}")]
+    SharedFile { path: String, cause: String },
+    #[error("it could not be examined: {0}")]
+    Unknown(String),
+}
+
+/// A read-only shared mapping of a file is exact elsewhere only while nobody writes to the file. The lease proves
+/// it, and its break says when that ends.
+#[derive(Debug)]
+pub struct Lease {
+    file: File,
+    path: String,
+}
+
+impl Lease {
+    /// The file's path.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Whether somebody wants to write to the file: the process has to be home before they may.
+    pub fn is_breaking(&self) -> bool {
+        minka_kernel::process::lease_is_breaking(&self.file)
+    }
+}
+
+/// Everything that keeps `pid` from being moved; empty when nothing does.
+pub fn reasons(pid: i32) -> Vec<Reason> {
+    match examine(pid) {
+        Ok(reasons) => reasons,
+        Err(error) if matches!(error.raw_os_error(), Some(2 | 3)) => vec![Reason::Gone],
+        Err(error) => vec![Reason::Unknown(error.to_string())],
+    }
+}
+
+fn examine(pid: i32) -> io::Result<Vec<Reason>> {
+    let status = Status::read(pid)?;
+    let stat = Stat::read(pid)?;
+    let mut reasons = Vec::new();
+    if matches!(stat.state, 'Z' | 'X') {
+        return Ok(vec![Reason::Ending]);
+    }
+    if !status.has_memory {
+        return Ok(vec![Reason::KernelThread]);
+    }
+    let mut because = |holds: bool, reason: Reason| {
+        if holds {
+            reasons.push(reason);
+        }
+    };
+    because(status.namespace_pids.last() == Some(&1), Reason::System);
+    because(status.tracer != 0, Reason::Traced(status.tracer));
+    because(status.threads > 1, Reason::Threads(status.threads));
+    because(status.seccomp != 0, Reason::Seccomp);
+    because(status.locked_kib > 0, Reason::Locked(status.locked_kib));
+    because(matches!(stat.policy, 1 | 2 | 6), Reason::RealTime);
+    because(is_32_bit(pid)?, Reason::Bits32);
+    for namespace in ["pid", "user", "time"] {
+        let of = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/{namespace}"));
+        because(of(&pid.to_string())? != of("self")?, Reason::Namespace(namespace));
+    }
+    let personality = personality(pid)?;
+    because(personality & !ADDR_NO_RANDOMIZE != 0, Reason::Personality(personality));
+    descriptors(pid, &mut reasons)?;
+    if let Some(sharer) = memory_sharer(pid, stat.parent)? {
+        reasons.push(Reason::SharedAddressSpace(sharer));
+    }
+    let maps = procfs::maps(pid)?;
+    reasons.extend(maps.iter().filter_map(|mapping| mapping_reason(pid, mapping)));
+    Ok(reasons)
+}
+
+const ADDR_NO_RANDOMIZE: u32 = 0x40000;
+
+fn personality(pid: i32) -> io::Result<u32> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/personality"))?;
+    u32::from_str_radix(text.trim(), 16).map_err(io::Error::other)
+}
+
+/// `EI_CLASS` of the executable is 1 for 32-bit programs.
+fn is_32_bit(pid: i32) -> io::Result<bool> {
+    let mut class = [0];
+    File::open(format!("/proc/{pid}/exe"))?.read_exact_at(&mut class, 4)?;
+    Ok(class == [1])
+}
+
+fn descriptors(pid: i32, reasons: &mut Vec<Reason>) -> io::Result<()> {
+    let (mut uring, mut uffd) = (false, false);
+    for entry in std::fs::read_dir(format!("/proc/{pid}/fd"))? {
+        // A descriptor may be closed while we look.
+        let Ok(target) = std::fs::read_link(entry?.path()) else { continue };
+        let target = target.to_string_lossy();
+        uring |= target.contains("[io_uring]");
+        uffd |= target.contains("[userfaultfd]");
+    }
+    if uring {
+        reasons.push(Reason::IoUring);
+    }
+    if uffd {
+        reasons.push(Reason::Userfaultfd);
+    }
+    Ok(())
+}
+
+/// Its parent or a child that runs in its memory: a `vfork` under way, or `clone(CLONE_VM)`.
+fn memory_sharer(pid: i32, parent: i32) -> io::Result<Option<i32>> {
+    let mut relatives = vec![parent];
+    for task in procfs::tasks(pid)? {
+        let children =
+            std::fs::read_to_string(format!("/proc/{pid}/task/{task}/children")).unwrap_or_default();
+        relatives.extend(children.split_ascii_whitespace().filter_map(|child| child.parse::<i32>().ok()));
+    }
+    let shares = |relative: &i32| minka_kernel::process::share_memory(pid, *relative).unwrap_or(false);
+    Ok(relatives.into_iter().filter(|relative| *relative > 0).find(shares))
+}
+
+fn mapping_reason(pid: i32, mapping: &Mapping) -> Option<Reason> {
+    let Backing::File { path, .. } = &mapping.backing else { return None };
+    if path == "/anon_hugepage" {
+        return Some(Reason::HugePages);
+    }
+    if path.contains("[io_uring]") {
+        return Some(Reason::IoUring);
+    }
+    if is_device(path) {
+        return Some(Reason::Device(path.clone()));
+    }
+    if !mapping.shared {
+        return None;
+    }
+    if mapping.writable() || mapping.inode == 0 || path == "/dev/zero" {
+        return Some(Reason::SharedMemory(path.clone()));
+    }
+    take_lease(pid, mapping).err()
+}
+
+/// `/dev/zero` and `/dev/shm/…` are memory; everything else below `/dev` that can be mapped is a device.
+fn is_device(path: &str) -> bool {
+    path.starts_with("/dev/") && path != "/dev/zero" && !path.starts_with("/dev/shm/")
+}
+
+/// A lease on the file behind a read-only shared mapping.
+fn take_lease(pid: i32, mapping: &Mapping) -> Result<Lease, Reason> {
+    let Backing::File { path, .. } = &mapping.backing else {
+        return Err(Reason::SharedMemory("anonymous".to_owned()));
+    };
+    let link = format!("/proc/{pid}/map_files/{:x}-{:x}", mapping.start, mapping.end);
+    let because = |error: io::Error| Reason::SharedFile { path: path.clone(), cause: error.to_string() };
+    // In a user namespace of our own the kernel refuses map_files; the path then has to do.
+    let file = File::open(link).or_else(|_| File::open(path)).map_err(because)?;
+    minka_kernel::process::read_lease(&file).map_err(because)?;
+    Ok(Lease { file, path: path.clone() })
+}
+
+/// Leases on every file that the process maps shared, to be held while it is away.
+pub(crate) fn take_leases(pid: i32, maps: &[Mapping]) -> Result<Vec<Lease>, Reason> {
+    maps.iter().filter(|mapping| mapping.shared).map(|mapping| take_lease(pid, mapping)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::{Command, Stdio};
+
+    fn reasons_for(command: &mut Command) -> Vec<Reason> {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("start");
+        std::thread::sleep(std::time::Duration::from_millis(150));
+        let reasons = reasons(child.id() as i32);
+        child.kill().expect("kill");
+        child.wait().expect("wait");
+        reasons
+    }
+
+    #[test]
+    fn an_ordinary_program_can_move() {
+        assert_eq!(reasons_for(&mut Command::new("cat")), []);
+    }
+
+    #[test]
+    fn what_does_not_exist_says_so() {
+        assert_eq!(reasons(i32::MAX), [Reason::Gone]);
+    }
+
+    #[test]
+    fn threads_keep_a_process() {
+        // The test runner itself has several.
+        let found = reasons(std::process::id() as i32);
+        assert!(found.iter().any(|reason| matches!(reason, Reason::Threads(_))), "{found:?}");
+    }
+}

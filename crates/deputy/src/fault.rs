@@ -1,0 +1,56 @@
+//! What can go wrong for a deputy.
+
+use crate::eligible::Reason;
+use minka_kernel::inject::InjectError;
+use minka_kernel::ptrace::End;
+use minka_link::ChannelError;
+use minka_wire::message::MessageError;
+use std::io;
+
+/// Why a step failed. What it means for the process depends on the step: see [`crate::deputy`].
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Fault {
+    #[error("trace the process")]
+    Trace(#[source] io::Error),
+    #[error("{0}")]
+    Io(&'static str, #[source] io::Error),
+    #[error("make a call in the process")]
+    Inject(#[from] InjectError),
+    #[error("talk to the host")]
+    Channel(#[from] ChannelError),
+    #[error("understand the host")]
+    Message(#[from] MessageError),
+    #[error("{0}")]
+    CannotMove(#[from] Reason),
+    #[error("{node} refused: {reason}")]
+    Refused { node: String, reason: String },
+    #[error("{0}")]
+    Said(String),
+    #[error("the process ended meanwhile ({0:?})")]
+    Gone(End),
+    #[error("understand a forwarded call")]
+    Malformed(#[source] minka_syscalls::marshal::Malformed),
+    #[error("go on: the process has ended or replaced its image")]
+    Over,
+    #[error("rearrange memory at home: {what} gave {result}")]
+    Rearrange { what: String, result: i64 },
+}
+
+impl From<minka_kernel::ring::Ended> for Fault {
+    fn from(_: minka_kernel::ring::Ended) -> Self {
+        Self::Over
+    }
+}
+
+/// An error with all its causes, for people: `failed to A: B: C`.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        text = format!("{text}: {source}");
+        next = source.source();
+    }
+    text
+}
+
+pub(crate) type Result<T> = std::result::Result<T, Fault>;

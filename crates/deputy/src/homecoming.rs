@@ -1,0 +1,199 @@
+//! Bringing a guest back into its parked process.
+//!
+//! ```text
+//!  signals blocked, call in flight interrupted ──► Recall
+//!  pages the guest wrote (early)     ◄────┐
+//!  Leaving: state, address space     ◄────┤ stream lane
+//!       rearrange the address space       │
+//!  the rest of the written pages     ◄────┘
+//! ```
+
+use crate::fault::{Fault, Result};
+use crate::park::{Parked, call};
+use crate::session::{PATIENCE, Session};
+use crate::tracee::{self, BLOCK_ALL, Halted, Signal};
+use minka_image::origin::{self, Step, Wanted};
+use minka_image::process::Thread;
+use minka_kernel::procfs;
+use minka_kernel::ptrace::{Running, SIGINFO_SIZE, Stop, Waited};
+use minka_link::Receiver;
+use minka_wire::message::{self, FromHome, FromHost, Leaving, MessageError, kind};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// Brings the guest of `session` back. Afterwards `parked.thread` is the guest's state, and all signals are blocked.
+/// On failure the process is lost, unless the guest had no effects.
+pub(crate) fn bring_home(parked: &mut Parked, running: Running, session: &mut Session) -> Result<Running> {
+    let mut running = interrupt_call(parked, running, session)?;
+    session.say(&FromHome::Recall)?;
+    let mut stream =
+        session.take_stream().ok_or_else(|| Fault::Said("the stream lane has been used up".to_owned()))?;
+    let leaving = receive_until_leaving(parked, session, &mut stream)?;
+    rearrange(parked, &leaving)?;
+    receive_pages(parked, &mut stream)?;
+    let state = leaving.state;
+    let [thread] = <[Thread; 1]>::try_from(state.threads)
+        .map_err(|threads| Fault::Said(format!("the host returned {} threads", threads.len())))?;
+    parked.thread = Thread { tid: parked.pid, ..thread };
+    parked.borders.brk = state.brk;
+    parked.cpu_us = state.cpu_us;
+    for (signal, info) in leaving.pending {
+        let info: [u8; SIGINFO_SIZE] =
+            info.try_into().map_err(|_| Fault::Said("the host returned half a signal".to_owned()))?;
+        running = make_pending(parked, running, (signal, info))?;
+    }
+    Ok(running)
+}
+
+/// Blocks all signals and gets the agent out of a forwarded call, if it is in one.
+fn interrupt_call(parked: &mut Parked, running: Running, session: &Session) -> Result<Running> {
+    let shared = &session.shared;
+    shared.commit();
+    shared.recalling.store(true, Ordering::SeqCst);
+    let mut running = running;
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let Halted { task, .. } = tracee::halt(running, &mut parked.held)?;
+        tracee::end_forwarded_call(&task, parked.ring.after_call())?;
+        task.set_mask(BLOCK_ALL).map_err(Fault::Trace)?;
+        running = task.resume(0).map_err(Fault::Trace)?;
+        // The agent may not have been in the call yet; then it is caught the next time.
+        for _ in 0..20 {
+            if !shared.busy.load(Ordering::SeqCst) {
+                return Ok(running);
+            }
+            std::thread::sleep(Duration::from_micros(50));
+        }
+        if Instant::now() > until {
+            return Err(Fault::Said("a call at home could not be interrupted".to_owned()));
+        }
+    }
+}
+
+fn receive_until_leaving(parked: &Parked, session: &Session, stream: &mut Receiver) -> Result<Leaving> {
+    let mut body = Vec::new();
+    loop {
+        let header = receive(stream, &mut body)?;
+        match header.kind {
+            kind::PAGES => write_pages(parked, header.correlation, &body)?,
+            kind::FROM_HOST => match message::decode(&header, &body, kind::FROM_HOST, "the guest's state")? {
+                FromHost::Leaving(leaving) => return Ok(*leaving),
+                FromHost::Failed { reason } => {
+                    return Err(Fault::Refused { node: session.node.clone(), reason });
+                }
+                other => return Err(Fault::Said(format!("{} sent {other:?} with the pages", session.node))),
+            },
+            found => return Err(MessageError::Kind { found, expected: "pages or the guest's state" }.into()),
+        }
+    }
+}
+
+fn receive_pages(parked: &Parked, stream: &mut Receiver) -> Result<()> {
+    let mut body = Vec::new();
+    loop {
+        let header = receive(stream, &mut body)?;
+        match header.kind {
+            kind::PAGES => write_pages(parked, header.correlation, &body)?,
+            kind::END => return Ok(()),
+            found => return Err(MessageError::Kind { found, expected: "pages" }.into()),
+        }
+    }
+}
+
+fn receive(stream: &mut Receiver, body: &mut Vec<u8>) -> Result<minka_wire::frame::Header> {
+    stream
+        .recv_timeout(body, Duration::ZERO, PATIENCE)?
+        .ok_or_else(|| Fault::Said(format!("the host sent nothing for {PATIENCE:?}")))
+}
+
+/// Writes pages where they belong. The ring is not the guest's: a host that writes there breaks the rules.
+fn write_pages(parked: &Parked, address: u64, content: &[u8]) -> Result<()> {
+    let (ring_start, ring_end) = parked.ring.range();
+    let end = address.saturating_add(content.len() as u64);
+    if address < ring_end && ring_start < end {
+        return Err(Fault::Said(format!("the host sent pages for {address:#x}, where the ring is")));
+    }
+    parked.memory.poke(address, content).map_err(|error| Fault::Io("write a page that came home", error))
+}
+
+/// Makes the address space what it was in the guest.
+fn rearrange(parked: &Parked, leaving: &Leaving) -> Result<()> {
+    if leaving.state.brk != parked.borders.brk {
+        let reached = parked.call(call::BRK, &[leaving.state.brk])?;
+        if reached as u64 != leaving.state.brk {
+            return Err(Fault::Rearrange { what: format!("brk {:#x}", leaving.state.brk), result: reached });
+        }
+    }
+    let home = procfs::maps(parked.pid).map_err(|error| Fault::Io("read its maps", error))?;
+    let wanted: Vec<Wanted> = leaving.space.iter().copied().map(Wanted::from).collect();
+    let (ring_start, ring_end) = parked.ring.range();
+    if let Some(piece) = wanted.iter().find(|piece| piece.start < ring_end && ring_start < piece.end) {
+        return Err(Fault::Said(format!("the guest mapped {:#x}, where the ring is", piece.start)));
+    }
+    let steps = origin::rearrange(&home, &wanted, &[parked.ring.range()])
+        .map_err(|room| Fault::Said(format!("no room for {} bytes while rearranging memory", room.length)))?;
+    steps.into_iter().try_for_each(|step| carry_out(parked, step))
+}
+
+fn carry_out(parked: &Parked, step: Step) -> Result<()> {
+    const MAYMOVE_FIXED: u64 = 3;
+    const PRIVATE_ANONYMOUS_FIXED_NORESERVE: u64 = 0x02 | 0x20 | 0x10 | 0x4000;
+    const NO_DESCRIPTOR: u64 = u64::MAX;
+    let (expected, result) = match step {
+        Step::Move { from, to, length } => {
+            (to as i64, parked.call(call::MREMAP, &[from, length, length, MAYMOVE_FIXED, to])?)
+        }
+        Step::Unmap { start, length } => (0, parked.call(call::MUNMAP, &[start, length])?),
+        Step::Map { start, length, protection } => {
+            let flags = PRIVATE_ANONYMOUS_FIXED_NORESERVE;
+            let arguments = [start, length, u64::from(protection), flags, NO_DESCRIPTOR, 0];
+            (start as i64, parked.call(call::MMAP, &arguments)?)
+        }
+        Step::Protect { start, length, protection } => {
+            (0, parked.call(call::MPROTECT, &[start, length, u64::from(protection)])?)
+        }
+        Step::GrowStack { to } => {
+            // Any call that reads a string there makes the kernel grow the stack; what it finds does not matter.
+            parked.call(call::ACCESS, &[to, 0])?;
+            (0, 0)
+        }
+    };
+    if result == expected { Ok(()) } else { Err(Fault::Rearrange { what: format!("{step:x?}"), result }) }
+}
+
+/// Makes a signal that was pending in the guest pending at home, with its original information: a stand-in is
+/// queued, and when the process stops for it the information is put in its place.
+fn make_pending(parked: &mut Parked, running: Running, (signal, info): Signal) -> Result<Running> {
+    let Halted { task, .. } = tracee::halt(running, &mut parked.held)?;
+    task.set_mask(BLOCK_ALL & !(1 << (signal - 1))).map_err(Fault::Trace)?;
+    let mut running = task.resume(0).map_err(Fault::Trace)?;
+    let stand_in = stand_in(signal);
+    minka_kernel::process::queue_signal(parked.pid, parked.pid, signal, &stand_in)
+        .map_err(|error| Fault::Io("put back a signal", error))?;
+    let until = Instant::now() + PATIENCE;
+    loop {
+        running = match running.try_wait().map_err(Fault::Trace)? {
+            Waited::Stopped(task, Stop::Signal(found)) if found == signal => {
+                task.set_signal_info(&info).map_err(Fault::Trace)?;
+                return tracee::postpone(task, signal, &mut parked.held);
+            }
+            Waited::Stopped(task, Stop::Signal(other)) => tracee::postpone(task, other, &mut parked.held)?,
+            Waited::Stopped(task, _) => task.resume(0).map_err(Fault::Trace)?,
+            Waited::Gone(end) => return Err(Fault::Gone(end)),
+            Waited::Still(running) if Instant::now() < until => {
+                std::thread::sleep(Duration::from_micros(50));
+                running
+            }
+            Waited::Still(_) => return Err(Fault::Said(format!("signal {signal} did not arrive at home"))),
+        }
+    }
+}
+
+/// A `siginfo_t` that every process may send: `{ si_signo, si_errno, si_code = SI_QUEUE }`.
+fn stand_in(signal: i32) -> [u8; SIGINFO_SIZE] {
+    const SI_QUEUE: i32 = -1;
+    let mut info = [0; SIGINFO_SIZE];
+    info[..4].copy_from_slice(&signal.to_le_bytes());
+    info[8..12].copy_from_slice(&SI_QUEUE.to_le_bytes());
+    info
+}

@@ -1,0 +1,158 @@
+//! What a home says of a process before it is stopped, and the image it makes of it afterwards.
+
+use crate::fault::{Fault, Result};
+use crate::park::Parked;
+use minka_identity::{Digests, digest_of};
+use minka_image::TASK_SIZE;
+use minka_image::maps::{Backing, Mapping};
+use minka_image::process::{Area, Image, Source};
+use minka_kernel::memory::Memory;
+use minka_kernel::pagemap::{Pagemap, Want};
+use minka_kernel::{cpu, process, procfs, workbench};
+use minka_link::NodeConfig;
+use minka_wire::message::{FileOffer, Hello};
+use std::collections::BTreeMap;
+use std::fs::File;
+
+/// The limits that decide how far a guest's memory may grow.
+const LIMITS: [u32; 3] = [2 /* DATA */, 3 /* STACK */, 9 /* AS */];
+
+/// The offer made to a host, and which file of it each path is.
+#[derive(Debug)]
+pub(crate) struct Offer {
+    pub(crate) hello: Hello,
+    index: BTreeMap<String, u32>,
+}
+
+impl Offer {
+    /// Describes a process that still runs.
+    pub(crate) fn new(pid: i32, config: &NodeConfig) -> Result<Self> {
+        let io = |what| move |error| Fault::Io(what, error);
+        let maps = procfs::maps(pid).map_err(io("read its maps"))?;
+        let memory = Memory::open(pid).map_err(io("open its memory"))?;
+        let (vdso_digest, vdso) = vdso(&memory, &maps)?;
+        let features = cpu::features()
+            .without(&config.without_cpu)
+            .map_err(|name| Fault::Said(format!("unknown feature {name}")))?;
+        let mut digests = Digests::open(&config.run_dir);
+        let mut files = Vec::new();
+        let mut index = BTreeMap::new();
+        for (path, mapping) in maps.iter().filter_map(common_file) {
+            if index.contains_key(path) {
+                continue;
+            }
+            let Ok(file) = File::open(path) else { continue };
+            if !is_same_file(&file, mapping) {
+                continue;
+            }
+            if let Ok(Some((digest, size))) = digests.of(&file) {
+                index.insert(path.to_owned(), files.len() as u32);
+                files.push(FileOffer { path: path.to_owned(), size, digest });
+            }
+        }
+        let hello = Hello {
+            pid,
+            command: procfs::command(pid).map_err(io("read its name"))?,
+            boot_id: procfs::boot_id().map_err(io("read the boot id"))?,
+            clocks: process::clocks(),
+            features,
+            vdso_digest,
+            vdso,
+            workbench: find_hole(&maps, workbench::LENGTH as u64)?,
+            limits: LIMITS
+                .into_iter()
+                .filter_map(|limit| Some((limit, process::limit(pid, limit).ok()?.0)))
+                .collect(),
+            files,
+        };
+        Ok(Self { hello, index })
+    }
+
+    /// The image of the parked process, for a host that has the files marked in `accepted`.
+    pub(crate) fn image(&self, parked: &Parked, accepted: &[bool]) -> Result<Image> {
+        let io = |what| move |error| Fault::Io(what, error);
+        let maps = procfs::maps(parked.pid).map_err(io("read its maps"))?;
+        let pagemap = Pagemap::open(parked.pid).map_err(io("open its page table"))?;
+        let (ring, _) = parked.ring.range();
+        let mut areas = Vec::with_capacity(maps.len());
+        for mapping in maps.iter().filter(|mapping| !mapping.is_kernel() && mapping.start != ring) {
+            let mut source = Source::Home;
+            if let Some((path, _)) = common_file(mapping)
+                && let Some(file) = self.index.get(path)
+                && accepted.get(*file as usize) == Some(&true)
+                && !has_private_copies(&pagemap, mapping)?
+            {
+                source = Source::HostFile { file: *file, offset: mapping.offset };
+            }
+            areas.push(Area {
+                start: mapping.start,
+                end: mapping.end,
+                protection: mapping.protection,
+                stack: mapping.backing == Backing::Stack,
+                source,
+            });
+        }
+        Ok(Image {
+            threads: vec![parked.thread.clone()],
+            areas,
+            reserved: parked.ring.range(),
+            borders: parked.borders,
+            auxv: parked.auxv.clone(),
+            actions: parked.actions.clone(),
+            cpu_us: parked.cpu_us,
+        })
+    }
+}
+
+/// A file that a host may have too: mapped private, not writable, still under its name.
+fn common_file(mapping: &Mapping) -> Option<(&str, &Mapping)> {
+    match &mapping.backing {
+        Backing::File { path, deleted: false }
+            if !mapping.shared && !mapping.writable() && path.starts_with('/') =>
+        {
+            Some((path, mapping))
+        }
+        _ => None,
+    }
+}
+
+fn is_same_file(file: &File, mapping: &Mapping) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    // The device is not compared: some file systems show another one in the maps than in stat.
+    file.metadata().is_ok_and(|data| data.ino() == mapping.inode)
+}
+
+fn has_private_copies(pagemap: &Pagemap, mapping: &Mapping) -> Result<bool> {
+    let mut found = false;
+    pagemap
+        .scan(mapping.start, mapping.end, Want::PrivateCopies, |_, _| found = true)
+        .map_err(|error| Fault::Io("look for its own copies of file pages", error))?;
+    Ok(found)
+}
+
+/// Digest of the vDSO's code; the lowest address of the vDSO with its data, and the bytes from there to the code.
+fn vdso(memory: &Memory, maps: &[Mapping]) -> Result<([u8; 32], (u64, u64))> {
+    let code = maps.iter().find(|mapping| mapping.backing == Backing::Vdso);
+    let first = maps.iter().find(|mapping| matches!(mapping.backing, Backing::Vvar | Backing::Vdso));
+    let (Some(code), Some(first)) = (code, first) else {
+        return Err(Fault::Said("the process has no vDSO".to_owned()));
+    };
+    let mut bytes = vec![0; code.length() as usize];
+    memory.peek(code.start, &mut bytes);
+    Ok((digest_of(&bytes), (first.start, code.start - first.start)))
+}
+
+/// A free place for the workbench: as low as the kernel allows, where programs rarely map anything.
+fn find_hole(maps: &[Mapping], length: u64) -> Result<u64> {
+    let mut at = 0x1_0000;
+    for mapping in maps {
+        if mapping.start >= at && mapping.start - at >= length {
+            return Ok(at);
+        }
+        at = at.max(mapping.end);
+    }
+    if at < TASK_SIZE && TASK_SIZE - at >= length {
+        return Ok(at);
+    }
+    Err(Fault::Said("its address space is full".to_owned()))
+}

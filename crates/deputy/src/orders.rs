@@ -1,0 +1,63 @@
+//! The socket to the node daemon.
+
+use minka_wire::local::{CHILD_SOCKET, DeputyOrder, DeputyReport, PACKET_MAX};
+use rustix::net::{RecvFlags, SendFlags};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Both directions; shared by the deputy's threads.
+#[derive(Debug, Clone)]
+pub(crate) struct Daemon {
+    socket: Arc<OwnedFd>,
+    lost: Arc<AtomicU64>,
+}
+
+impl Daemon {
+    /// The socket that this program was started with.
+    pub(crate) fn inherited() -> Option<Self> {
+        let socket = minka_kernel::process::inherited(CHILD_SOCKET)?;
+        Some(Self { socket: Arc::new(socket), lost: Arc::default() })
+    }
+
+    /// To be polled for reading.
+    pub(crate) fn raw(&self) -> i32 {
+        self.socket.as_raw_fd()
+    }
+
+    /// The next order; `None` when the daemon has gone.
+    pub(crate) fn order(&self) -> Option<DeputyOrder> {
+        let mut packet = vec![0; PACKET_MAX];
+        loop {
+            match rustix::net::recv(&self.socket, packet.as_mut_slice(), RecvFlags::empty()) {
+                Ok((0, _)) => return None,
+                Ok((length, _)) => match serde_json::from_slice(&packet[..length]) {
+                    Ok(order) => return Some(order),
+                    Err(error) => tracing::error!(%error, "the daemon sent an order that is not understood"),
+                },
+                Err(rustix::io::Errno::INTR) => {}
+                Err(_) => return None,
+            }
+        }
+    }
+
+    /// Tells the daemon something. If it has gone there is nobody to tell.
+    pub(crate) fn report(&self, report: &DeputyReport) {
+        self.send(report, SendFlags::NOSIGNAL);
+    }
+
+    /// Tells the daemon of a forwarded call; never waits for it, but counts what was left out.
+    pub(crate) fn trace(&self, line: String) {
+        let now = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        let lost = self.lost.swap(0, Ordering::Relaxed);
+        let told = lost == 0 || self.send(&DeputyReport::TraceLost { lines: lost }, now);
+        if !(told && self.send(&DeputyReport::Trace { line }, now)) {
+            self.lost.fetch_add(1 + if told { 0 } else { lost }, Ordering::Relaxed);
+        }
+    }
+
+    fn send(&self, report: &DeputyReport, flags: SendFlags) -> bool {
+        let Ok(packet) = serde_json::to_vec(report) else { return false };
+        packet.len() <= PACKET_MAX && rustix::net::send(&self.socket, &packet, flags).is_ok()
+    }
+}

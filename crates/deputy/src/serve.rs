@@ -1,0 +1,299 @@
+//! The threads that serve a guest: its calls, its missing pages, and the stream behind them.
+
+use crate::fault::{Fault, Result};
+use crate::session::{Shared, lock};
+use minka_image::PAGE;
+use minka_image::TASK_SIZE;
+use minka_image::ranges::Ranges;
+use minka_image::restart::{self, RESTART_SYSCALL};
+use minka_kernel::pagemap::{Pagemap, Want};
+use minka_kernel::ring::Slot;
+use minka_link::{Channel, Sender};
+use minka_syscalls::marshal::{self, Placed};
+use minka_wire::frame::Header;
+use minka_wire::message::{self, FETCH_MAX, Fetch, RESTART, Special, kind};
+use std::io::IoSlice;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// How long a thread polls its socket before it sleeps. A polled round trip costs a fraction of a blocking one;
+/// polling longer than a call takes only burns a processor.
+const SPIN: Duration = Duration::from_micros(50);
+
+/// Bytes of pages per frame of the background stream: long enough to be quick, short enough that a demanded page
+/// that comes meanwhile is not kept waiting at the host.
+const STREAM_FRAME: u64 = 256 << 10;
+
+/// −ERESTARTSYS: make the call again (see [`minka_image::restart`]).
+const ERESTARTSYS: i64 = -512;
+const EINTR: i64 = -4;
+
+/// Performs forwarded calls, one at a time, in the order in which they come.
+pub(crate) fn calls(shared: &Shared, mut channel: Channel) -> Result<()> {
+    let mut body = Vec::new();
+    loop {
+        let header = channel.recv(&mut body, SPIN)?;
+        shared.busy.store(true, Ordering::SeqCst);
+        let outcome = match header.kind {
+            kind::CALL => perform(shared, &mut channel, &header, &body),
+            kind::SPECIAL => special(shared, &mut channel, &header, &body),
+            found => Err(message::MessageError::Kind { found, expected: "a call" }.into()),
+        };
+        shared.busy.store(false, Ordering::SeqCst);
+        match outcome {
+            Ok(()) => {}
+            // The process ended or replaced its image: the main thread has seen it.
+            Err(Fault::Over) => return Ok(()),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn perform(shared: &Shared, channel: &mut Channel, header: &Header, body: &[u8]) -> Result<()> {
+    if shared.recalling.load(Ordering::SeqCst) {
+        return answer(channel, header, ERESTARTSYS);
+    }
+    shared.commit();
+    let mut slot = lock(&shared.slot);
+    let address = slot.data_address();
+    let placed = place(body, slot.data(), address).map_err(Fault::Malformed)?;
+    let call = u64::from(placed.number());
+    let mut arguments = *placed.arguments();
+    shared.temporary_mask.store(has_temporary_mask(&placed), Ordering::SeqCst);
+    let resumable = Resumable::of(&placed, body, address);
+    let again = header.flags & RESTART != 0;
+    let at_home = match &resumable {
+        Some(resumable) => again || resumable.move_home(&mut arguments, shared, &mut slot)?,
+        None => false,
+    };
+    let (number, arguments) = if again { (RESTART_SYSCALL, [0; 6]) } else { (call, arguments) };
+    let mut result = slot.call(number, arguments, Duration::ZERO).map_err(|_| Fault::Over)?;
+    shared.temporary_mask.store(false, Ordering::SeqCst);
+    if let (Some(resumable), true) = (&resumable, at_home) {
+        resumable.bring_back(shared, &mut slot);
+    }
+    if result == EINTR && shared.recalling.load(Ordering::SeqCst) && restart::is_never_restarted(call) {
+        // We interrupted it ourselves, in order to bring the guest home: the program must not see that.
+        result = ERESTARTSYS;
+    }
+    let data = slot.data();
+    if shared.tracing.load(Ordering::Relaxed) {
+        shared.daemon.trace(trace_line(&placed, body, result));
+    }
+    // The result is known: from here on nothing waits in the kernel.
+    shared.busy.store(false, Ordering::SeqCst);
+    let reply = marshal::collect(&placed, result, data);
+    let parts: Vec<IoSlice<'_>> = reply.parts().map(IoSlice::new).collect();
+    Ok(channel.send(Header::new(kind::RESULT, header.correlation), &parts)?)
+}
+
+fn trace_line(placed: &Placed, _body: &[u8], result: i64) -> String {
+    format!("{}() = {result}", placed.spec().name)
+}
+
+/// A call that the kernel can go on with after an interruption, and for which it then remembers where one of the
+/// program's buffers is: poll, nanosleep, clock_nanosleep. That must be the program's own address and not one in
+/// the ring, because the call may be gone on with after the ring has gone.
+#[derive(Debug)]
+struct Resumable {
+    argument: usize,
+    /// The program's buffer.
+    own: u64,
+    /// The same in the slot's data.
+    offset: usize,
+    length: usize,
+}
+
+impl Resumable {
+    fn of(placed: &Placed, body: &[u8], area: u64) -> Option<Self> {
+        const TIMESPEC: usize = 16;
+        const POLLFD: u64 = 8;
+        let (argument, length) = match placed.number() {
+            7 => (0, placed.arguments()[1].checked_mul(POLLFD)? as usize),
+            35 => (1, TIMESPEC),
+            230 => (3, TIMESPEC),
+            _ => return None,
+        };
+        let at = 8 + argument * 8;
+        let own = u64::from_le_bytes(body.get(at..at + 8)?.try_into().ok()?);
+        let offset = usize::try_from(placed.arguments()[argument].checked_sub(area)?).ok()?;
+        let inside = offset.checked_add(length)? <= minka_kernel::ring::DATA_PER_SLOT;
+        (own != 0 && length > 0 && inside).then_some(Self { argument, own, offset, length })
+    }
+
+    /// Has the call use the program's own buffer at home, if it can be had. Its content there is not needed: the
+    /// guest has the page.
+    fn move_home(&self, arguments: &mut [u64; 6], shared: &Shared, slot: &mut Slot) -> Result<bool> {
+        let content = slot.data()[self.offset..self.offset + self.length].to_vec();
+        if shared.memory.write(self.own, &content) < content.len() {
+            // New memory of the guest's that home does not have yet; on the way home it is mapped properly.
+            const PRIVATE_ANONYMOUS_FIXED_NOREPLACE: u64 = 0x02 | 0x20 | 0x10_0000;
+            const READ_WRITE: u64 = 3;
+            let start = self.own & !(PAGE - 1);
+            let length = (self.own + self.length as u64).next_multiple_of(PAGE) - start;
+            let map = [start, length, READ_WRITE, PRIVATE_ANONYMOUS_FIXED_NOREPLACE, u64::MAX, 0];
+            slot.call(crate::park::call::MMAP, map, Duration::ZERO).map_err(|_| Fault::Over)?;
+            if shared.memory.write(self.own, &content) < content.len() {
+                return Ok(false);
+            }
+        }
+        arguments[self.argument] = self.own;
+        Ok(true)
+    }
+
+    fn bring_back(&self, shared: &Shared, slot: &mut Slot) {
+        shared.memory.read(self.own, &mut slot.data()[self.offset..self.offset + self.length]);
+    }
+}
+
+/// Forwarded calls, and those that the host handles by itself but that end at home.
+fn place(body: &[u8], area: &mut [u8], address: u64) -> std::result::Result<Placed, marshal::Malformed> {
+    match marshal::place(body, area, address) {
+        Err(marshal::Malformed::NotForwarded(name)) if OWN_AT_HOME.contains(&name) => {
+            marshal::place_own(body, area, address)
+        }
+        other => other,
+    }
+}
+
+/// Calls with code of their own at the host that are performed at home in the end.
+const OWN_AT_HOME: &[&str] = &[
+    "execve",
+    "execveat",
+    "exit",
+    "exit_group",
+    "restart_syscall",
+    "sigaltstack",
+    "getrusage",
+    "times",
+    "clock_gettime",
+];
+
+fn has_temporary_mask(placed: &Placed) -> bool {
+    placed.spec().temporary_mask().is_some_and(|argument| placed.arguments()[argument] != 0)
+}
+
+fn special(shared: &Shared, channel: &mut Channel, header: &Header, body: &[u8]) -> Result<()> {
+    if shared.recalling.load(Ordering::SeqCst) {
+        return answer(channel, header, ERESTARTSYS);
+    }
+    shared.commit();
+    let result = match message::decode(header, body, kind::SPECIAL, "a special call")? {
+        Special::Mask { mask } => set_mask(shared, mask)?,
+        Special::Snapshot { content, flags } => snapshot(shared, &content, flags)?,
+    };
+    shared.busy.store(false, Ordering::SeqCst);
+    answer(channel, header, result)
+}
+
+const SIG_SETMASK: u64 = 2;
+
+fn set_mask(shared: &Shared, mask: u64) -> Result<i64> {
+    let mut slot = lock(&shared.slot);
+    slot.data()[..8].copy_from_slice(&mask.to_le_bytes());
+    let data = slot.data_address();
+    slot.call(crate::park::call::RT_SIGPROCMASK, [SIG_SETMASK, data, 0, 8, 0, 0], Duration::ZERO)
+        .map_err(|_| Fault::Over)
+}
+
+/// A descriptor of the process that reads as `content`.
+fn snapshot(shared: &Shared, content: &[u8], flags: u32) -> Result<i64> {
+    const O_CLOEXEC: u32 = 0o2_000_000;
+    const MFD_CLOEXEC: u64 = 1;
+    use crate::park::call;
+    let mut slot = lock(&shared.slot);
+    let data = slot.data_address();
+    let name = b"proc\0";
+    slot.data()[..name.len()].copy_from_slice(name);
+    let cloexec = if flags & O_CLOEXEC != 0 { MFD_CLOEXEC } else { 0 };
+    let mut make = |number, arguments| slot.call(number, arguments, Duration::ZERO).map_err(|_| Fault::Over);
+    let fd = make(call::MEMFD_CREATE, [data, cloexec, 0, 0, 0, 0])?;
+    if fd < 0 {
+        return Ok(fd);
+    }
+    let length = content.len().min(minka_kernel::ring::DATA_PER_SLOT);
+    slot.data()[..length].copy_from_slice(&content[..length]);
+    let mut make = |number, arguments| slot.call(number, arguments, Duration::ZERO).map_err(|_| Fault::Over);
+    make(call::WRITE, [fd as u64, data, length as u64, 0, 0, 0])?;
+    make(call::LSEEK, [fd as u64, 0, 0, 0, 0, 0])?;
+    Ok(fd)
+}
+
+fn answer(channel: &mut Channel, header: &Header, result: i64) -> Result<()> {
+    let mut reply = [0; marshal::REPLY_HEAD];
+    reply[..8].copy_from_slice(&result.to_le_bytes());
+    Ok(channel.send(Header::new(kind::RESULT, header.correlation), &[IoSlice::new(&reply)])?)
+}
+
+/// Sends the pages that a guest misses.
+pub(crate) fn faults(shared: &Shared, mut channel: Channel) -> Result<()> {
+    let mut body = Vec::new();
+    let mut pages = Vec::new();
+    loop {
+        let header = channel.recv(&mut body, SPIN)?;
+        let Fetch { address, length } = message::decode(&header, &body, kind::FETCH, "a request for pages")?;
+        let end = address.checked_add(u64::from(length)).filter(|end| *end <= TASK_SIZE);
+        let whole = address.is_multiple_of(PAGE) && u64::from(length).is_multiple_of(PAGE);
+        let (Some(end), true, 1..=FETCH_MAX) = (end, whole, length) else {
+            return Err(Fault::Said(format!("the host asked for {length} bytes at {address:#x}")));
+        };
+        pages.resize(length as usize, 0);
+        shared.memory.peek(address, &mut pages);
+        lock(&shared.unsent).clear(address, end);
+        shared.near.store(end, Ordering::Relaxed);
+        channel.send(Header::new(kind::PAGES, address), &[IoSlice::new(&pages)])?;
+    }
+}
+
+/// Tells the host which pages exist, then sends all of them that it has not asked for.
+pub(crate) fn stream(shared: &Shared, (mut sender, pid): (Sender, i32)) -> Result<()> {
+    let present = scan(shared, pid)?;
+    for batch in present.chunks(4096) {
+        let words: Vec<u8> = batch
+            .iter()
+            .flat_map(|(start, end)| [start.to_le_bytes(), end.to_le_bytes()])
+            .flatten()
+            .collect();
+        sender.send(Header::new(kind::PRESENT, 0), &[IoSlice::new(&words)])?;
+    }
+    sender.send(Header::new(kind::PRESENT_END, 0), &[])?;
+    let mut pages = vec![0; STREAM_FRAME as usize];
+    while !shared.recalling.load(Ordering::SeqCst) {
+        let Some((start, end)) = take_next(shared) else { break };
+        let content = &mut pages[..(end - start) as usize];
+        shared.memory.peek(start, content);
+        sender.send(Header::new(kind::PAGES, start), &[IoSlice::new(content)])?;
+    }
+    Ok(sender.send(Header::new(kind::END, 0), &[])?)
+}
+
+/// The ranges of the image's areas that have content; what is left unsent is cut to them.
+fn scan(shared: &Shared, pid: i32) -> Result<Vec<(u64, u64)>> {
+    let io = |error| Fault::Io("scan its page table", error);
+    let pagemap = Pagemap::open(pid).map_err(io)?;
+    let areas: Vec<(u64, u64)> = lock(&shared.unsent).iter().map(|(start, end, ())| (start, end)).collect();
+    let mut present = Vec::new();
+    for (start, end) in areas {
+        pagemap.scan(start, end, Want::Present, |a, b| present.push((a, b))).map_err(io)?;
+    }
+    let mut unsent = lock(&shared.unsent);
+    let mut left = Ranges::new();
+    for (start, end) in &present {
+        for (a, b, ()) in unsent.within(*start, *end) {
+            left.set(a, b, ());
+        }
+    }
+    *unsent = left;
+    drop(unsent);
+    Ok(present)
+}
+
+/// Takes the next piece to send: near the guest's last miss first, then round from there.
+fn take_next(shared: &Shared) -> Option<(u64, u64)> {
+    let mut unsent = lock(&shared.unsent);
+    let near = shared.near.load(Ordering::Relaxed);
+    let (start, end) = unsent.next_from(near).or_else(|| unsent.next_from(0))?;
+    let end = end.min(start + STREAM_FRAME);
+    unsent.clear(start, end);
+    Some((start, end))
+}

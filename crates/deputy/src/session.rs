@@ -1,0 +1,278 @@
+//! A session with one host: its channels, and the threads that serve them.
+
+use crate::fault::{Fault, Result, chain};
+use crate::offer::Offer;
+use crate::orders::Daemon;
+use crate::park::Parked;
+use crate::record::Record;
+use crate::serve;
+use minka_image::process::Source;
+use minka_image::ranges::Ranges;
+use minka_kernel::memory::Memory;
+use minka_kernel::process::Bell;
+use minka_kernel::ring::Slot;
+use minka_link::{Channel, Closer, Credentials, NodeConfig, Receiver, Sender};
+use minka_wire::frame::Header;
+use minka_wire::message::{self, FromHome, FromHost, kind};
+use minka_wire::preamble::{Lane, Preamble, Purpose, SessionId};
+use std::io::IoSlice;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// How long a host may take to prepare, or to build a guest.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
+
+/// What the threads of a session tell the deputy's main thread.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// The host said something.
+    Said(FromHost),
+    /// The host is lost, or broke the rules.
+    Lost(String),
+}
+
+/// What all threads of a session share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) memory: Arc<Memory>,
+    pub(crate) slot: Arc<Mutex<Slot>>,
+    pub(crate) daemon: Daemon,
+    pub(crate) record: Arc<Record>,
+    pub(crate) tracing: Arc<AtomicBool>,
+    /// No call is to be made any more: the guest is on its way home.
+    pub(crate) recalling: AtomicBool,
+    /// The agent is in a forwarded call.
+    pub(crate) busy: AtomicBool,
+    /// The call under way sets a signal mask for its own time only.
+    pub(crate) temporary_mask: AtomicBool,
+    /// The guest has had effects: it cannot be forgotten any more.
+    pub(crate) committed: AtomicBool,
+    /// Pages that exist at home and have not been sent.
+    pub(crate) unsent: Mutex<Ranges<()>>,
+    /// Where the guest last missed a page: the stream goes on from there.
+    pub(crate) near: AtomicU64,
+}
+
+impl Shared {
+    /// What was computed since the move is only at the host from now on.
+    pub(crate) fn commit(&self) {
+        if !self.committed.swap(true, Ordering::SeqCst) {
+            self.record.committed();
+        }
+    }
+}
+
+/// A host that has prepared itself.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) node: String,
+    offer: Offer,
+    accepted: Vec<bool>,
+    control: Channel,
+    calls: Channel,
+    faults: Channel,
+    stream: Channel,
+}
+
+/// A guest that runs at a host.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) node: String,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) events: mpsc::Receiver<Event>,
+    /// The guest asked to go home while something else was being waited for.
+    pub(crate) postponed: Option<String>,
+    control: Sender,
+    stream_in: Option<Receiver>,
+    closers: Vec<Closer>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Prepared {
+    /// Finds the host and lets it prepare for the process, which goes on running meanwhile.
+    pub(crate) fn new(pid: i32, node: &str, config: &NodeConfig, credentials: &Credentials) -> Result<Self> {
+        let address =
+            *config.peers.get(node).ok_or_else(|| Fault::Said(format!("no node {node} is known here")))?;
+        let session = SessionId(random()?);
+        let open = |purpose, lane| {
+            let preamble = Preamble { session, purpose, lane };
+            minka_link::connect(credentials, address, node, &preamble, &config.link)
+        };
+        let mut control = open(Purpose::Open, Lane::Control)?;
+        let offer = Offer::new(pid, config)?;
+        send(&mut control, &FromHome::Hello(Box::new(offer.hello.clone())))?;
+        let accepted = match receive(&mut control)? {
+            FromHost::Prepared { files } => files,
+            FromHost::Refused { reason } => return Err(Fault::Refused { node: node.to_owned(), reason }),
+            other => return Err(Fault::Said(format!("{node} answered {other:?} to an offer"))),
+        };
+        Ok(Self {
+            node: node.to_owned(),
+            offer,
+            accepted,
+            control,
+            calls: open(Purpose::Join, Lane::Calls)?,
+            faults: open(Purpose::Join, Lane::Faults)?,
+            stream: open(Purpose::Join, Lane::Stream)?,
+        })
+    }
+
+    /// Sends the image and serves the guest. On failure the process is still parked, with nothing lost.
+    pub(crate) fn enter(
+        mut self,
+        parked: &Parked,
+        daemon: &Daemon,
+        record: &Arc<Record>,
+        tracing: &Arc<AtomicBool>,
+        bell: &Arc<Bell>,
+    ) -> Result<Session> {
+        let image = self.offer.image(parked, &self.accepted)?;
+        let mut unsent = Ranges::new();
+        for area in image.areas.iter().filter(|area| area.source == Source::Home) {
+            unsent.set(area.start, area.end, ());
+        }
+        let shared = Arc::new(Shared {
+            memory: Arc::clone(&parked.memory),
+            slot: Arc::clone(&parked.slot),
+            daemon: daemon.clone(),
+            record: Arc::clone(record),
+            tracing: Arc::clone(tracing),
+            recalling: AtomicBool::new(false),
+            busy: AtomicBool::new(false),
+            temporary_mask: AtomicBool::new(false),
+            committed: AtomicBool::new(false),
+            unsent: Mutex::new(unsent),
+            near: AtomicU64::new(parked.thread.registers.rsp),
+        });
+        send(&mut self.control, &FromHome::Enter(Box::new(image)))?;
+        let closers = [&self.control, &self.calls, &self.faults, &self.stream]
+            .map(Channel::closer)
+            .into_iter()
+            .collect();
+        let (sender, events) = mpsc::channel();
+        let (stream_out, stream_in) = self.stream.split();
+        let mut threads = vec![
+            start("faults", &shared, &sender, bell, self.faults, serve::faults),
+            start("calls", &shared, &sender, bell, self.calls, serve::calls),
+        ];
+        let running = match receive(&mut self.control) {
+            Ok(FromHost::Running) => Ok(()),
+            Ok(FromHost::Failed { reason }) => Err(Fault::Refused { node: self.node.clone(), reason }),
+            Ok(other) => Err(Fault::Said(format!("{} answered {other:?} to an image", self.node))),
+            Err(error) => Err(error),
+        };
+        let (control, control_in) = self.control.split();
+        if running.is_ok() {
+            threads.push(start("stream", &shared, &sender, bell, (stream_out, parked.pid), serve::stream));
+            threads.push(start(
+                "control",
+                &shared,
+                &sender,
+                bell,
+                (control_in, sender.clone(), Arc::clone(bell)),
+                listen,
+            ));
+        }
+        let session = Session {
+            node: self.node,
+            shared,
+            events,
+            postponed: None,
+            control,
+            stream_in: Some(stream_in),
+            closers,
+            threads,
+        };
+        match running {
+            Ok(()) => Ok(session),
+            Err(error) => {
+                session.close();
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Session {
+    /// Says something to the host.
+    pub(crate) fn say(&mut self, message: &FromHome) -> Result<()> {
+        let header = Header::new(kind::FROM_HOME, 0);
+        Ok(self.control.send(header, &[IoSlice::new(&message::encode(message))])?)
+    }
+
+    /// The pages that come home; there is one reader, once.
+    pub(crate) fn take_stream(&mut self) -> Option<Receiver> {
+        self.stream_in.take()
+    }
+
+    /// Ends the session: the host kills its guest when it hears this, or when the connection is cut.
+    pub(crate) fn close(mut self) {
+        // If it cannot be said, the cut says it.
+        let _ = self.say(&FromHome::Bye);
+        self.closers.iter().for_each(Closer::shutdown);
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the session with {} panicked", self.node);
+            }
+        }
+    }
+}
+
+/// Runs one of a session's threads; its failure is an event unless the session is being closed anyway.
+fn start<T: Send + 'static>(
+    name: &'static str,
+    shared: &Arc<Shared>,
+    events: &mpsc::Sender<Event>,
+    bell: &Arc<Bell>,
+    with: T,
+    body: fn(&Shared, T) -> Result<()>,
+) -> JoinHandle<()> {
+    let (shared, events, bell) = (Arc::clone(shared), events.clone(), Arc::clone(bell));
+    std::thread::spawn(move || {
+        if let Err(error) = body(&shared, with) {
+            // The main thread has gone if nobody receives it.
+            let _ = events.send(Event::Lost(format!("{name}: {}", chain(&error))));
+            bell.ring();
+        }
+    })
+}
+
+fn listen(
+    _: &Shared,
+    (mut receiver, events, bell): (Receiver, mpsc::Sender<Event>, Arc<Bell>),
+) -> Result<()> {
+    let mut body = Vec::new();
+    loop {
+        let header = receiver.recv(&mut body, Duration::ZERO)?;
+        let said = message::decode(&header, &body, kind::FROM_HOST, "a message of the host")?;
+        // The main thread has gone if nobody receives it.
+        let _ = events.send(Event::Said(said));
+        bell.ring();
+    }
+}
+
+fn send(channel: &mut Channel, message: &FromHome) -> Result<()> {
+    Ok(channel.send(Header::new(kind::FROM_HOME, 0), &[IoSlice::new(&message::encode(message))])?)
+}
+
+fn receive(channel: &mut Channel) -> Result<FromHost> {
+    let mut body = Vec::new();
+    let header = channel
+        .recv_timeout(&mut body, Duration::from_micros(200), PATIENCE)?
+        .ok_or_else(|| Fault::Said(format!("the host did not answer within {PATIENCE:?}")))?;
+    Ok(message::decode(&header, &body, kind::FROM_HOST, "an answer of the host")?)
+}
+
+fn random() -> Result<[u8; 16]> {
+    let mut bytes = [0; 16];
+    minka_kernel::process::random(&mut bytes).map_err(|error| Fault::Io("make a session's name", error))?;
+    Ok(bytes)
+}
+
+/// Locks, whoever panicked before: the data are plain ranges.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,241 @@
+//! From the first connection to a running guest.
+
+use crate::build::{self, Parts};
+use crate::fault::{Fault, Result, chain};
+use crate::guest::{Guest, Present, Registrations, Request, lock};
+use crate::orders::Daemon;
+use crate::prepare::{self, Empty};
+use crate::tracer::Tracer;
+use crate::{calls, pages};
+use minka_image::process::Image;
+use minka_kernel::process::{Bell, poll_readable};
+use minka_kernel::ptrace::Stopped;
+use minka_kernel::shell::Shell;
+use minka_link::{Channel, Credentials, NodeConfig, Receiver};
+use minka_wire::frame::Header;
+use minka_wire::local::{HostOrder, HostReport};
+use minka_wire::message::{self, FromHome, FromHost, Hello, kind};
+use minka_wire::preamble::{Lane, PREAMBLE_BYTES, Preamble};
+use std::io::IoSlice;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
+
+/// How long the home may take for its next step.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Everything that is known when a session begins.
+pub(crate) struct Arrival<'a> {
+    pub(crate) daemon: &'a Daemon,
+    pub(crate) config: &'a NodeConfig,
+    pub(crate) credentials: &'a Credentials,
+}
+
+/// The lanes that follow the first.
+#[derive(Default)]
+struct Lanes {
+    calls: Option<Channel>,
+    faults: Option<Channel>,
+    stream: Option<Channel>,
+}
+
+impl Lanes {
+    fn of(&mut self, lane: Lane) -> Result<&mut Option<Channel>> {
+        match lane {
+            Lane::Calls => Ok(&mut self.calls),
+            Lane::Faults => Ok(&mut self.faults),
+            Lane::Stream => Ok(&mut self.stream),
+            Lane::Control => Err(Fault::Said("a session has one control lane".to_owned())),
+        }
+    }
+
+    fn take(&mut self, lane: Lane) -> Result<Channel> {
+        self.of(lane)?.take().ok_or_else(|| Fault::Said(format!("the {lane:?} lane is not there")))
+    }
+
+    fn are_complete(&self) -> bool {
+        self.calls.is_some() && self.faults.is_some() && self.stream.is_some()
+    }
+}
+
+impl Arrival<'_> {
+    /// Takes in one process. Returns its tracer, with the guest running; `None` if it was refused.
+    pub(crate) fn take_in(&self) -> Result<Option<Tracer>> {
+        let (lane, mut control) = self.next_channel()?;
+        if lane != Lane::Control {
+            return Err(Fault::Said("a session began with another lane than control".to_owned()));
+        }
+        let home = control.peer().to_owned();
+        let FromHome::Hello(hello) = receive(&mut control)? else {
+            return Err(Fault::Said(format!("{home} did not begin with an offer")));
+        };
+        if let Some(reason) = prepare::judge(&hello, self.config) {
+            say(&mut control, &FromHost::Refused { reason })?;
+            return Ok(None);
+        }
+        let files = prepare::common_files(&hello.files, self.config);
+        let empty = match prepare::empty_guest(&hello, &files) {
+            Ok(empty) => empty,
+            Err(error) => {
+                say(&mut control, &FromHost::Refused { reason: chain(&error) })?;
+                return Err(error);
+            }
+        };
+        say(&mut control, &FromHost::Prepared { files: files.iter().map(Option::is_some).collect() })?;
+        drop(files);
+        let mut lanes = Lanes::default();
+        while !lanes.are_complete() {
+            self.one_more(&mut lanes, &home)?;
+        }
+        let FromHome::Enter(image) = receive(&mut control)? else {
+            return Err(Fault::Said(format!("{home} did not send an image")));
+        };
+        self.enter(&home, &hello, empty, &image, control, lanes).map(Some)
+    }
+
+    fn one_more(&self, lanes: &mut Lanes, home: &str) -> Result<()> {
+        let (lane, channel) = self.next_channel()?;
+        if channel.peer() != home {
+            return Err(Fault::Said(format!("{} tried to join a session of {home}", channel.peer())));
+        }
+        *lanes.of(lane)? = Some(channel);
+        Ok(())
+    }
+
+    /// Waits for the daemon to pass on a connection, and finishes its handshake.
+    fn next_channel(&self) -> Result<(Lane, Channel)> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let left = until.saturating_duration_since(Instant::now()).as_millis() as u32;
+            let readable =
+                poll_readable(&[self.daemon.raw()], Some(left)).map_err(|error| Fault::Io("wait", error))?;
+            if !readable[0] && Instant::now() >= until {
+                return Err(Fault::Said("the home did not open the session's lanes in time".to_owned()));
+            }
+            if !readable[0] {
+                continue;
+            }
+            match self.daemon.order() {
+                Some((HostOrder::Channel { preamble }, Some(stream))) => {
+                    let bytes: [u8; PREAMBLE_BYTES] = preamble
+                        .try_into()
+                        .map_err(|_| Fault::Said("the daemon passed on half a preamble".to_owned()))?;
+                    let preamble = Preamble::parse(&bytes).map_err(|error| Fault::Said(chain(&error)))?;
+                    let channel = minka_link::accept(self.credentials, stream, &preamble, &self.config.link)?;
+                    return Ok((preamble.lane, channel));
+                }
+                Some((HostOrder::Expel, _)) | None => {
+                    return Err(Fault::Said("this node does not take guests any more".to_owned()));
+                }
+                Some(_) => {}
+            }
+        }
+    }
+
+    fn enter(
+        &self,
+        home: &str,
+        hello: &Hello,
+        empty: Empty,
+        image: &Image,
+        mut control: Channel,
+        mut lanes: Lanes,
+    ) -> Result<Tracer> {
+        match build_guest(hello, empty, image, &mut lanes) {
+            Ok((task, guest, requests, shell)) => {
+                let task = task.resume(0).map_err(|error| Fault::Io("let the guest run", error))?;
+                say(&mut control, &FromHost::Running)?;
+                let (control, control_in) = control.split();
+                let (stream_out, stream_in) = lanes.take(Lane::Stream)?.split();
+                run(&guest, "control", move |guest| listen(guest, control_in));
+                run(&guest, "stream", move |guest| {
+                    let mut receiver = stream_in;
+                    pages::stream(guest, &mut receiver)?;
+                    // The home sends no more here, but its end is noticed on the control lane first.
+                    std::mem::forget(receiver);
+                    Ok(())
+                });
+                self.daemon.report(&HostReport::Guest {
+                    home: home.to_owned(),
+                    pid: hello.pid,
+                    local_pid: guest.pid,
+                    command: hello.command.clone(),
+                });
+                Ok(Tracer::new(guest, task, requests, control, stream_out, shell, hello, image.reserved))
+            }
+            Err(error) => {
+                say(&mut control, &FromHost::Failed { reason: chain(&error) })?;
+                Err(error)
+            }
+        }
+    }
+}
+
+/// A guest that is ready to run, and what belongs to it.
+type Ready = (Stopped, Arc<Guest>, mpsc::Receiver<Request>, Shell);
+
+/// The freeze, as this side sees it.
+fn build_guest(hello: &Hello, empty: Empty, image: &Image, lanes: &mut Lanes) -> Result<Ready> {
+    let Empty { task, bench, uffd, memory, pidfd, files, shell } = empty;
+    let (sender, requests) = mpsc::channel();
+    let thread = image.threads.first().ok_or_else(|| Fault::Said("the image has no thread".to_owned()))?;
+    let site = prepare::find_syscall(&memory, hello.vdso)?;
+    let guest = Arc::new(Guest {
+        home_pid: hello.pid,
+        pid: shell.guest(),
+        memory,
+        uffd,
+        origins: Mutex::default(),
+        present: Mutex::new(Present::default()),
+        unfinished: Mutex::new(thread.unfinished),
+        home_mask: AtomicU64::new(thread.mask),
+        registrations: Mutex::new(Registrations {
+            tid_address: thread.tid_address,
+            robust_list: thread.robust_list.0,
+            alt_stack: thread.alt_stack,
+        }),
+        leaving: AtomicBool::new(false),
+        requests: sender,
+        bell: Arc::new(Bell::new().map_err(|error| Fault::Io("make a bell", error))?),
+        faults: AtomicU64::new(0),
+        cpu_before: image.cpu_us,
+    });
+    let parts = Parts { bench: &bench, uffd: &guest.uffd, pidfd: &pidfd, files: &files, site };
+    let (calls, faults) = (lanes.take(Lane::Calls)?, lanes.take(Lane::Faults)?);
+    let (task, listener) = build::build(&parts, image, task, |origins| {
+        *lock(&guest.origins) = origins;
+        run(&guest, "faults", move |guest| pages::faults(guest, faults));
+    })?;
+    run(&guest, "calls", move |guest| calls::serve(guest, &listener, calls));
+    Ok((task, guest, requests, shell))
+}
+
+/// Runs one of the guest's threads; its failure is the guest's end.
+fn run(guest: &Arc<Guest>, name: &'static str, body: impl FnOnce(&Guest) -> Result<()> + Send + 'static) {
+    let guest = Arc::clone(guest);
+    std::thread::spawn(move || {
+        if let Err(error) = body(&guest) {
+            guest.ask(Request::Lost(format!("{name}: {}", chain(&error))));
+        }
+    });
+}
+
+fn listen(guest: &Guest, mut receiver: Receiver) -> Result<()> {
+    let mut body = Vec::new();
+    loop {
+        let header = receiver.recv(&mut body, Duration::ZERO)?;
+        guest.ask(Request::Said(message::decode(&header, &body, kind::FROM_HOME, "a message of the home")?));
+    }
+}
+
+fn receive(channel: &mut Channel) -> Result<FromHome> {
+    let mut body = Vec::new();
+    let header = channel
+        .recv_timeout(&mut body, Duration::from_micros(200), PATIENCE)?
+        .ok_or_else(|| Fault::Said(format!("the home said nothing for {PATIENCE:?}")))?;
+    Ok(message::decode(&header, &body, kind::FROM_HOME, "a message of the home")?)
+}
+
+fn say(channel: &mut Channel, message: &FromHost) -> Result<()> {
+    Ok(channel.send(Header::new(kind::FROM_HOST, 0), &[IoSlice::new(&message::encode(message))])?)
+}

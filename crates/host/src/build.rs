@@ -1,0 +1,225 @@
+//! Building the guest from its image: the only part of a move in which the process stands still.
+
+use crate::fault::{Fault, Result};
+use crate::prepare::call;
+use minka_image::PAGE;
+use minka_image::origin::Origins;
+use minka_image::process::{AltStack, Area, Image, Source};
+use minka_kernel::process::PidFd;
+use minka_kernel::ptrace::{Options, Stopped};
+use minka_kernel::seccomp::{self, Listener};
+use minka_kernel::uffd::Userfault;
+use minka_kernel::workbench::{Call, DATA_LENGTH, Workbench};
+
+const MAP_PRIVATE: u64 = 0x02;
+const MAP_ANONYMOUS: u64 = 0x20;
+const MAP_GROWSDOWN: u64 = 0x100;
+const MAP_NORESERVE: u64 = 0x4000;
+const MAP_STACK: u64 = 0x20000;
+const MAP_FIXED_NOREPLACE: u64 = 0x10_0000;
+const NO_DESCRIPTOR: u64 = u64::MAX;
+
+const PR_SET_MM: u64 = 35;
+const PR_SET_MM_MAP: u64 = 14;
+const SECCOMP_SET_MODE_FILTER: u64 = 1;
+
+/// The guest's memory: maps every area and registers those whose pages are at home.
+/// The fault server has to be running before [`finish`].
+pub(crate) fn map_areas(
+    task: Stopped,
+    image: &Image,
+    bench: &Workbench,
+    uffd: &Userfault,
+    files: &[Option<i32>],
+) -> Result<(Stopped, Origins)> {
+    let mut calls = Vec::with_capacity(image.areas.len() + 1);
+    for area in &image.areas {
+        calls.push(map_call(area, files)?);
+    }
+    let (reserved, end) = image.reserved;
+    let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE;
+    calls.push(Call::new(call::MMAP, &[reserved, end - reserved, 0, flags, NO_DESCRIPTOR, 0]));
+    let (task, results) = bench.run(task, &calls)?;
+    let starts = image.areas.iter().map(|area| area.start).chain([reserved]);
+    for (start, result) in starts.zip(&results) {
+        if *result as u64 != start {
+            return Err(Fault::Build { what: format!("mmap at {start:#x}"), result: *result });
+        }
+    }
+    let mut origins = Origins::new();
+    for area in &image.areas {
+        match area.source {
+            Source::Home => {
+                uffd.register(area.start, area.end - area.start)
+                    .map_err(|error| Fault::Io("register the guest's memory", error))?;
+                origins.from_home(area.start, area.end);
+            }
+            Source::HostFile { .. } => origins.from_host_file(area.start, area.end),
+        }
+    }
+    Ok((task, origins))
+}
+
+fn map_call(area: &Area, files: &[Option<i32>]) -> Result<Call> {
+    let length = area.end.checked_sub(area.start).filter(|length| *length > 0 && length.is_multiple_of(PAGE));
+    let length = length.ok_or_else(|| Fault::Said(format!("the area at {:#x} has no length", area.start)))?;
+    let protection = u64::from(area.protection & 7);
+    Ok(match area.source {
+        Source::Home => {
+            let stack = if area.stack { MAP_GROWSDOWN | MAP_STACK } else { 0 };
+            let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE | stack;
+            Call::new(call::MMAP, &[area.start, length, protection, flags, NO_DESCRIPTOR, 0])
+        }
+        Source::HostFile { file, offset } => {
+            let descriptor = files.get(file as usize).copied().flatten();
+            let descriptor = descriptor
+                .ok_or_else(|| Fault::Said(format!("the image names file {file}, which is not here")))?;
+            let flags = MAP_PRIVATE | MAP_FIXED_NOREPLACE;
+            Call::new(call::MMAP, &[area.start, length, protection, flags, descriptor as u64, offset])
+        }
+    })
+}
+
+/// Everything but the memory: borders, signals, the filter, registers. The guest is ready to run afterwards.
+pub(crate) fn finish(
+    task: Stopped,
+    image: &Image,
+    bench: &Workbench,
+    pidfd: &PidFd,
+) -> Result<(Stopped, Listener)> {
+    let [thread] = &image.threads[..] else {
+        return Err(Fault::Said(format!("the image has {} threads", image.threads.len())));
+    };
+    let mut data = Data { bench, used: 0 };
+    let mut calls = vec![Call::new(call::CLOSE_RANGE, &[0, u64::from(u32::MAX), 0])];
+    let mut names = vec!["close_range".to_owned()];
+    let mut demand = |name: String, number: i64, arguments: &[u64]| {
+        calls.push(Call::new(number, arguments));
+        names.push(name);
+    };
+    let borders = borders(image, &mut data)?;
+    demand("PR_SET_MM_MAP".into(), call::PRCTL, &[PR_SET_MM, PR_SET_MM_MAP, borders, 104]);
+    if let Some(rseq) = &thread.rseq {
+        let arguments = [rseq.address, u64::from(rseq.length), 0, u64::from(rseq.signature)];
+        demand("rseq".into(), call::RSEQ, &arguments);
+    }
+    for action in &image.actions {
+        let at = data.put(&action.to_bytes())?;
+        let name = format!("rt_sigaction {}", action.signal);
+        demand(name, call::RT_SIGACTION, &[u64::from(action.signal), at, 0, 8]);
+    }
+    demand("set_robust_list".into(), call::SET_ROBUST_LIST, &[thread.robust_list.0, 24]);
+    if thread.alt_stack.flags & AltStack::DISABLED == 0 {
+        let AltStack { base, flags, size } = thread.alt_stack;
+        let words = [base, u64::from(flags & !AltStack::ON_STACK), size].map(u64::to_le_bytes).concat();
+        demand("sigaltstack".into(), call::SIGALTSTACK, &[data.put(&words)?, 0]);
+    }
+    let filter = filter(&mut data)?;
+    let (task, results) = bench.run(task, &calls)?;
+    for (name, result) in names.iter().zip(&results) {
+        if *result != 0 {
+            return Err(Fault::Build { what: name.clone(), result: *result });
+        }
+    }
+    // Its result is the thread's id.
+    let install = [
+        Call::new(call::SET_TID_ADDRESS, &[thread.tid_address]),
+        Call::new(call::SECCOMP, &[SECCOMP_SET_MODE_FILTER, seccomp::FILTER_FLAGS, filter]),
+    ];
+    let (task, results) = bench.run(task, &install)?;
+    if results[0] != i64::from(thread.tid) {
+        return Err(Fault::Build { what: "set_tid_address".to_owned(), result: results[0] });
+    }
+    if results[1] < 0 {
+        return Err(Fault::Build { what: "seccomp".to_owned(), result: results[1] });
+    }
+    let inner = results[1];
+    let listener =
+        pidfd.descriptor(inner as i32).map_err(|error| Fault::Io("take over the listener", error))?;
+    let (task, _) = bench.run(task, &[Call::new(call::CLOSE, &[inner as u64])])?;
+    Ok((task, Listener::new(listener)))
+}
+
+/// The last step: registers, and nothing of ours left in the guest.
+pub(crate) fn enter(task: Stopped, image: &Image, site: u64, empty: &Workbench) -> Result<Stopped> {
+    let io = |what| move |error| Fault::Io(what, error);
+    let arguments = [empty.address(), minka_kernel::workbench::LENGTH as u64, 0, 0, 0, 0];
+    let (task, result) = crate::prepare::lone(task, site, call::MUNMAP, arguments)?;
+    if result != 0 {
+        return Err(Fault::Build { what: "munmap of the workbench".to_owned(), result });
+    }
+    task.set_options(Options::EXIT_KILL).map_err(io("arm the filter"))?;
+    let thread = &image.threads[0];
+    task.set_registers(&thread.registers).map_err(io("set the guest's registers"))?;
+    task.set_extended(&thread.extended).map_err(io("set the guest's extended registers"))?;
+    task.set_mask(thread.mask).map_err(io("set the guest's signal mask"))?;
+    Ok(task)
+}
+
+/// Free data on the workbench, handed out from the front.
+struct Data<'a> {
+    bench: &'a Workbench,
+    used: usize,
+}
+
+impl Data<'_> {
+    fn put(&mut self, bytes: &[u8]) -> Result<u64> {
+        if self.used + bytes.len() > DATA_LENGTH {
+            return Err(Fault::Said("the image needs more room than the workbench has".to_owned()));
+        }
+        let address = self.bench.put(self.used, bytes);
+        self.used = (self.used + bytes.len()).next_multiple_of(16);
+        Ok(address)
+    }
+}
+
+/// `struct prctl_mm_map`: eleven borders, the auxiliary vector's address and size, and no executable.
+fn borders(image: &Image, data: &mut Data<'_>) -> Result<u64> {
+    let auxv = data.put(&image.auxv)?;
+    let mut bytes = Vec::with_capacity(104);
+    image.borders.words().iter().for_each(|word| bytes.extend(word.to_le_bytes()));
+    bytes.extend(auxv.to_le_bytes());
+    bytes.extend((image.auxv.len() as u32).to_le_bytes());
+    bytes.extend(u32::MAX.to_le_bytes());
+    data.put(&bytes)
+}
+
+/// `struct sock_fprog` and the filter behind it.
+fn filter(data: &mut Data<'_>) -> Result<u64> {
+    let program = minka_syscalls::filter::program();
+    let mut bytes = Vec::with_capacity(program.len() * 8);
+    for instruction in &program {
+        bytes.extend(instruction.code.to_le_bytes());
+        bytes.extend([instruction.jt, instruction.jf]);
+        bytes.extend(instruction.k.to_le_bytes());
+    }
+    let code = data.put(&bytes)?;
+    let mut header = [0; 16];
+    header[..2].copy_from_slice(&(program.len() as u16).to_le_bytes());
+    header[8..].copy_from_slice(&code.to_le_bytes());
+    data.put(&header)
+}
+
+/// All steps of a guest's building.
+pub(crate) fn build(
+    empty: &Parts<'_>,
+    image: &Image,
+    task: Stopped,
+    serve: impl FnOnce(Origins),
+) -> Result<(Stopped, Listener)> {
+    let (task, origins) = map_areas(task, image, empty.bench, empty.uffd, empty.files)?;
+    serve(origins);
+    let (task, listener) = finish(task, image, empty.bench, empty.pidfd)?;
+    let task = enter(task, image, empty.site, empty.bench)?;
+    Ok((task, listener))
+}
+
+/// What of an empty guest building needs.
+#[derive(Debug)]
+pub(crate) struct Parts<'a> {
+    pub(crate) bench: &'a Workbench,
+    pub(crate) uffd: &'a Userfault,
+    pub(crate) pidfd: &'a PidFd,
+    pub(crate) files: &'a [Option<i32>],
+    pub(crate) site: u64,
+}

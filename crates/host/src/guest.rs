@@ -1,0 +1,104 @@
+//! What the threads of a host program share of their guest.
+
+use crate::fault::{Fault, Result};
+use minka_image::origin::Origins;
+use minka_image::process::Unfinished;
+use minka_image::ranges::Ranges;
+use minka_kernel::memory::Memory;
+use minka_kernel::process::Bell;
+use minka_kernel::uffd::Userfault;
+use minka_syscalls::marshal;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// What the other threads ask of the tracer.
+#[derive(Debug)]
+pub(crate) enum Request {
+    /// Make sure that the thread stops before it executes another instruction; then say so.
+    Interrupt(mpsc::SyncSender<()>),
+    /// Have the guest recalled, for this reason.
+    Homeward(String),
+    /// Something came from the home.
+    Said(minka_wire::message::FromHome),
+    /// The guest cannot be served any more.
+    Lost(String),
+}
+
+/// Which pages exist at home.
+#[derive(Debug, Default)]
+pub(crate) struct Present {
+    pub(crate) ranges: Ranges<()>,
+    /// Whether `ranges` is complete.
+    pub(crate) complete: bool,
+}
+
+/// The shared state.
+#[derive(Debug)]
+pub(crate) struct Guest {
+    /// Its PID at home, which is also its PID in its own namespace.
+    pub(crate) home_pid: i32,
+    /// Its PID as this node counts.
+    pub(crate) pid: i32,
+    pub(crate) memory: Memory,
+    pub(crate) uffd: Userfault,
+    pub(crate) origins: Mutex<Origins>,
+    pub(crate) present: Mutex<Present>,
+    /// The call that `restart_syscall` goes on with at home, if the home's kernel holds one.
+    pub(crate) unfinished: Mutex<Option<Unfinished>>,
+    /// The signal mask of the deputy, as far as this side has set it.
+    pub(crate) home_mask: AtomicU64,
+    /// Thread state that only its own calls change: `set_tid_address`, robust list, alternate stack.
+    pub(crate) registrations: Mutex<Registrations>,
+    /// The guest is about to go: no more faults are fetched ahead, no call is begun.
+    pub(crate) leaving: AtomicBool,
+    pub(crate) requests: mpsc::Sender<Request>,
+    pub(crate) bell: Arc<Bell>,
+    /// Pages that were missed.
+    pub(crate) faults: AtomicU64,
+    /// CPU time that the process used away from home before it ran here: user and system, microseconds.
+    pub(crate) cpu_before: (u64, u64),
+}
+
+/// What a thread has registered with the kernel.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Registrations {
+    pub(crate) tid_address: u64,
+    pub(crate) robust_list: u64,
+    pub(crate) alt_stack: minka_image::process::AltStack,
+}
+
+impl Guest {
+    /// Asks the tracer for something.
+    pub(crate) fn ask(&self, request: Request) {
+        // If the tracer has gone, so has the guest.
+        let _ = self.requests.send(request);
+        self.bell.ring();
+    }
+
+    /// Returns once the guest's thread is bound to stop before its next instruction.
+    pub(crate) fn interrupt(&self) -> Result<()> {
+        let (done, interrupted) = mpsc::sync_channel(1);
+        self.ask(Request::Interrupt(done));
+        interrupted.recv().map_err(|_| Fault::Said("the tracer has ended".to_owned()))
+    }
+}
+
+/// Locks, whoever panicked before: the data are plain values.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The guest's memory as the marshaller wants it.
+#[derive(Debug)]
+pub(crate) struct Buffers<'a>(pub(crate) &'a Memory);
+
+impl marshal::Memory for Buffers<'_> {
+    fn read(&self, address: u64, into: &mut [u8]) -> usize {
+        self.0.read(address, into)
+    }
+
+    fn write(&mut self, address: u64, from: &[u8]) -> usize {
+        self.0.write(address, from)
+    }
+}

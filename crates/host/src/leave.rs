@@ -1,0 +1,122 @@
+//! Sending a stopped guest home: its state, its address space, and the pages that it wrote.
+
+use crate::fault::{Fault, Result};
+use crate::guest::lock;
+use crate::own;
+use crate::prepare::{self, call};
+use crate::tracer::Tracer;
+use minka_image::maps::Mapping;
+use minka_image::origin::{Origin, Wanted};
+use minka_image::process::{Return, Thread};
+use minka_image::registers::Registers;
+use minka_image::restart::{self, RestartOwner};
+use minka_kernel::pagemap::{Pagemap, Want};
+use minka_kernel::ptrace::Stopped;
+use minka_kernel::{procfs, rseq};
+use minka_syscalls::Place;
+use minka_wire::frame::Header;
+use minka_wire::message::{self, FromHost, Leaving, Piece, kind};
+use std::io::IoSlice;
+use std::sync::atomic::Ordering;
+
+/// Bytes of pages per frame.
+const FRAME: u64 = 256 << 10;
+
+const FUTEX: u64 = 202;
+
+/// Sends everything home. The guest stays stopped: the home says when it is not needed any more.
+pub(crate) fn leave(tracer: &mut Tracer, task: Stopped) -> Result<()> {
+    let io = |what| move |error| Fault::Io(what, error);
+    tracer.guest.leaving.store(true, Ordering::SeqCst);
+    let guest = std::sync::Arc::clone(&tracer.guest);
+    let found = task.registers().map_err(io("read the guest's registers"))?;
+    let rseq = task.rseq().map_err(io("read the guest's rseq"))?;
+    let found = match &rseq {
+        Some(rseq) => {
+            rseq::abort(&guest.memory, rseq, &found).map_err(io("end its sequence"))?.unwrap_or(found)
+        }
+        None => found,
+    };
+    let registers = go_on(&found, lock(&guest.unfinished).is_some());
+    let extended = task.extended().map_err(io("read the guest's extended registers"))?;
+    let mask = task.mask().map_err(io("read the guest's signal mask"))?;
+    let registered = *lock(&guest.registrations);
+    let site = prepare::find_syscall(&guest.memory, tracer.vdso)?;
+    let (_task, brk) = prepare::lone(task, site, call::BRK, [0; 6])?;
+    let maps = procfs::maps(guest.pid).map_err(io("read the guest's maps"))?;
+    let wanted = wanted(tracer, &maps);
+    let unfinished = lock(&guest.unfinished).filter(|_| registers.rax == restart::RESTART_SYSCALL);
+    let thread = Thread {
+        tid: guest.home_pid,
+        registers,
+        extended,
+        mask,
+        alt_stack: registered.alt_stack,
+        robust_list: (registered.robust_list, 24),
+        tid_address: registered.tid_address,
+        rseq,
+        unfinished,
+    };
+    let state = Return { threads: vec![thread], brk: brk as u64, cpu_us: own::used_away(&guest) };
+    let space = wanted.iter().copied().map(Piece::from).collect();
+    let pending =
+        std::mem::take(&mut tracer.queued).into_values().map(|(n, info)| (n, info.to_vec())).collect();
+    let leaving = FromHost::Leaving(Box::new(Leaving { state, space, pending }));
+    tracer.stream.queue(Header::new(kind::FROM_HOST, 0), &[IoSlice::new(&message::encode(&leaving))])?;
+    send_pages(tracer, &maps)?;
+    tracer.stream.queue(Header::new(kind::END, 0), &[])?;
+    tracer.stream.flush()?;
+    // The task is dropped in its stop: nothing but its end is ever asked of it again.
+    Ok(())
+}
+
+/// The registers with which the thread goes on at home.
+fn go_on(found: &Registers, home_has_it: bool) -> Registers {
+    let call = found.syscall().unwrap_or(u64::MAX);
+    let arguments = [found.rdi, found.rsi, found.rdx, found.r10, found.r8, found.r9];
+    if call == restart::RESTART_SYSCALL && !home_has_it && found.rax as i64 == -516 {
+        // The only local call of that kind: its time is absolute, so it is simply made again.
+        let next = restart::rewind(found, RestartOwner::Host);
+        return Registers { rax: FUTEX, ..next };
+    }
+    let here = matches!(minka_syscalls::decide(call, &arguments), Place::Here);
+    restart::rewind(found, if here { RestartOwner::Host } else { RestartOwner::Home })
+}
+
+fn wanted(tracer: &Tracer, maps: &[Mapping]) -> Vec<Wanted> {
+    let (start, end) = tracer.reserved;
+    let wanted = lock(&tracer.guest.origins).wanted(maps);
+    wanted.into_iter().filter(|piece| piece.end <= start || end <= piece.start).collect()
+}
+
+/// The pages that the home does not have: those written since they came from it, and those of new memory.
+fn send_pages(tracer: &mut Tracer, maps: &[Mapping]) -> Result<()> {
+    let pagemap =
+        Pagemap::open(tracer.guest.pid).map_err(|error| Fault::Io("open the guest's page table", error))?;
+    let (reserved, reserved_end) = tracer.reserved;
+    let mut ranges = Vec::new();
+    for mapping in maps.iter().filter(|mapping| !mapping.is_kernel()) {
+        if mapping.start >= reserved && mapping.end <= reserved_end {
+            continue;
+        }
+        for (start, end, origin) in lock(&tracer.guest.origins).pieces(mapping.start, mapping.end) {
+            let want =
+                if matches!(origin, Some(Origin::HostFile(_))) { Want::PrivateCopies } else { Want::Written };
+            pagemap
+                .scan(start, end, want, |a, b| ranges.push((a, b)))
+                .map_err(|error| Fault::Io("look for written pages", error))?;
+        }
+    }
+    let mut content = vec![0; FRAME as usize];
+    for (start, end) in ranges {
+        let mut at = start;
+        while at < end {
+            let length = (end - at).min(FRAME);
+            let content = &mut content[..length as usize];
+            tracer.guest.memory.peek(at, content);
+            tracer.stream.queue(Header::new(kind::PAGES, at), &[IoSlice::new(content)])?;
+            at += length;
+        }
+    }
+    Ok(())
+}

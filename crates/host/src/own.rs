@@ -1,0 +1,181 @@
+//! Calls that need code of their own on the host.
+
+use crate::calls::{Answer, Worker};
+use crate::fault::Result;
+use crate::guest::{Guest, lock};
+use minka_image::process::AltStack;
+use minka_kernel::procfs::Stat;
+use minka_kernel::seccomp::Notification;
+use minka_syscalls::Spec;
+use minka_wire::message::Special;
+use std::sync::atomic::Ordering;
+
+mod number {
+    pub(super) const RT_SIGPROCMASK: u64 = 14;
+    pub(super) const RT_SIGRETURN: u64 = 15;
+    pub(super) const EXECVE: u64 = 59;
+    pub(super) const EXIT: u64 = 60;
+    pub(super) const GETRUSAGE: u64 = 98;
+    pub(super) const TIMES: u64 = 100;
+    pub(super) const SIGALTSTACK: u64 = 131;
+    pub(super) const SET_TID_ADDRESS: u64 = 218;
+    pub(super) const CLOCK_GETTIME: u64 = 228;
+    pub(super) const EXIT_GROUP: u64 = 231;
+    pub(super) const SET_ROBUST_LIST: u64 = 273;
+    pub(super) const EXECVEAT: u64 = 322;
+}
+
+/// A call that both sides have to know of: home first, then natively here.
+pub(crate) fn both(worker: &mut Worker<'_>, call: &Notification, spec: &'static Spec) -> Result<Answer> {
+    match worker.forward(spec, &call.arguments, 0)? {
+        Answer::Result(result) if result >= 0 => {
+            if call.call == number::RT_SIGPROCMASK {
+                remember_mask(worker, &call.arguments);
+            }
+            Ok(Answer::Native)
+        }
+        other => Ok(other),
+    }
+}
+
+/// What the home's mask is after `rt_sigprocmask(how, set, …)`.
+fn remember_mask(worker: &Worker<'_>, [how, set, ..]: &[u64; 6]) {
+    const SIG_BLOCK: u64 = 0;
+    const SIG_UNBLOCK: u64 = 1;
+    if *set == 0 {
+        return;
+    }
+    let Some(set) = worker.guest.memory.read_u64(*set) else { return };
+    let old = worker.home_mask();
+    let new = match *how {
+        SIG_BLOCK => old | set,
+        SIG_UNBLOCK => old & !set,
+        _ => set,
+    };
+    worker.guest.home_mask.store(new, Ordering::SeqCst);
+}
+
+/// The rest.
+pub(crate) fn answer(worker: &mut Worker<'_>, call: &Notification, spec: &'static Spec) -> Result<Answer> {
+    let arguments = &call.arguments;
+    match call.call {
+        // Performed by the original process: it ends, or has a new image, and the tracer at home sees it.
+        number::EXECVE | number::EXECVEAT | number::EXIT | number::EXIT_GROUP => {
+            worker.forward(spec, arguments, 0)
+        }
+        number::RT_SIGRETURN => return_from_handler(worker, call),
+        number::SIGALTSTACK => alternate_stack(worker, call, spec),
+        number::SET_TID_ADDRESS => {
+            lock(&worker.guest.registrations).tid_address = arguments[0];
+            Ok(Answer::Native)
+        }
+        number::SET_ROBUST_LIST => {
+            lock(&worker.guest.registrations).robust_list = arguments[0];
+            Ok(Answer::Native)
+        }
+        number::GETRUSAGE | number::TIMES | number::CLOCK_GETTIME => cpu_time(worker, call, spec),
+        _ => Ok(Answer::Homeward(spec.name.to_owned())),
+    }
+}
+
+/// A handler returns and its frame's mask becomes the thread's: the deputy must have it too, or signals that were
+/// blocked during the handler would never reach the guest again.
+fn return_from_handler(worker: &mut Worker<'_>, call: &Notification) -> Result<Answer> {
+    let Some(stack) = stack_pointer(worker.guest.pid) else {
+        return Ok(Answer::Homeward("the return of a signal handler".to_owned()));
+    };
+    // At the call rsp points to the `struct ucontext` of the frame; its mask lies behind flags (8), link (8),
+    // stack_t (24) and struct sigcontext (256): arch/x86/include/asm/sigframe.h.
+    const MASK: u64 = 8 + 8 + 24 + 256;
+    let Some(mask) = worker.guest.memory.read_u64(stack + MASK) else { return Ok(Answer::Native) };
+    let _ = call;
+    if mask != worker.home_mask() {
+        let result = worker.special(&Special::Mask { mask })?;
+        if result < 0 {
+            return Ok(Answer::Result(result));
+        }
+        worker.guest.home_mask.store(mask, Ordering::SeqCst);
+    }
+    Ok(Answer::Native)
+}
+
+/// The user stack pointer of a task that is in a system call: `/proc/PID/syscall` gives `number args… sp pc`.
+fn stack_pointer(pid: i32) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/syscall")).ok()?;
+    let field = text.split_ascii_whitespace().nth(7)?;
+    u64::from_str_radix(field.strip_prefix("0x")?, 16).ok()
+}
+
+/// Both kernels keep the alternate stack; the home's is changed first, since it may refuse.
+fn alternate_stack(worker: &mut Worker<'_>, call: &Notification, _spec: &'static Spec) -> Result<Answer> {
+    let new = call.arguments[0];
+    if new != 0 {
+        let mut bytes = [0; 24];
+        if worker.guest.memory.read(new, &mut bytes) == bytes.len() {
+            let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
+            let stack = AltStack { base: word(0), flags: word(8) as u32, size: word(16) };
+            lock(&worker.guest.registrations).alt_stack = stack;
+        }
+    }
+    Ok(Answer::Native)
+}
+
+/// CPU time is what was used at home and here together.
+fn cpu_time(worker: &mut Worker<'_>, call: &Notification, spec: &'static Spec) -> Result<Answer> {
+    const RUSAGE_CHILDREN: u64 = -1i64 as u64;
+    let answer = worker.forward(spec, &call.arguments, 0)?;
+    let Answer::Result(result) = answer else { return Ok(answer) };
+    if result < 0 && call.call != number::TIMES {
+        return Ok(answer);
+    }
+    let (user, system) = used_away(worker.guest);
+    let memory = &worker.guest.memory;
+    match call.call {
+        number::GETRUSAGE if call.arguments[0] != RUSAGE_CHILDREN => {
+            add_timeval(memory, call.arguments[1], user);
+            add_timeval(memory, call.arguments[1] + 16, system);
+        }
+        number::TIMES => {
+            add_ticks(memory, call.arguments[0], user);
+            add_ticks(memory, call.arguments[0] + 8, system);
+        }
+        number::CLOCK_GETTIME => add_timespec(memory, call.arguments[1], user + system),
+        _ => {}
+    }
+    Ok(answer)
+}
+
+const TICKS_PER_SECOND: u64 = 100;
+
+/// CPU time that the process has used away from home: user and system, microseconds.
+pub(crate) fn used_away(guest: &Guest) -> (u64, u64) {
+    // A guest that cannot be read has just ended: what it used is not asked for any more.
+    let (user, system) = Stat::read(guest.pid).map_or((0, 0), |stat| stat.cpu_ticks);
+    let microseconds = |ticks: u64| ticks * (1_000_000 / TICKS_PER_SECOND);
+    (guest.cpu_before.0 + microseconds(user), guest.cpu_before.1 + microseconds(system))
+}
+
+fn add(memory: &minka_kernel::memory::Memory, address: u64, part: u64, per_second: u64) {
+    let (Some(seconds), Some(rest)) = (memory.read_u64(address), memory.read_u64(address + 8)) else {
+        return;
+    };
+    let rest = rest + part;
+    memory.write(address, &(seconds + rest / per_second).to_le_bytes());
+    memory.write(address + 8, &(rest % per_second).to_le_bytes());
+}
+
+fn add_timeval(memory: &minka_kernel::memory::Memory, address: u64, microseconds: u64) {
+    add(memory, address, microseconds, 1_000_000);
+}
+
+fn add_timespec(memory: &minka_kernel::memory::Memory, address: u64, microseconds: u64) {
+    add(memory, address, microseconds * 1000, 1_000_000_000);
+}
+
+fn add_ticks(memory: &minka_kernel::memory::Memory, address: u64, microseconds: u64) {
+    if address != 0
+        && let Some(ticks) = memory.read_u64(address)
+    {
+        memory.write(address, &(ticks + microseconds * TICKS_PER_SECOND / 1_000_000).to_le_bytes());
+    }
+}

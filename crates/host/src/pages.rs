@@ -1,0 +1,185 @@
+//! The guest's memory: the thread that serves its faults, and the one that takes in the stream behind them.
+
+use crate::fault::{Fault, Result};
+use crate::guest::{Guest, lock};
+use minka_image::PAGE;
+use minka_image::origin::Origin;
+use minka_kernel::process::poll_readable;
+use minka_kernel::uffd::Event;
+use minka_link::{Channel, Receiver, Sender};
+use minka_wire::frame::Header;
+use minka_wire::message::{self, Fetch, MessageError, kind};
+use std::io::IoSlice;
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// Bytes fetched round a missing page at first.
+const WINDOW_MIN: u64 = 64 << 10;
+/// Bytes fetched at once when the guest walks through its memory.
+const WINDOW_MAX: u64 = 1 << 20;
+/// How long to poll for pages before sleeping.
+const SPIN: Duration = Duration::from_micros(50);
+
+static ZEROS: [u8; WINDOW_MIN as usize] = [0; WINDOW_MIN as usize];
+
+/// Serves the guest's faults until the channel is closed. This thread must never touch the guest's memory but
+/// through userfaultfd: it would wait for itself.
+pub(crate) fn faults(guest: &Guest, channel: Channel) -> Result<()> {
+    let mut channel = Lane::new(channel);
+    let mut events = Vec::new();
+    let mut pages = Vec::new();
+    let mut walk = Walk::default();
+    let closed = channel.receiver.as_fd().as_raw_fd();
+    loop {
+        let readable = poll_readable(&[guest.uffd.descriptor().as_raw_fd(), closed], None)
+            .map_err(|error| Fault::Io("wait for faults", error))?;
+        guest.uffd.read(&mut events).map_err(|error| Fault::Io("read faults", error))?;
+        if readable[1] && events.is_empty() {
+            // Nothing was asked for, so this can only be the end of the channel.
+            channel.receiver.recv(&mut pages, Duration::ZERO)?;
+            return Err(Fault::Said("the home sent pages that nobody asked for".to_owned()));
+        }
+        for event in events.drain(..) {
+            match event {
+                Event::Fault { address } => {
+                    guest.faults.fetch_add(1, Ordering::Relaxed);
+                    serve(guest, &mut channel, &mut pages, &mut walk, address & !(PAGE - 1))?;
+                }
+                Event::Unmap { start, end } => lock(&guest.origins).unmapped(start, end),
+                Event::Remove { start, end } => lock(&guest.origins).removed(start, end),
+                Event::Remap { from, to, length } => lock(&guest.origins).remapped(from, to, length),
+            }
+        }
+    }
+}
+
+/// The lane, in its halves: one is polled together with the userfaultfd.
+struct Lane {
+    sender: Sender,
+    receiver: Receiver,
+}
+
+impl Lane {
+    fn new(channel: Channel) -> Self {
+        let (sender, receiver) = channel.split();
+        Self { sender, receiver }
+    }
+}
+
+/// How the guest walks: a miss right behind the last window doubles the next one.
+#[derive(Debug, Default)]
+struct Walk {
+    next: u64,
+    window: u64,
+}
+
+impl Walk {
+    fn window(&mut self, address: u64) -> u64 {
+        self.window = if address == self.next { (self.window * 2).min(WINDOW_MAX) } else { WINDOW_MIN };
+        self.window
+    }
+}
+
+/// What is to be put at a missing page.
+enum Supply {
+    Zeros { start: u64, end: u64 },
+    Home { start: u64, end: u64, source: u64 },
+}
+
+fn serve(
+    guest: &Guest,
+    channel: &mut Lane,
+    pages: &mut Vec<u8>,
+    walk: &mut Walk,
+    address: u64,
+) -> Result<()> {
+    let window = walk.window(address);
+    let io = |error| Fault::Io("supply a page", error);
+    match choose(guest, address, window) {
+        Supply::Zeros { start, end } => {
+            guest.uffd.copy(start, &ZEROS[..(end - start) as usize]).map_err(io)?;
+            guest.uffd.wake(address, PAGE).map_err(io)?;
+        }
+        Supply::Home { start, end, source } => {
+            let fetch = Fetch { address: source, length: (end - start) as u32 };
+            channel.sender.send(Header::new(kind::FETCH, 0), &[IoSlice::new(&message::encode(&fetch))])?;
+            let header = channel.receiver.recv(pages, SPIN)?;
+            if header.kind != kind::PAGES {
+                return Err(MessageError::Kind { found: header.kind, expected: "pages" }.into());
+            }
+            if header.correlation != source || pages.len() as u64 != end - start {
+                return Err(Fault::Said("the home sent other pages than it was asked for".to_owned()));
+            }
+            // The thread that faulted waits, and it is the only one: what it has mapped cannot have changed.
+            guest.uffd.copy(start, pages).map_err(io)?;
+            guest.uffd.wake(address, PAGE).map_err(io)?;
+            walk.next = end;
+        }
+    }
+    Ok(())
+}
+
+/// Where a page comes from, and how much round it is supplied with it.
+fn choose(guest: &Guest, address: u64, window: u64) -> Supply {
+    let (origin_end, origin) = lock(&guest.origins).of(address);
+    let present = lock(&guest.present);
+    let far = origin_end.min((address & !(window - 1)) + window);
+    match origin {
+        Origin::Home(source) if present.complete => match present.ranges.get(source) {
+            Some((present_end, ())) => {
+                // A window never reaches back: what lies before has been walked through already.
+                let end = far.min(present_end - source + address);
+                Supply::Home { start: address, end, source }
+            }
+            None => {
+                let hole_end = present.ranges.next_from(source).map_or(u64::MAX, |(next, _)| next);
+                let end = far
+                    .min(address + WINDOW_MIN)
+                    .min(hole_end.saturating_sub(source).saturating_add(address));
+                Supply::Zeros { start: address, end }
+            }
+        },
+        Origin::Home(source) => Supply::Home { start: address, end: far, source },
+        Origin::Zero | Origin::HostFile(_) => Supply::Zeros { start: address, end: address + PAGE },
+    }
+}
+
+/// Takes in what the home streams, until its end or the channel's.
+pub(crate) fn stream(guest: &Guest, receiver: &mut Receiver) -> Result<()> {
+    let mut body = Vec::new();
+    loop {
+        let header = receiver.recv(&mut body, Duration::ZERO)?;
+        match header.kind {
+            kind::PRESENT => {
+                let mut present = lock(&guest.present);
+                for pair in body.chunks_exact(16) {
+                    let word =
+                        |at: usize| u64::from_le_bytes(pair[at..at + 8].try_into().expect("eight bytes"));
+                    present.ranges.set(word(0), word(8), ());
+                }
+            }
+            kind::PRESENT_END => lock(&guest.present).complete = true,
+            kind::PAGES => place(guest, header.correlation, &body)?,
+            kind::END => return Ok(()),
+            found => return Err(MessageError::Kind { found, expected: "pages" }.into()),
+        }
+    }
+}
+
+/// Puts streamed pages where they still belong. The lock is held so that the guest cannot have discarded or moved a
+/// page between the look and the copy: its call waits until its event has been recorded.
+fn place(guest: &Guest, address: u64, content: &[u8]) -> Result<()> {
+    if !address.is_multiple_of(PAGE) || !(content.len() as u64).is_multiple_of(PAGE) {
+        return Err(Fault::Said("the home sent half a page".to_owned()));
+    }
+    let origins = lock(&guest.origins);
+    let end = address.saturating_add(content.len() as u64);
+    for (start, piece_end, origin) in origins.pieces(address, end) {
+        if origin == Some(Origin::Home(start)) {
+            let content = &content[(start - address) as usize..(piece_end - address) as usize];
+            guest.uffd.copy(start, content).map_err(|error| Fault::Io("place a page", error))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,207 @@
+//! What a host does before the process at home is stopped: judge the offer, make the shell, empty the guest.
+
+use crate::fault::{Fault, Result};
+use minka_identity::Digests;
+use minka_image::TASK_SIZE;
+use minka_image::cpu::Features;
+use minka_image::maps::Backing;
+use minka_kernel::inject::{self, SYSCALL};
+use minka_kernel::memory::Memory;
+use minka_kernel::process::PidFd;
+use minka_kernel::ptrace::{Options, Running, Stopped, Waited};
+use minka_kernel::shell::{Plan, Shell};
+use minka_kernel::uffd::{USERFAULTFD_IOC_NEW, Userfault};
+use minka_kernel::workbench::{self, Call, Workbench};
+use minka_kernel::{cpu, process, procfs, shared};
+use minka_link::NodeConfig;
+use minka_wire::message::{FileOffer, Hello};
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd};
+
+/// System calls used in building, by number (x86-64).
+pub(crate) mod call {
+    pub(crate) const CLOSE: i64 = 3;
+    pub(crate) const MMAP: i64 = 9;
+    pub(crate) const MUNMAP: i64 = 11;
+    pub(crate) const BRK: i64 = 12;
+    pub(crate) const RT_SIGACTION: i64 = 13;
+    pub(crate) const IOCTL: i64 = 16;
+    pub(crate) const SIGALTSTACK: i64 = 131;
+    pub(crate) const PRCTL: i64 = 157;
+    pub(crate) const ARCH_PRCTL: i64 = 158;
+    pub(crate) const SET_TID_ADDRESS: i64 = 218;
+    pub(crate) const SET_ROBUST_LIST: i64 = 273;
+    pub(crate) const SECCOMP: i64 = 317;
+    pub(crate) const RSEQ: i64 = 334;
+    pub(crate) const CLOSE_RANGE: i64 = 436;
+}
+
+const ARCH_MAP_VDSO_64: u64 = 0x2003;
+const RSEQ_UNREGISTER: u64 = 1;
+
+/// Trace options while a guest is built: its calls pass the filter, and it dies with us.
+pub(crate) fn building() -> Options {
+    Options::EXIT_KILL.and(Options::SUSPEND_SECCOMP)
+}
+
+/// An empty guest that waits for its image.
+#[derive(Debug)]
+pub(crate) struct Empty {
+    pub(crate) task: Stopped,
+    pub(crate) bench: Workbench,
+    pub(crate) uffd: Userfault,
+    pub(crate) memory: Memory,
+    pub(crate) pidfd: PidFd,
+    /// Descriptors of the offered files in the guest, for those that are identical here.
+    pub(crate) files: Vec<Option<i32>>,
+    pub(crate) shell: Shell,
+}
+
+/// Why this host cannot take the process, if it cannot.
+pub(crate) fn judge(hello: &Hello, config: &NodeConfig) -> Option<String> {
+    let own = match cpu::features().without(&config.without_cpu) {
+        Ok(own) => own,
+        Err(name) => return Some(format!("its configuration names the unknown processor feature {name}")),
+    };
+    let missing = Features::missing_on(&hello.features, &own);
+    if !missing.is_empty() {
+        return Some(format!("its processor lacks {}", missing.join(", ")));
+    }
+    match own_vdso() {
+        Ok((digest, distance)) if (digest, distance) == (hello.vdso_digest, hello.vdso.1) => None,
+        Ok(_) => Some("its kernel provides another vDSO".to_owned()),
+        Err(error) => Some(format!("it cannot read its own vDSO: {error}")),
+    }
+}
+
+/// Digest of the vDSO's code, and the bytes from its data to it.
+fn own_vdso() -> std::io::Result<([u8; 32], u64)> {
+    let pid = std::process::id() as i32;
+    let maps = procfs::maps(pid)?;
+    let code = maps.iter().find(|mapping| mapping.backing == Backing::Vdso);
+    let first = maps.iter().find(|mapping| matches!(mapping.backing, Backing::Vvar | Backing::Vdso));
+    let (Some(code), Some(first)) = (code, first) else { return Err(std::io::ErrorKind::NotFound.into()) };
+    let mut bytes = vec![0; code.length() as usize];
+    Memory::open(pid)?.peek(code.start, &mut bytes);
+    Ok((minka_identity::digest_of(&bytes), code.start - first.start))
+}
+
+/// The offered files that are identical here, opened.
+pub(crate) fn common_files(offers: &[FileOffer], config: &NodeConfig) -> Vec<Option<File>> {
+    let mut digests = Digests::open(&config.run_dir);
+    let mut same = |offer: &FileOffer| {
+        let file = File::open(&offer.path).ok()?;
+        let (digest, size) = digests.of(&file).ok()??;
+        (digest == offer.digest && size == offer.size).then_some(file)
+    };
+    offers.iter().map(&mut same).collect()
+}
+
+/// What to add to this machine's clocks so that they continue those at home, nanoseconds.
+fn clock_offsets(hello: &Hello) -> std::io::Result<(i64, i64)> {
+    if procfs::boot_id()? == hello.boot_id {
+        return Ok((0, 0));
+    }
+    let (monotonic, boottime) = process::clocks();
+    Ok((hello.clocks.0 - monotonic, hello.clocks.1 - boottime))
+}
+
+/// Makes the shell and empties the guest in it. To be called while this program has one thread.
+pub(crate) fn empty_guest(hello: &Hello, files: &[Option<File>]) -> Result<Empty> {
+    let io = |what| move |error| Fault::Io(what, error);
+    let device = File::open("/dev/userfaultfd")
+        .or_else(|_| File::options().read(true).write(true).open("/dev/userfaultfd"));
+    let device = device.map_err(io("open /dev/userfaultfd"))?;
+    let memfd = shared::memfd(c"minka", workbench::LENGTH).map_err(io("make the workbench"))?;
+    let plan = Plan {
+        pid: hello.pid,
+        clock_offsets: clock_offsets(hello).map_err(io("compare clocks"))?,
+        workbench: (memfd.as_fd(), hello.workbench),
+    };
+    let shell = Shell::create(&plan).map_err(io("make the guest's namespaces"))?;
+    let guest = shell.guest();
+    for (resource, soft) in &hello.limits {
+        process::set_soft_limit(guest, *resource, *soft).map_err(io("set the guest's limits"))?;
+    }
+    let task = Running::seize(guest, building()).map_err(io("trace the guest"))?;
+    task.interrupt().map_err(io("stop the guest"))?;
+    let task = match task.wait().map_err(io("stop the guest"))? {
+        Waited::Stopped(task, _) => task,
+        Waited::Gone(end) => return Err(Fault::Gone(end)),
+        Waited::Still(_) => unreachable!("a blocking wait returns only with news"),
+    };
+    let bench = Workbench::create(memfd.as_fd(), hello.workbench).map_err(io("lay out the workbench"))?;
+    let pidfd = PidFd::open(guest).map_err(io("hold the guest"))?;
+    let (task, uffd) = make_userfault(task, &bench, &pidfd, device.as_raw_fd())?;
+    let task = clear(task, &bench, hello)?;
+    let files = files.iter().map(|file| file.as_ref().map(AsRawFd::as_raw_fd)).collect();
+    let memory = Memory::open(guest).map_err(io("open the guest's memory"))?;
+    Ok(Empty { task, bench, uffd, memory, pidfd, files, shell })
+}
+
+/// The guest makes a userfaultfd by the device that it inherited, for its own memory.
+fn make_userfault(
+    task: Stopped,
+    bench: &Workbench,
+    pidfd: &PidFd,
+    device: i32,
+) -> Result<(Stopped, Userfault)> {
+    const CLOEXEC_NONBLOCK: u64 = 0o2_000_000 | 0o4_000;
+    let make = Call::new(call::IOCTL, &[device as u64, USERFAULTFD_IOC_NEW, CLOEXEC_NONBLOCK]);
+    let (task, results) = bench.run(task, &[make])?;
+    if results[0] < 0 {
+        return Err(Fault::Build { what: "userfaultfd".to_owned(), result: results[0] });
+    }
+    let inner = results[0] as i32;
+    let fd = pidfd.descriptor(inner).map_err(|error| Fault::Io("take over the userfaultfd", error))?;
+    let uffd = Userfault::new(fd).map_err(|error| Fault::Io("set up userfaultfd", error))?;
+    let (task, _) = bench.run(task, &[Call::new(call::CLOSE, &[inner as u64])])?;
+    Ok((task, uffd))
+}
+
+/// Takes everything of this program out of the guest, and puts the vDSO where the process expects it.
+fn clear(task: Stopped, bench: &Workbench, hello: &Hello) -> Result<Stopped> {
+    let mut calls = Vec::new();
+    // A registration that outlived its memory would be a fatal fault on the way back to user mode.
+    if let Some(rseq) = task.rseq().map_err(|error| Fault::Io("read the guest's rseq", error))? {
+        let arguments = [rseq.address, u64::from(rseq.length), RSEQ_UNREGISTER, u64::from(rseq.signature)];
+        calls.push(Call::new(call::RSEQ, &arguments));
+    }
+    let (start, end) = (bench.address(), bench.address() + workbench::LENGTH as u64);
+    calls.push(Call::new(call::MUNMAP, &[0, start]));
+    calls.push(Call::new(call::MUNMAP, &[end, TASK_SIZE - end]));
+    calls.push(Call::new(call::ARCH_PRCTL, &[ARCH_MAP_VDSO_64, hello.vdso.0]));
+    let (task, results) = bench.run(task, &calls)?;
+    let [.., below, above, vdso] = results[..] else {
+        return Err(Fault::Said("the workbench returned too few results".to_owned()));
+    };
+    for (what, result) in [("munmap below", below), ("munmap above", above), ("the vDSO", vdso.min(0))] {
+        if result != 0 {
+            return Err(Fault::Build { what: what.to_owned(), result });
+        }
+    }
+    let maps = procfs::maps(task.tid()).map_err(|error| Fault::Io("read the guest's maps", error))?;
+    let vdso = maps.iter().find(|mapping| mapping.backing == Backing::Vdso);
+    // The address given to the kernel is only a hint.
+    if vdso.map(|mapping| mapping.start) != Some(hello.vdso.0 + hello.vdso.1) {
+        return Err(Fault::Build { what: "the vDSO's place".to_owned(), result: -1 });
+    }
+    Ok(task)
+}
+
+/// A `syscall` instruction in the guest's vDSO.
+pub(crate) fn find_syscall(memory: &Memory, vdso: (u64, u64)) -> Result<u64> {
+    const LENGTH: usize = 8192;
+    let start = vdso.0 + vdso.1;
+    let mut code = vec![0; LENGTH];
+    memory.peek(start, &mut code);
+    let offset = code.windows(SYSCALL.len()).position(|window| window == SYSCALL);
+    offset
+        .map(|offset| start + offset as u64)
+        .ok_or_else(|| Fault::Said("the vDSO holds no syscall instruction".to_owned()))
+}
+
+/// One call in the guest with nothing of ours in it.
+pub(crate) fn lone(task: Stopped, site: u64, number: i64, arguments: [u64; 6]) -> Result<(Stopped, i64)> {
+    Ok(inject::inject(task, site, number as u64, arguments, &mut Vec::new())?)
+}

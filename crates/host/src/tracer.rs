@@ -1,0 +1,244 @@
+//! The host's main thread: it traces the guest, puts signals into it, and lets it go.
+
+use crate::fault::{Fault, Result, chain};
+use crate::guest::{Guest, Request};
+use crate::leave;
+use crate::orders::Daemon;
+use minka_kernel::process::{SignalFd, poll_readable};
+use minka_kernel::procfs::Status;
+use minka_kernel::ptrace::{Running, SIGINFO_SIZE, Stop, Stopped, Waited};
+use minka_kernel::shell::Shell;
+use minka_link::Sender;
+use minka_wire::frame::Header;
+use minka_wire::local::HostOrder;
+use minka_wire::message::{self, FromHome, FromHost, Hello, kind};
+use std::collections::BTreeMap;
+use std::io::IoSlice;
+use std::sync::Arc;
+use std::sync::mpsc;
+
+/// Signal numbers that are treated by name.
+mod signal {
+    pub(super) const ILL: i32 = 4;
+    pub(super) const SYNCHRONOUS: [i32; 6] = [4, 5, 7, 8, 11, 31];
+}
+
+/// Where the guest is.
+#[derive(Debug)]
+enum Task {
+    Running(Running),
+    Stopped(Stopped),
+}
+
+/// A guest under our tracing.
+#[derive(Debug)]
+pub(crate) struct Tracer {
+    pub(crate) guest: Arc<Guest>,
+    task: Option<Task>,
+    requests: mpsc::Receiver<Request>,
+    control: Sender,
+    pub(crate) stream: Sender,
+    /// Signals that were queued to the guest and have not been delivered: their original information.
+    pub(crate) queued: BTreeMap<u32, (i32, [u8; SIGINFO_SIZE])>,
+    next_mark: u32,
+    recalled: bool,
+    pub(crate) reserved: (u64, u64),
+    pub(crate) vdso: (u64, u64),
+    _shell: Shell,
+}
+
+/// How a guest's stay ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// The home needs it no more, or has it back.
+    Done,
+    /// A fault: what it computed here is lost.
+    Lost(String),
+}
+
+impl Tracer {
+    #[allow(clippy::too_many_arguments, reason = "all of it is made in one place and kept here")]
+    pub(crate) fn new(
+        guest: Arc<Guest>,
+        task: Running,
+        requests: mpsc::Receiver<Request>,
+        control: Sender,
+        stream: Sender,
+        shell: Shell,
+        hello: &Hello,
+        reserved: (u64, u64),
+    ) -> Self {
+        Self {
+            guest,
+            task: Some(Task::Running(task)),
+            requests,
+            control,
+            stream,
+            queued: BTreeMap::new(),
+            next_mark: 1,
+            recalled: false,
+            reserved,
+            vdso: hello.vdso,
+            _shell: shell,
+        }
+    }
+
+    /// Serves the guest until it is gone.
+    pub(crate) fn serve(mut self, news: &SignalFd, daemon: &Daemon) -> Outcome {
+        loop {
+            match self.wait(news, daemon) {
+                Ok(None) => {}
+                Ok(Some(outcome)) => return outcome,
+                Err(error) => {
+                    let reason = chain(&error);
+                    // If the home cannot be told, the cut connection tells it.
+                    let _ = self.say(&FromHost::Failed { reason: reason.clone() });
+                    return Outcome::Lost(reason);
+                }
+            }
+        }
+    }
+
+    fn wait(&mut self, news: &SignalFd, daemon: &Daemon) -> Result<Option<Outcome>> {
+        let readable = poll_readable(&[news.raw(), self.guest.bell.raw(), daemon.raw()], None)
+            .map_err(|error| Fault::Io("wait", error))?;
+        if readable[0] {
+            news.drain();
+            self.look()?;
+        }
+        if readable[1] {
+            self.guest.bell.quiet();
+            while let Ok(request) = self.requests.try_recv() {
+                if let Some(outcome) = self.obey(request)? {
+                    return Ok(Some(outcome));
+                }
+            }
+        }
+        if readable[2] {
+            match daemon.order() {
+                Some((HostOrder::Expel, _)) => self.say_homeward("this node wants no guests")?,
+                Some(_) => {}
+                None => return Ok(Some(Outcome::Lost("the node daemon has ended".to_owned()))),
+            }
+        }
+        Ok(None)
+    }
+
+    fn obey(&mut self, request: Request) -> Result<Option<Outcome>> {
+        match request {
+            Request::Interrupt(done) => {
+                self.interrupt()?;
+                // The worker waits for this; if it has gone, nobody does.
+                let _ = done.send(());
+            }
+            Request::Homeward(reason) => self.say_homeward(&reason)?,
+            Request::Said(FromHome::Signal { signal, info, .. }) => self.queue(signal, info)?,
+            Request::Said(FromHome::Recall) => {
+                self.recalled = true;
+                match self.task.take() {
+                    Some(Task::Stopped(task)) => leave::leave(self, task)?,
+                    running => {
+                        self.task = running;
+                        self.interrupt()?;
+                    }
+                }
+            }
+            Request::Said(FromHome::Bye) => return Ok(Some(Outcome::Done)),
+            Request::Said(other) => return Err(Fault::Said(format!("the home said {other:?}"))),
+            Request::Lost(reason) => return Ok(Some(Outcome::Lost(reason))),
+        }
+        Ok(None)
+    }
+
+    fn interrupt(&mut self) -> Result<()> {
+        match &self.task {
+            Some(Task::Running(task)) => {
+                task.interrupt().map_err(|error| Fault::Io("interrupt the guest", error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn say(&mut self, message: &FromHost) -> Result<()> {
+        Ok(self.control.send(Header::new(kind::FROM_HOST, 0), &[IoSlice::new(&message::encode(message))])?)
+    }
+
+    fn say_homeward(&mut self, reason: &str) -> Result<()> {
+        self.say(&FromHost::Homeward { reason: reason.to_owned() })
+    }
+
+    /// Makes a signal pending in the guest. Codes that only the kernel may use cannot be sent from here, so a mark
+    /// is sent and exchanged for the original when the guest stops for it.
+    fn queue(&mut self, signal: i32, info: Vec<u8>) -> Result<()> {
+        let info: [u8; SIGINFO_SIZE] =
+            info.try_into().map_err(|_| Fault::Said("the home sent half a signal".to_owned()))?;
+        if !(1..=64).contains(&signal) {
+            return Err(Fault::Said(format!("the home sent signal {signal}")));
+        }
+        let mark = self.next_mark;
+        self.next_mark = self.next_mark.wrapping_add(1);
+        let pid = self.guest.pid;
+        minka_kernel::process::queue_signal(pid, pid, signal, &marked(signal, mark))
+            .map_err(|error| Fault::Io("queue a signal to the guest", error))?;
+        self.queued.insert(mark, (signal, info));
+        self.say(&FromHost::SignalTaken)
+    }
+
+    /// Looks whether the guest has stopped or ended.
+    fn look(&mut self) -> Result<()> {
+        while let Some(Task::Running(task)) = self.task.take() {
+            let io = |error| Fault::Io("trace the guest", error);
+            match task.try_wait().map_err(io)? {
+                Waited::Still(task) => {
+                    self.task = Some(Task::Running(task));
+                    return Ok(());
+                }
+                Waited::Stopped(task, Stop::Signal(signal)) => self.signalled(task, signal)?,
+                Waited::Stopped(task, _) if self.recalled => return leave::leave(self, task),
+                Waited::Stopped(task, _) => self.task = Some(Task::Running(task.resume(0).map_err(io)?)),
+                Waited::Gone(end) => return Err(Fault::Gone(end)),
+            }
+        }
+        Ok(())
+    }
+
+    fn signalled(&mut self, task: Stopped, signal: i32) -> Result<()> {
+        let io = |error| Fault::Io("deliver a signal in the guest", error);
+        let info = task.signal_info().map_err(io)?;
+        if let Some(original) = mark_of(&info).and_then(|mark| self.queued.remove(&mark)) {
+            task.set_signal_info(&original.1).map_err(io)?;
+            self.task = Some(Task::Running(task.resume(signal).map_err(io)?));
+            return Ok(());
+        }
+        let synchronous = signal::SYNCHRONOUS.contains(&signal);
+        let caught = Status::read(self.guest.pid).is_ok_and(|status| status.caught >> (signal - 1) & 1 == 1);
+        if synchronous && (!caught || signal == signal::ILL) {
+            // The instruction has not been executed: at home it is tried again, and Linux does the rest.
+            if self.recalled {
+                return leave::leave(self, task);
+            }
+            self.task = Some(Task::Stopped(task));
+            return self.say_homeward(&format!("signal {signal} that it raised itself"));
+        }
+        // Nobody on this node has a say over the guest: only its home's signals count.
+        let deliver = if synchronous { signal } else { 0 };
+        self.task = Some(Task::Running(task.resume(deliver).map_err(io)?));
+        Ok(())
+    }
+}
+
+const SI_QUEUE: i32 = -1;
+
+/// `{ si_signo, si_errno, si_code = SI_QUEUE, pad, si_pid, si_uid, si_value = mark }`.
+fn marked(signal: i32, mark: u32) -> [u8; SIGINFO_SIZE] {
+    let mut info = [0; SIGINFO_SIZE];
+    info[..4].copy_from_slice(&signal.to_le_bytes());
+    info[8..12].copy_from_slice(&SI_QUEUE.to_le_bytes());
+    info[24..28].copy_from_slice(&mark.to_le_bytes());
+    info
+}
+
+fn mark_of(info: &[u8; SIGINFO_SIZE]) -> Option<u32> {
+    let word = |at: usize| i32::from_le_bytes(info[at..at + 4].try_into().expect("four bytes"));
+    (word(8) == SI_QUEUE).then(|| word(24) as u32)
+}

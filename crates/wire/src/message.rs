@@ -1,0 +1,274 @@
+//! The messages of a session between a deputy program (home) and a host program.
+//!
+//! ```text
+//!            home                                  host
+//!  Control   Hello ───────────────────────────────►    shell, namespaces, identical files
+//!                  ◄───────────── Prepared | Refused
+//!            (the other lanes are opened, the process is stopped)
+//!            Enter(image) ────────────────────────►    guest is built
+//!                  ◄─────────────── Running | Failed
+//!            Signal ──────────────────────────────►
+//!                  ◄───────────────────── SignalTaken
+//!                  ◄──────────────────────── Homeward   the guest asks for something only home can do
+//!            Recall ──────────────────────────────►    guest is stopped
+//!                  ◄───────────────── Leaving(return)
+//!            Bye ─────────────────────────────────►    guest is killed
+//!  Calls           ◄───────────────────────────── Call
+//!            Result ──────────────────────────────►
+//!  Faults          ◄──────────────────────────── Fetch
+//!            Pages ───────────────────────────────►
+//!  Stream    Present, Pages …, End ───────────────►    while away
+//!                  ◄──────────────────── Pages …, End  on the way home
+//! ```
+//!
+//! Small messages are `postcard`; pages and call data travel raw behind a fixed header of their own.
+
+use crate::frame::{BULK_KIND, Header};
+use minka_image::cpu::Features;
+use minka_image::origin::Wanted;
+use minka_image::process::{Image, Return};
+use serde::{Deserialize, Serialize};
+
+/// Kinds of frames that carry raw bytes.
+pub mod kind {
+    use super::BULK_KIND;
+    /// A [`super::FromHome`] message.
+    pub const FROM_HOME: u16 = 1;
+    /// A [`super::FromHost`] message.
+    pub const FROM_HOST: u16 = 2;
+    /// A forwarded call: the body is the marshaller's; the correlation is the thread's id at home.
+    pub const CALL: u16 = BULK_KIND | 3;
+    /// Its result.
+    pub const RESULT: u16 = BULK_KIND | 4;
+    /// A request for pages: [`super::Fetch`].
+    pub const FETCH: u16 = 5;
+    /// Pages: the correlation is the address of the first one, the body their content.
+    pub const PAGES: u16 = BULK_KIND | 6;
+    /// Which pages exist at home: pairs of little-endian words, start and end address.
+    pub const PRESENT: u16 = 7;
+    /// No more [`PRESENT`] frames follow: what was not named reads as zeros.
+    pub const PRESENT_END: u16 = 8;
+    /// No more [`PAGES`] follow.
+    pub const END: u16 = 9;
+    /// A call of [`super::Special`] form.
+    pub const SPECIAL: u16 = 10;
+}
+
+/// In the flags of a [`kind::CALL`] frame: the call was interrupted before, and its home's kernel remembers how to
+/// go on with it (`restart_syscall(2)`). The body describes the call as it was first made.
+pub const RESTART: u32 = 1;
+
+/// A file of the home that the host may have too.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileOffer {
+    /// Its path at home.
+    pub path: String,
+    /// Bytes.
+    pub size: u64,
+    /// SHA-256 of its content.
+    pub digest: [u8; 32],
+}
+
+/// What the home says first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// PID at home.
+    pub pid: i32,
+    /// Command name.
+    pub command: String,
+    /// The kernel's boot id: equal on both sides means one machine.
+    pub boot_id: String,
+    /// Monotonic and boot-time clocks at home, nanoseconds.
+    pub clocks: (i64, i64),
+    /// The processor's features at home.
+    pub features: Features,
+    /// SHA-256 of the vDSO's code at home.
+    pub vdso_digest: [u8; 32],
+    /// Lowest address of the vDSO and its data, and the bytes from there to the vDSO's code.
+    pub vdso: (u64, u64),
+    /// Where nothing is mapped at home, for the workbench.
+    pub workbench: u64,
+    /// Soft limits that the guest needs: resource number and value.
+    pub limits: Vec<(u32, u64)>,
+    /// Files whose pages the host may have.
+    pub files: Vec<FileOffer>,
+}
+
+/// From the home, on the control lane.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromHome {
+    /// The first message.
+    Hello(Box<Hello>),
+    /// Build the guest and let it run.
+    Enter(Box<Image>),
+    /// A signal for a thread: number and the kernel's `siginfo_t`.
+    Signal {
+        /// Thread id at home.
+        tid: i32,
+        /// Signal number.
+        signal: i32,
+        /// The kernel's `siginfo_t`, 128 bytes.
+        info: Vec<u8>,
+    },
+    /// Stop the guest and send back what it changed.
+    Recall,
+    /// The session is over: the guest is not needed any more.
+    Bye,
+}
+
+/// From the host, on the control lane.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromHost {
+    /// The shell is ready.
+    Prepared {
+        /// For each offered file: whether an identical one is here.
+        files: Vec<bool>,
+    },
+    /// This host cannot take the process.
+    Refused {
+        /// Why, for people.
+        reason: String,
+    },
+    /// The guest runs.
+    Running,
+    /// The guest could not be built.
+    Failed {
+        /// Why, for people.
+        reason: String,
+    },
+    /// The signal is pending in the guest: the call that it interrupted may return.
+    SignalTaken,
+    /// The guest cannot go on here: recall it.
+    Homeward {
+        /// Why, for people.
+        reason: String,
+    },
+    /// The guest is stopped; its pages follow on the stream lane.
+    Leaving(Box<Leaving>),
+}
+
+/// What a guest leaves with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leaving {
+    /// Its threads and borders.
+    pub state: Return,
+    /// The address space that the home has to have.
+    pub space: Vec<Piece>,
+    /// Signals that are pending in the guest: number and `siginfo_t`.
+    pub pending: Vec<(i32, Vec<u8>)>,
+}
+
+/// A [`Wanted`] piece of address space, as it travels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Piece {
+    /// First address.
+    pub start: u64,
+    /// Address after the last byte.
+    pub end: u64,
+    /// Protection bits.
+    pub protection: u8,
+    /// Part of the main thread's stack.
+    pub stack: bool,
+    /// Where the home has it; `None` for new anonymous memory.
+    pub source: Option<u64>,
+}
+
+impl From<Wanted> for Piece {
+    fn from(wanted: Wanted) -> Self {
+        let Wanted { start, end, protection, stack, source } = wanted;
+        Self { start, end, protection, stack, source }
+    }
+}
+
+impl From<Piece> for Wanted {
+    fn from(piece: Piece) -> Self {
+        let Piece { start, end, protection, stack, source } = piece;
+        Self { start, end, protection, stack, source }
+    }
+}
+
+/// A request for pages, on the faults lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fetch {
+    /// First address at home, on a page border.
+    pub address: u64,
+    /// Bytes, whole pages, at most [`FETCH_MAX`].
+    pub length: u32,
+}
+
+/// Most bytes of one [`Fetch`].
+pub const FETCH_MAX: u32 = 2 << 20;
+
+/// Something other than a system call that the home does for a guest's thread, on the calls lane. Answered with a
+/// [`kind::RESULT`] frame like a call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Special {
+    /// Open a file at home that holds these bytes, for reading: a `/proc/self` file that shows the guest.
+    Snapshot {
+        /// The content.
+        content: Vec<u8>,
+        /// `O_CLOEXEC` or 0.
+        flags: u32,
+    },
+    /// The thread's signal mask has changed without a call that could be forwarded.
+    Mask {
+        /// Blocked signals, bit `n - 1` for signal `n`.
+        mask: u64,
+    },
+}
+
+/// Why a body is no message.
+#[derive(Debug, thiserror::Error)]
+pub enum MessageError {
+    /// Another kind of frame than this point of the protocol allows.
+    #[error("understand a frame of kind {found:#06x} where {expected} was due")]
+    Kind {
+        /// The frame's kind.
+        found: u16,
+        /// What was due.
+        expected: &'static str,
+    },
+    /// The body does not decode.
+    #[error("decode a message")]
+    Body(#[from] postcard::Error),
+}
+
+/// The body of a small message.
+pub fn encode(message: &impl Serialize) -> Vec<u8> {
+    // Into a vector nothing can fail but the serialiser, and these types have no fallible one.
+    postcard::to_allocvec(message).expect("messages serialise")
+}
+
+/// A small message from its frame.
+pub fn decode<'a, T: Deserialize<'a>>(
+    header: &Header,
+    body: &'a [u8],
+    kind: u16,
+    expected: &'static str,
+) -> Result<T, MessageError> {
+    if header.kind != kind {
+        return Err(MessageError::Kind { found: header.kind, expected });
+    }
+    Ok(postcard::from_bytes(body)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fetch_keeps_its_bytes() {
+        let bytes = encode(&Fetch { address: 0x7f00_0000_1000, length: 65536 });
+        assert_eq!(bytes, [0x80, 0xa0, 0x80, 0x80, 0x80, 0xe0, 0x1f, 0x80, 0x80, 0x04]);
+    }
+
+    #[test]
+    fn garbage_is_refused() {
+        let header = Header::new(kind::FROM_HOME, 0);
+        let refused = |body: &[u8]| decode::<FromHome>(&header, body, kind::FROM_HOME, "a message").is_err();
+        assert!(refused(&[]));
+        assert!(refused(&[250, 1, 2]));
+        let other = decode::<FromHome>(&header, &encode(&FromHome::Bye), kind::FROM_HOST, "a message");
+        assert!(matches!(other, Err(MessageError::Kind { .. })));
+    }
+}
