@@ -30,7 +30,7 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Node(Node),
     Completions(Completions),
-    Man,
+    Man(Man),
 }
 
 #[derive(Debug, clap::Args)]
@@ -151,6 +151,12 @@ pub(crate) enum Node {
 pub(crate) struct Serve {
     #[arg(long, value_name = "FILE")]
     pub(crate) config: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Man {
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]

@@ -50,7 +50,7 @@ pub(crate) enum Failure {
     },
     #[error("find node {node} in the lab")]
     NoSuchLabNode { node: String },
-    #[error("write the report {}", path.display())]
+    #[error("write {}", path.display())]
     Report {
         path: PathBuf,
         #[source]

@@ -35,6 +35,7 @@ help-node-serve--config = The node's configuration, node.toml
 help-completions = Print completions for a shell
 help-completions--shell = The shell
 help-man = Print the manual page
+help-man--dir = Write the pages of all commands into this directory instead
 
 help-lab = A whole cluster on this machine, to try, to teach and to test with
 help-lab-demo = See running programs move between three nodes and still be right (about 15 s)

@@ -35,6 +35,7 @@ help-node-serve--config = La configuración del nodo, node.toml
 help-completions = Escribe las reglas de compleción de un intérprete de órdenes
 help-completions--shell = El intérprete
 help-man = Escribe la página del manual
+help-man--dir = Escribe en este directorio las páginas de todas las órdenes
 
 help-lab = Un clúster entero en esta máquina, para probar, enseñar y comprobar
 help-lab-demo = Mira cómo programas en marcha se mueven entre tres nodos y siguen acertando (unos 15 s)

@@ -29,7 +29,7 @@ pub(crate) fn perform(command: Command, output: &mut Output) -> Result<ExitCode,
         Command::Status => status::status(output)?,
         Command::Node(Node::Serve(arguments)) => node::serve(&arguments)?,
         Command::Completions(arguments) => shell::completions(&arguments, output)?,
-        Command::Man => shell::man(output)?,
+        Command::Man(arguments) => shell::man(&arguments, output)?,
     }
     Ok(ExitCode::SUCCESS)
 }

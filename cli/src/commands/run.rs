@@ -32,9 +32,9 @@ pub(super) fn run(arguments: &Run, output: &mut Output) -> Result<ExitCode, Fail
         output.remark(&output.text.with("run-at-home", &[("reason", first.into())]));
     }
     writer.write_all(&[1]).map_err(Failure::Prepare)?;
-    drop((reader, writer));
     let status = child.wait().map_err(Failure::Wait)?;
-    drop(foreground);
+    // Not before: the waiting program may not have opened the pipe yet when the byte is written.
+    drop((reader, writer, foreground));
     Ok(ExitCode::from(minka_lab::shell_code(status)))
 }
 
