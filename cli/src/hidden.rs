@@ -8,10 +8,16 @@ use crate::commands;
 pub(crate) fn route() -> Option<ExitCode> {
     let mut arguments = std::env::args_os().skip(1);
     match arguments.next()?.to_str()? {
-        "__deputy" => Some(minka_deputy::main()),
-        "__host" => Some(minka_host::main()),
+        "__deputy" => Some(logged(minka_deputy::main)),
+        "__host" => Some(logged(minka_host::main)),
         minka_lab::INTERNAL_COMMAND => Some(minka_lab::internal_main(arguments)),
         commands::wait::NAME => Some(commands::wait::main()),
         _ => None,
     }
+}
+
+/// Runs a program of the daemon's, which logs where the daemon does.
+fn logged(program: impl FnOnce() -> ExitCode) -> ExitCode {
+    commands::node::log_to_stderr();
+    program()
 }

@@ -3,7 +3,7 @@
 mod foreground;
 mod lab;
 mod migrate;
-mod node;
+pub(crate) mod node;
 mod ps;
 mod run;
 mod shell;

@@ -22,7 +22,7 @@ const RESERVED: [&str; 2] = ["home", "best"];
 
 pub(super) fn serve(arguments: &Serve) -> Result<(), Failure> {
     log_to_stderr();
-    let daemon = Daemon::new(settings(arguments)?, Box::new(ProcFs), Box::new(|_| Vec::new()));
+    let daemon = Daemon::new(settings(arguments)?, Box::new(ProcFs), Box::new(eligibility));
     // Before the daemon starts: from then on a signal to end means to bring everybody home first.
     let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(Failure::Prepare)?;
     daemon.start()?;
@@ -31,6 +31,11 @@ pub(super) fn serve(arguments: &Serve) -> Result<(), Failure> {
         warn!("not everybody got home in time");
     }
     Ok(())
+}
+
+/// Why a process cannot move, for people.
+fn eligibility(pid: i32) -> Vec<String> {
+    minka_deputy::eligible::reasons(pid).iter().map(ToString::to_string).collect()
 }
 
 fn settings(arguments: &Serve) -> Result<Settings, Failure> {
@@ -57,7 +62,7 @@ fn settings(arguments: &Serve) -> Result<Settings, Failure> {
 }
 
 /// Sends the log to standard error, as much of it as `MINKA_LOG` asks for.
-fn log_to_stderr() {
+pub(crate) fn log_to_stderr() {
     let filter = EnvFilter::try_from_env("MINKA_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let log =
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);

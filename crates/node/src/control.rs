@@ -231,7 +231,8 @@ impl Client {
             let leaves = state.book.would_leave(pid, &target);
             (target, leaves)
         };
-        if leaves {
+        // A program that waits to replace its image is judged when it has done so.
+        if leaves && !at_exec {
             let reasons = (self.daemon.eligibility)(pid);
             if !reasons.is_empty() {
                 return Err(Refusal::CannotMove { pid, reasons });

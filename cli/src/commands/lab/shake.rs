@@ -177,10 +177,9 @@ struct Shake {
 
 impl Shake {
     fn until_the_end(self) {
-        let mut targets = self.targets.iter().cycle();
         let mut next = Instant::now() + self.interval;
         let mut client = None;
-        while let Some(target) = targets.next() {
+        for target in self.targets.iter().cycle() {
             std::thread::sleep(next.saturating_duration_since(Instant::now()));
             // A move that took longer than the interval does not make up for it in a burst.
             next = Instant::now() + self.interval;

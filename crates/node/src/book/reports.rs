@@ -94,8 +94,8 @@ impl Book {
         let Some(record) = self.records.get_mut(&pid) else { return };
         let Some(order) = record.order.take() else { return };
         record.reason = Some(reason.clone());
-        let by_itself = order.ticket.is_none() && !order.armed && record.away_at.is_none();
-        if by_itself {
+        // Nobody waits for the answer, so it is for the book to try again.
+        if order.ticket.is_none() && record.away_at.is_none() {
             record.plan_departure(now);
         }
         let at = record.away_at.clone().unwrap_or_else(|| self.node.clone());
@@ -151,7 +151,7 @@ impl Book {
     fn home_for_good(&mut self, now: Instant, pid: i32, was_away: bool, order: Option<Outstanding>) {
         let Some(record) = self.records.get_mut(&pid) else { return };
         match order {
-            Some(mut order) if order.again => {
+            Some(mut order) if order.again && order.to.is_some() => {
                 order.again = false;
                 order.given_again = true;
                 self.give(pid, order);
