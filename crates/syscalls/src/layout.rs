@@ -10,10 +10,6 @@ pub(crate) use core::primitive::{i32, i64, u8, u16, u32, u64};
 macro_rules! layouts {
     ($($name:ident $size:literal;)*) => {
         $( pub(crate) type $name = [::core::primitive::u8; $size]; )*
-
-        /// Every layout's name and size in bytes, for the tests.
-        #[cfg(test)]
-        pub(crate) const ALL: &[(&str, usize)] = &[ $( (stringify!($name), $size) ),* ];
     };
 }
 
@@ -71,3 +67,23 @@ layouts! {
 
 /// A signal set as the kernel has it.
 pub(crate) type sigset = [::core::primitive::u8; 8];
+
+#[cfg(test)]
+mod test {
+    /// Compares layouts with glibc's structures of the same name and meaning.
+    macro_rules! equal {
+        ($($name:ident)*) => { $(
+            assert_eq!(size_of::<super::$name>(), size_of::<libc::$name>(), stringify!($name));
+        )* };
+    }
+
+    #[test]
+    fn sizes_are_those_of_glibc_where_it_has_the_kernels_layout() {
+        equal! {
+            epoll_event flock ifreq itimerspec itimerval mq_attr msqid_ds pollfd rlimit rusage sched_param sembuf
+            semid_ds seminfo shmid_ds sigevent stat statfs statx sysinfo termios2 timespec timeval timex tms
+            utimbuf utsname winsize input_id
+        }
+        assert_eq!(size_of::<super::siginfo>(), size_of::<libc::siginfo_t>());
+    }
+}

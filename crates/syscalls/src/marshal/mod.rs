@@ -25,7 +25,8 @@
 //!
 //! Output that the kernel writes only in part (a field of a structure, padding between control messages) also
 //! travels to the home, so that the bytes between come back as they were. Should another thread of the guest
-//! change just those bytes during the call, its change is lost.
+//! change just those bytes during the call, its change is lost. The padding behind the names of directory entries
+//! is not worth that: it comes back as some older content of the area.
 //!
 //! Buffers lie in the area at the same offset within their size class as in the guest, up to a page: direct I/O
 //! and whatever else looks at alignment behaves as it would natively.

@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 /// A call ready to be made.
 #[derive(Debug)]
 pub struct Placed {
+    number: u32,
     arguments: [u64; 6],
     spec: &'static Spec,
     pub(crate) outputs: SmallVec<[Output; 4]>,
@@ -17,7 +18,7 @@ impl Placed {
     /// The call's number.
     #[must_use]
     pub fn number(&self) -> u32 {
-        self.spec.call
+        self.number
     }
 
     /// Its arguments; pointers lead into the area, are null, or fault.
@@ -63,7 +64,7 @@ fn place_if(
     if !accepts(place) || spec.marks.absent || (place != Place::Own && kinds.zip(args).any(plain)) {
         return Err(Malformed::NotForwarded(spec.name));
     }
-    let placed = Placed { arguments: args, spec, outputs: SmallVec::new() };
+    let placed = Placed { number: nr, arguments: args, spec, outputs: SmallVec::new() };
     let mut placer = Placer { body, read: REQUEST_HEAD, area, area_address, used: 0, placed };
     walk(spec, &args, &mut placer)?;
     if placer.read != body.len() {

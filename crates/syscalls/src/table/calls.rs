@@ -26,7 +26,7 @@ syscalls! {
      12 brk (addr: hex) = here;
      13 rt_sigaction (signal: signal, act: in[sigaction], old: out[sigaction], size: usize) = both;
      14 rt_sigprocmask (how: how, set: sigset[size], old: out[sigset], size: usize) = both;
-     15 rt_sigreturn () = here;
+     15 rt_sigreturn () = own "the mask that it restores must be known at home";
      16 ioctl (fd: Fd, command: hex32, argument: hex)
             = [command by IOCTL] [command & 0xc000ff00 by IOCTL_SIZED] homeward
               "forwarded for the listed commands; others may hide addresses";
@@ -159,7 +159,7 @@ syscalls! {
     128 rt_sigtimedwait (set: sigset[size], info: out[siginfo], timeout: in[timespec], size: usize) = home blocks;
     129 rt_sigqueueinfo (pid: i32, signal: signal, info: in[siginfo]) = home;
     130 rt_sigsuspend (sigmask: sigset[size], size: usize) = home blocks;
-    131 sigaltstack (new: Address, old: Address) = here;
+    131 sigaltstack (new: Address, old: Address) = own "both sides keep it";
     132 utime (path: Str, times: in[utimbuf]) = home;
     133 mknod (path: Str, mode: mode, device: u32) = home;
     134 uselib () = home absent;
@@ -241,12 +241,13 @@ syscalls! {
     209 io_submit (context: hex, count: i64, requests: Address) = homeward;
     210 io_cancel (context: hex, request: Address, result: Address) = homeward;
     211 get_thread_area () = home absent;
+    212 lookup_dcookie (cookie: u64, buf: out[u8; ret <= len, most 4096], len: usize) = home;
     213 epoll_create (size: i32) -> Fd = home;
     214 epoll_ctl_old () = home absent;
     215 epoll_wait_old () = home absent;
     216 remap_file_pages (start: hex, size: usize, prot: hex, offset: usize, flags: hex) = own;
     217 getdents64 (fd: Fd, entries: out[u8; ret <= count], count: u32) = home short;
-    218 set_tid_address (tid: Address) = here;
+    218 set_tid_address (tid: Address) = own "kept for the way home";
     219 restart_syscall () = own blocks "it belongs to the side whose call was interrupted";
     220 semtimedop (id: i32, operations: in[sembuf; count], count: u32, timeout: in[timespec]) = home blocks;
     221 fadvise64 (fd: Fd, offset: i64, len: i64, advice: i32) = home;
@@ -308,7 +309,7 @@ syscalls! {
     271 ppoll (fds: inout[pollfd; nfds] on always, nfds: u32, timeout: inout[timespec] on always, sigmask: sigset[size],
             size: usize) = home blocks;
     272 unshare (flags: hex) = homeward "children would be born in other namespaces";
-    273 set_robust_list (head: Address, len: usize) = here;
+    273 set_robust_list (head: Address, len: usize) = own "kept for the way home";
     274 get_robust_list (pid: i32, head: out[u64], len: out[u64]) = [pid == 0 => here] own;
     275 splice (source: Fd, source_offset: inout[i64], out: Fd, out_offset: inout[i64], len: usize, flags: hex32) = home blocks;
     276 tee (source: Fd, out: Fd, len: usize, flags: hex32) = home blocks;
@@ -341,7 +342,8 @@ syscalls! {
     300 fanotify_init (flags: hex32, event_flags: open_flags) -> Fd = home;
     301 fanotify_mark (fanotify: Fd, flags: hex32, mask: hex, directory: dirfd, path: Str) = home;
     302 prlimit64 (pid: i32, resource: u32, new: in[rlimit], old: out[rlimit]) = home;
-    303 name_to_handle_at (directory: dirfd, path: Str, handle: counted_inout[8, 8, 136] on always, mount: out[i32], flags: at_flags)
+    303 name_to_handle_at (directory: dirfd, path: Str, handle: counted_inout[8, 8, 136] on always,
+            mount: inout[i32] on always, flags: at_flags)
             = [flags & 1 by NAME_TO_HANDLE] home;
     304 open_by_handle_at (mount: Fd, handle: counted_in[8, 8, 136], flags: open_flags) -> Fd = home blocks;
     305 clock_adjtime (clock: clock, state: inout[timex]) = home;

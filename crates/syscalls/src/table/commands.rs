@@ -173,8 +173,8 @@ syscalls! {
     /// name_to_handle_at with AT_HANDLE_MNT_ID_UNIQUE: the mount is told by 64 bits.
     pub(crate) static NAME_TO_HANDLE of 303;
 
-    1 name_to_handle_at (directory: dirfd, path: Str, handle: counted_inout[8, 8, 136] on always, mount: out[u64],
-            flags: at_flags) = home;
+    1 name_to_handle_at (directory: dirfd, path: Str, handle: counted_inout[8, 8, 136] on always,
+            mount: inout[u64] on always, flags: at_flags) = home;
 }
 
 // With MSG_TRUNC a result may count bytes that were thrown away and never written (TCP does so), so the buffers

@@ -114,7 +114,7 @@ syscalls! {
     0x80104592 EVIOCGMASK (fd: Fd, command: hex32, mask: Address) = homeward "an address inside";
     0x801c581f FS_IOC_FSGETXATTR (fd: Fd, command: hex32, attributes: out[fsxattr]) = home;
     0x802c542a TCGETS2 (fd: Fd, command: hex32, settings: out[termios2]) = home;
-    0x81009431 FS_IOC_GETFSLABEL (fd: Fd, command: hex32, label: out[fs_label]) = home;
+    0x81009431 FS_IOC_GETFSLABEL (fd: Fd, command: hex32, label: inout[fs_label]) = home;
     0xc0045877 FIFREEZE (fd: Fd, command: hex32, value: i32) = home blocks;
     0xc0045878 FITHAW (fd: Fd, command: hex32, value: i32) = home;
     0xc0185879 FITRIM (fd: Fd, command: hex32, range: inout[fs_trim_range]) = home blocks;

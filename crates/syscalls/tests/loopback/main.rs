@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
 
-mod files;
+mod attributes;
+mod descriptors;
+mod paths;
 mod transfers;
 mod world;

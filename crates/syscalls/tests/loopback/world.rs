@@ -107,7 +107,7 @@ pub(crate) enum Arg {
 pub(crate) struct Scene {
     number: i64,
     args: Vec<Arg>,
-    bytes: Vec<(usize, Vec<u8>)>,
+    bytes: Vec<(usize, [Vec<u8>; 2])>,
     links: Vec<(usize, usize)>,
     blurred: Vec<std::ops::Range<usize>>,
     continued: bool,
@@ -130,6 +130,12 @@ impl Scene {
     pub(crate) fn new(number: i64) -> Self {
         let (args, bytes, links, blurred) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         Self { number, args, bytes, links, blurred, continued: false, area: AREA, seed: 1 }
+    }
+
+    /// By name, for calls that the `libc` crate does not know.
+    pub(crate) fn of(name: &str) -> Self {
+        let spec = minka_syscalls::table::CALLS.iter().find(|spec| spec.name == name);
+        Self::new(spec.unwrap().number.into())
     }
 
     pub(crate) fn value(mut self, value: impl TryInto<i64>) -> Self {
@@ -165,8 +171,14 @@ impl Scene {
 
     /// Bytes at an offset.
     pub(crate) fn with(mut self, offset: usize, bytes: &[u8]) -> Self {
-        self.bytes.push((offset, bytes.to_vec()));
+        self.bytes.push((offset, [bytes.to_vec(), bytes.to_vec()]));
         self
+    }
+
+    /// Input that differs between the ways (and is not compared), and its address as the next argument.
+    pub(crate) fn each_input(mut self, offset: usize, direct: &[u8], forwarded: &[u8]) -> Self {
+        self.bytes.push((offset, [direct.to_vec(), forwarded.to_vec()]));
+        self.blurred(offset..offset + direct.len().max(forwarded.len())).at(offset)
     }
 
     pub(crate) fn word(self, offset: usize, word: u32) -> Self {
@@ -219,7 +231,8 @@ impl Scene {
             state ^= state << 17;
             chunk.copy_from_slice(&state.to_le_bytes());
         }
-        for (offset, bytes) in &self.bytes {
+        for (offset, [one, other]) in &self.bytes {
+            let bytes = if direct { one } else { other };
             memory[*offset..*offset + bytes.len()].copy_from_slice(bytes);
         }
         for (offset, to) in &self.links {

@@ -1,1 +1,0 @@
-//! Paths, attributes, directories, locks.
