@@ -14,17 +14,21 @@
 //! caller's process group owns it, the program leads a group of its own that gets the terminal, so that it sees its own
 //! group's number and Ctrl-C reaches it alone:
 //!
-//! * The program stops (Ctrl-Z): the terminal goes back and this process stops the caller's whole group, itself included.
+//! * The program stops (Ctrl-Z): the terminal goes back, and the caller's whole group is stopped. All but this process:
+//!   somebody has to take the program's status if the node is killed now, or the node's PID namespace could not end.
 //! * Somebody continues that group (`fg`, `bg`): the program gets the terminal again, if its caller has it, and goes on.
 //! * The program ends: the terminal goes back.
 //!
 //! Otherwise the program stays in the caller's group, where all of that happens by itself.
 
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::io::{self, IsTerminal, Read, Stdin};
 use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus};
+use std::time::Duration;
 
 use minka_kernel::namespace::{self, Namespaces};
 use minka_kernel::spawn::{self, Change, SignalQueue};
@@ -47,12 +51,17 @@ pub(crate) const WITHOUT_USER_NAMESPACE: &str = "same";
 const PASSED_ON: [i32; 6] =
     [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGUSR1, libc::SIGUSR2];
 
+/// How often to look whether the caller has stopped, and how many times; it does so as soon as it gets a processor.
+const STOP_INTERVAL: Duration = Duration::from_millis(2);
+const STOP_LOOKS_MAX: u32 = 100;
+
 /// Runs until the program has ended.
 pub(crate) fn main(mut arguments: impl Iterator<Item = OsString>) -> Result<(), LabError> {
     spawn::set_program_name(c"minka-enter");
     let mut argument = || arguments.next().unwrap_or_default();
     let adopt =
         |number: &OsStr| spawn::adopt_descriptor(number).map_err(LabError::system("take over a descriptor"));
+    let caller_process = Caller::find().map_err(LabError::system("find the calling process"))?;
     let caller = Channel::from(adopt(&argument())?);
     let init = adopt(&argument())?;
     let with_user_namespace = argument() == WITH_USER_NAMESPACE;
@@ -66,7 +75,8 @@ pub(crate) fn main(mut arguments: impl Iterator<Item = OsString>) -> Result<(), 
                 .map_err(|error| (format!("enter the directory {}", directory.display()), error))
         })
         .and_then(|()| {
-            Job::start(&program, arguments).map_err(|error| (format!("execute {}", program.display()), error))
+            Job::start(&program, arguments, caller_process)
+                .map_err(|error| (format!("execute {}", program.display()), error))
         });
     let report = |event| caller.send(&event).map_err(LabError::system("report to the caller"));
     match started {
@@ -83,9 +93,31 @@ pub(crate) fn main(mut arguments: impl Iterator<Item = OsString>) -> Result<(), 
     }
 }
 
+/// The process that wants the program run.
+#[derive(Debug)]
+struct Caller {
+    /// Its `/proc/PID/stat`, opened while `/proc` still was the one in which it can be found.
+    stat: File,
+}
+
+impl Caller {
+    fn find() -> io::Result<Self> {
+        Ok(Self { stat: File::open(format!("/proc/{}/stat", std::os::unix::process::parent_id()))? })
+    }
+
+    fn is_stopped(&self) -> bool {
+        let mut stat = [0; 512];
+        // Every read from the start shows the present. Longer than the name in parentheses and the state it need not be.
+        let length = self.stat.read_at(&mut stat, 0).unwrap_or(0);
+        let end_of_name = stat[..length].iter().rposition(|byte| *byte == b')');
+        end_of_name.and_then(|end| stat.get(end + 2)) == Some(&b'T')
+    }
+}
+
 /// A program that runs in the node.
 #[derive(Debug)]
 struct Job {
+    caller: Caller,
     pid: u32,
     pid_in_node: u32,
     signals: SignalQueue,
@@ -94,12 +126,13 @@ struct Job {
 }
 
 impl Job {
-    fn start(program: &OsStr, arguments: impl Iterator<Item = OsString>) -> io::Result<Self> {
+    fn start(program: &OsStr, arguments: impl Iterator<Item = OsString>, caller: Caller) -> io::Result<Self> {
         let stdin = io::stdin();
         let terminal =
             (stdin.is_terminal() && spawn::is_own_group_in_foreground(stdin.as_fd())).then_some(stdin);
         // Before there is a child, so that nothing of it is missed.
-        let signals = SignalQueue::new(&[&PASSED_ON[..], &[libc::SIGCHLD, libc::SIGCONT]].concat())?;
+        let signals =
+            SignalQueue::new(&[&PASSED_ON[..], &[libc::SIGCHLD, libc::SIGCONT, libc::SIGTSTP]].concat())?;
         let mut command = Command::new(program);
         command.args(arguments);
         signals.unblock_in(&mut command);
@@ -122,7 +155,8 @@ impl Job {
         };
         let mut pid_in_node = [0; 4];
         pid_report.read_exact(&mut pid_in_node)?;
-        Ok(Self { pid: child.id(), pid_in_node: u32::from_ne_bytes(pid_in_node), signals, terminal })
+        let pid_in_node = u32::from_ne_bytes(pid_in_node);
+        Ok(Self { caller, pid: child.id(), pid_in_node, signals, terminal })
     }
 
     /// Waits for the program's end, and has it hung up if the caller goes before.
@@ -138,7 +172,7 @@ impl Job {
             }
             while let Some(signal) = self.signals.next_arrived() {
                 match signal {
-                    libc::SIGCHLD => {}
+                    libc::SIGCHLD | libc::SIGTSTP => {}
                     libc::SIGCONT => self.go_on(),
                     other => self.pass_on(other),
                 }
@@ -161,9 +195,15 @@ impl Job {
             return Ok(());
         }
         self.take_terminal();
-        // Stops this process too. Where nobody could ever continue it (an orphaned group), the kernel does not stop it,
-        // and the program goes on at once as well.
         spawn::signal_own_group(libc::SIGTSTP)?;
+        for _ in 0..STOP_LOOKS_MAX {
+            if self.caller.is_stopped() {
+                return Ok(());
+            }
+            std::thread::sleep(STOP_INTERVAL);
+        }
+        // The kernel does not stop a group that nobody could continue (an orphaned one), and the caller may not want to
+        // be stopped, or has been continued already: then the program goes on as well.
         self.go_on();
         Ok(())
     }

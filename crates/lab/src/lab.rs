@@ -165,7 +165,7 @@ impl Lab {
     /// Ends the lab: all its processes, interfaces and files. Returns when they are gone.
     pub fn down(mut self) -> Result<(), LabError> {
         self.hold = None;
-        Self::down_in(&self.description.directory.clone()).map(drop)
+        self.end()
     }
 
     /// Ends whatever lab lies in this directory, also one that crashed. Says whether there was any.
@@ -186,6 +186,12 @@ impl Lab {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    fn end(&self) -> Result<(), LabError> {
+        end_supervisor(&self.supervisor, &self.description.directory)?;
+        // It has removed the directory, unless it was killed.
+        Self::down_in(&self.description.directory).map(drop)
     }
 
     fn order(&self, request: Request, node: u32) -> Result<(), LabError> {
@@ -214,8 +220,7 @@ impl Drop for Lab {
     /// Ends an attached lab, and waits until it has ended.
     fn drop(&mut self) {
         if self.hold.take().is_some() {
-            let _ = end_supervisor(&self.supervisor, &self.description.directory);
-            let _ = Self::down_in(&self.description.directory);
+            let _ = self.end();
         }
     }
 }

@@ -148,7 +148,7 @@ fn a_program_in_the_background_waits_for_the_terminal() {
     shell.expect("ready> ");
 
     // Started in the foreground, stopped, gone on in the background, fetched back while it runs.
-    shell.enter(&in_node(&place, "sh -c 'echo begun; sleep 1; read word; echo got $word'"));
+    shell.enter(&in_node(&place, &format!("{} dawdle", fixture())));
     shell.expect("begun\r\n");
     shell.press("\x1a");
     shell.expect("Stopped");
@@ -166,7 +166,7 @@ fn a_shell_in_a_node_controls_jobs_of_its_own() {
     let mut shell = Shell::start();
     shell.enter(&in_node(&place, "env PS1='inside> ' sh -i"));
     shell.expect("inside> ");
-    shell.enter("sh -c 'trap \"echo on\" CONT; echo begun; while :; do sleep 0.1; done'");
+    shell.enter("sh -c 'trap \"echo on\" CONT; echo begun; while :; do read word; done'");
     shell.expect("begun\r\n");
     shell.press("\x1a");
     shell.expect("Stopped");
@@ -214,4 +214,22 @@ fn without_a_shell_above_nothing_stays_stopped() {
     terminal.expect("two\r\n");
     terminal.press("\x04");
     assert!(terminal.process.wait().unwrap().success());
+}
+
+#[test]
+fn a_lab_ends_though_a_caller_is_stopped() {
+    let place = Place::new();
+    let lab = Lab::up(&place.options()).unwrap();
+    let mut shell = Shell::start();
+    shell.enter(&in_node(&place, "cat"));
+    shell.enter("one");
+    shell.expect("one\r\n");
+    shell.press("\x1a");
+    shell.expect("Stopped");
+    lab.down().unwrap();
+    assert!(!place.directory().exists());
+    shell.enter("fg");
+    shell.expect("ready> ");
+    shell.enter("echo status $?");
+    shell.expect("status 137\r\n");
 }

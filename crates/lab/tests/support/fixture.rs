@@ -2,7 +2,8 @@
 //!
 //! `__lab …` the internal commands · `node serve --config FILE` a node daemon that says its name to whoever connects ·
 //! `exec DIR N -- CMD…` what `minka lab exec` does · `connect ADDRESS:PORT` prints what the other end says ·
-//! `terminal PATH CMD…` runs a program with this terminal, as a login does · `user-namespace` whether one can be made.
+//! `terminal PATH CMD…` runs a program with this terminal, as a login does ·
+//! `dawdle` reads a line after a while · `user-namespace` whether one can be made · `nothing`.
 
 use std::ffi::OsString;
 use std::fs;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         },
         ["exec", directory, node, "--", program, ref rest @ ..] => exec(directory, node, program, rest),
         ["connect", address] => connect(address),
+        ["dawdle"] => dawdle(),
         ["nothing"] => Ok(ExitCode::SUCCESS),
         ["user-namespace"] => user_namespace(),
         ["terminal", path, program, ref rest @ ..] => terminal(path, program, rest),
@@ -83,6 +85,17 @@ fn connect(address: &str) -> Result<ExitCode, Failure> {
     let mut text = String::new();
     stream.read_to_string(&mut text)?;
     println!("{text}");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Starts, is busy for a while, and only then reads. (A shell that starts `sleep` is deaf to Ctrl-Z for a moment: until
+/// its child executes.)
+fn dawdle() -> Result<ExitCode, Failure> {
+    println!("begun");
+    thread::sleep(Duration::from_secs(1));
+    let mut word = String::new();
+    std::io::stdin().read_line(&mut word)?;
+    println!("got {}", word.trim());
     Ok(ExitCode::SUCCESS)
 }
 
