@@ -19,6 +19,10 @@ pub(crate) enum Status {
     NotPermitted = 3,
     NotFound = 4,
     Refused = 5,
+    /// As shells have it, of a command that cannot be executed.
+    NotExecutable = 126,
+    /// As shells have it, of a command that is not found.
+    CommandNotFound = 127,
 }
 
 impl From<Status> for ExitCode {
@@ -76,6 +80,10 @@ impl Failure {
                 }
                 _ => Status::Failure,
             },
+            Failure::Lab(LabError::Program { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                Status::CommandNotFound
+            }
+            Failure::Lab(LabError::Program { .. }) => Status::NotExecutable,
             Failure::Lab(LabError::NoSuchNode { .. }) | Failure::NoSuchLabNode { .. } => Status::NotFound,
             _ => Status::Failure,
         }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use minka_link::read_preamble;
 use minka_wire::local::{HostOrder, HostReport};
-use minka_wire::preamble::{Preamble, Purpose};
+use minka_wire::preamble::{Preamble, Purpose, SessionId};
 use tracing::{debug, info, warn};
 
 use crate::book::HostId;
@@ -92,6 +92,7 @@ impl Daemon {
                     return None;
                 }
             };
+            let session = preamble.session;
             let config = self.settings.config.to_string_lossy().into_owned();
             if let Err(error) = socket.send(&HostOrder::Start { config }, None) {
                 warn!(error = %chain(&error), "failed to give a host program its first order");
@@ -101,7 +102,7 @@ impl Daemon {
             state.book.helper_started(helper);
             let (daemon, kept) = (Arc::clone(self), Arc::clone(&socket));
             std::thread::spawn(move || {
-                daemon.follow_host(id, &kept);
+                daemon.follow_host(id, session, &kept);
                 child::reap(&mut process, CHILD_GRACE);
                 daemon.tell(|state| {
                     state.hosts.remove(&id);
@@ -114,7 +115,7 @@ impl Daemon {
     }
 
     /// Takes a host program's reports until it ends.
-    fn follow_host(self: &Arc<Self>, id: HostId, socket: &PacketSocket) {
+    fn follow_host(self: &Arc<Self>, id: HostId, session: SessionId, socket: &PacketSocket) {
         if let Err(error) = socket.limit_waiting(Some(REPORT)) {
             warn!(error = %chain(&error), "failed to limit the wait for a host program");
         }
@@ -122,11 +123,11 @@ impl Daemon {
             let report: HostReport = match socket.receive() {
                 Ok(Some(report)) => report,
                 Ok(None) => {
-                    warn!(?id, "a host program died");
+                    warn!(%session, "a host program died");
                     return;
                 }
                 Err(error) => {
-                    warn!(?id, error = %chain(&error), "failed to hear a host program");
+                    warn!(%session, error = %chain(&error), "failed to hear a host program");
                     return;
                 }
             };
@@ -135,8 +136,8 @@ impl Daemon {
                 HostReport::Guest { home, pid, local_pid, command } => {
                     info!(home, pid, local_pid, command, "a guest computes here");
                 }
-                HostReport::Ended { reason: Some(reason) } => warn!(?id, reason, "a guest ended"),
-                HostReport::Ended { reason: None } => debug!(?id, "a guest has left"),
+                HostReport::Ended { reason: Some(reason) } => warn!(%session, reason, "a guest ended"),
+                HostReport::Ended { reason: None } => debug!(%session, "a guest has left"),
             }
             let reported = self.tell(|state| {
                 state.book.host_report(id, report);

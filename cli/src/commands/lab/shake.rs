@@ -203,6 +203,18 @@ impl Shake {
     }
 
     fn step(&self, client: &mut Option<Client>, target: &str) -> Result<Step, ClientError> {
+        let was_connected = client.is_some();
+        match self.ask(client, target) {
+            // The daemon closes connections that are idle for long, as between two distant moves.
+            Err(ClientError::Talk(_)) if was_connected => {
+                *client = None;
+                self.ask(client, target)
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn ask(&self, client: &mut Option<Client>, target: &str) -> Result<Step, ClientError> {
         let client = match client {
             Some(client) => client,
             None => client.insert(Client::connect(&self.run_dir)?),
