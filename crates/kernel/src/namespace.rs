@@ -1,8 +1,9 @@
-//! Namespaces: which there are, how to enter those of a running process, and what to do first inside new ones.
+//! Namespaces: which there are, how to enter those of a running process, and what to do first inside new
+//! ones.
 //!
-//! New ones are made together with the process that is to live in them: see [`crate::spawn::Launch`]. To enter those
-//! of another process is for programs with a single thread: the kernel refuses a user namespace to any other, and a
-//! mount namespace to threads that share their working directory.
+//! New ones are made together with the process that is to live in them: see [`crate::spawn::Launch`]. To
+//! enter those of another process is for programs with a single thread: the kernel refuses a user namespace
+//! to any other, and a mount namespace to threads that share their working directory.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, CString};
@@ -40,8 +41,8 @@ pub fn enter(process: BorrowedFd<'_>, namespaces: Namespaces) -> io::Result<()> 
 
 /// Makes sure that nothing mounted from now on in this mount namespace is seen outside.
 ///
-/// What the outside mounts and unmounts is still seen here (`MS_SLAVE`, not `MS_PRIVATE`): a namespace that held on to
-/// its copies of the mounts of a removable disk would keep it from being removed.
+/// What the outside mounts and unmounts is still seen here (`MS_SLAVE`, not `MS_PRIVATE`): a namespace that
+/// held on to its copies of the mounts of a removable disk would keep it from being removed.
 pub fn keep_mounts_inside() -> io::Result<()> {
     mount(None, c"/", None, libc::MS_REC | libc::MS_SLAVE)
 }
@@ -71,7 +72,8 @@ pub fn effective_user() -> u32 {
 
 fn mount(source: Option<&CStr>, target: &CStr, kind: Option<&CStr>, flags: libc::c_ulong) -> io::Result<()> {
     let pointer = |text: Option<&CStr>| text.map_or(std::ptr::null(), CStr::as_ptr);
-    // SAFETY: every pointer is null where `mount` allows it or a text that ends in a zero and outlives the call.
+    // SAFETY: every pointer is null where `mount` allows it or a text that ends in a zero and outlives the
+    // call.
     check(unsafe { libc::mount(pointer(source), target.as_ptr(), pointer(kind), flags, std::ptr::null()) })
 }
 

@@ -1,4 +1,5 @@
-//! Network interfaces made and changed by rtnetlink: bridges, pairs of virtual Ethernet interfaces, addresses.
+//! Network interfaces made and changed by rtnetlink: bridges, pairs of virtual Ethernet interfaces,
+//! addresses.
 //!
 //! Just what a laboratory network needs, so that no `ip` program has to be there:
 //!
@@ -9,8 +10,8 @@
 //! └───────────────────────┘            └──────────────┘
 //! ```
 //!
-//! A [`Netlink`] speaks for the network namespace that its thread was in when it was opened; requests are answered by
-//! the kernel at once, so nothing here waits for anybody.
+//! A [`Netlink`] speaks for the network namespace that its thread was in when it was opened; requests are
+//! answered by the kernel at once, so nothing here waits for anybody.
 #![allow(unsafe_code)]
 
 mod message;
@@ -115,7 +116,8 @@ impl Netlink {
         }
         // SAFETY: `raw` was just opened and nothing else knows of it.
         let socket = unsafe { OwnedFd::from_raw_fd(raw) };
-        // Errors with a sentence, and without the whole request quoted. Kernels without these options merely say less.
+        // Errors with a sentence, and without the whole request quoted. Kernels without these options merely
+        // say less.
         for option in [libc::NETLINK_EXT_ACK, libc::NETLINK_CAP_ACK] {
             let on: libc::c_int = 1;
             // SAFETY: `on` is an int that outlives the call, and its size is given.
@@ -146,8 +148,9 @@ impl Netlink {
         Ok(self.link(name)?.index)
     }
 
-    /// Makes a pair of virtual Ethernet interfaces with the given MTU (bytes). `near`, which must be in the socket's own
-    /// namespace, is up at once; the kernel makes `far` before there is a pair and would not set it up.
+    /// Makes a pair of virtual Ethernet interfaces with the given MTU (bytes). `near`, which must be in the
+    /// socket's own namespace, is up at once; the kernel makes `far` before there is a pair and would not set
+    /// it up.
     pub fn create_veth(&mut self, near: VethEnd<'_>, far: VethEnd<'_>, mtu: u32) -> Result<(), NetlinkError> {
         checked(near.name)?;
         checked(far.name)?;
@@ -245,7 +248,8 @@ impl Netlink {
     }
 
     fn send(&self, bytes: &[u8]) -> io::Result<()> {
-        // SAFETY: the pointer and the length are those of `bytes`. An unconnected netlink socket sends to the kernel.
+        // SAFETY: the pointer and the length are those of `bytes`. An unconnected netlink socket sends to the
+        // kernel.
         let sent = unsafe { libc::send(self.socket.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), 0) };
         if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
@@ -333,6 +337,9 @@ fn read_link(payload: &[u8]) -> Option<Link> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::os::fd::AsFd;
+
     use super::*;
 
     #[test]
@@ -347,6 +354,51 @@ mod tests {
         assert_eq!(error.to_string(), "look at the interface nonesuch");
         let NetlinkError::Refused { source, .. } = error else { panic!("{error:?}") };
         assert_eq!(source.raw_os_error(), Some(libc::ENODEV));
+    }
+
+    /// Runs `work` in a new network namespace and returns what it does, and the namespace. `None` without
+    /// privilege.
+    fn in_new_network<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<(T, File)> {
+        let thread = std::thread::spawn(|| {
+            // SAFETY: `unshare` takes no pointers; a thread may have a network namespace of its own.
+            if unsafe { libc::unshare(libc::CLONE_NEWNET) } < 0 {
+                assert_eq!(io::Error::last_os_error().raw_os_error(), Some(libc::EPERM));
+                return None;
+            }
+            Some((work(), File::open("/proc/thread-self/ns/net").unwrap()))
+        });
+        thread.join().unwrap()
+    }
+
+    #[test]
+    fn a_pair_joins_two_namespaces() {
+        let Some((mut far, there)) = in_new_network(|| Netlink::open().unwrap()) else { return };
+        in_new_network(move || {
+            let mut near = Netlink::open().unwrap();
+            let bridge = near.create_bridge("bridge", 9000).unwrap();
+            let namespace = Some(NetworkNamespace::Open(there.as_fd()));
+            let one = VethEnd { name: "near", master: None, namespace: None };
+            let other = VethEnd { name: "far", master: None, namespace };
+            near.create_veth(one, other, 65535).unwrap();
+            let link = near.link("near").unwrap();
+            assert_eq!((link.up, link.carrier, link.mtu), (true, false, 65535));
+            assert!(!far.link("far").unwrap().up);
+            far.set_up("far", true).unwrap();
+            far.add_address("far", Ipv4Addr::new(10, 0, 0, 1), 24).unwrap();
+            assert!(near.link("near").unwrap().carrier);
+            near.set_mtu("near", 1400).unwrap();
+            near.set_master("near", bridge).unwrap();
+            assert_eq!(near.link("near").unwrap().mtu, 1400);
+            near.set_up("near", false).unwrap();
+            assert!(!near.link("near").unwrap().up && !far.link("far").unwrap().carrier);
+            let error = near.create_bridge("bridge", 9000).unwrap_err();
+            assert_eq!(error.to_string(), "create the bridge bridge");
+            let error = far.add_address("far", Ipv4Addr::new(10, 0, 0, 1), 24).unwrap_err();
+            assert!(
+                error.to_string().starts_with("give the interface far the address 10.0.0.1/24"),
+                "{error}"
+            );
+        });
     }
 
     #[test]

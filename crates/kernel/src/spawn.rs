@@ -1,9 +1,10 @@
-//! Starting programs in new namespaces, and what a program that looks after others needs: handles that cannot mean
-//! another process, signals as events, terminals.
+//! Starting programs in new namespaces, and what a program that looks after others needs: handles that cannot
+//! mean another process, signals as events, terminals.
 //!
-//! The process that starts one may have many threads, any of which may hold a lock at that moment. So nothing of Rust's
-//! runtime may be used between clone and exec: [`Launch`] prepares everything before, and its child makes plain system
-//! calls only. What is more than that belongs into the program that is started, which may well be `/proc/self/exe`.
+//! The process that starts one may have many threads, any of which may hold a lock at that moment. So nothing
+//! of Rust's runtime may be used between clone and exec: [`Launch`] prepares everything before, and its child
+//! makes plain system calls only. What is more than that belongs into the program that is started, which may
+//! well be `/proc/self/exe`.
 //!
 //! ```text
 //! parent                                   child
@@ -37,7 +38,8 @@ pub use self::terminal::{
 
 use crate::namespace::{self, Namespaces};
 
-/// All signal handlers of the parent are forgotten in the child (`linux/sched.h`; libc's constant has too few bits).
+/// All signal handlers of the parent are forgotten in the child (`linux/sched.h`; libc's constant has too few
+/// bits).
 const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 
 /// Why a program could not be started.
@@ -89,8 +91,8 @@ impl SpawnError {
 
 /// A program to be started, perhaps in new namespaces.
 ///
-/// Its environment is the caller's. All descriptors but the standard ones and those given to [`Launch::keep`] are closed
-/// in it, also those that the caller itself inherited without knowing.
+/// Its environment is the caller's. All descriptors but the standard ones and those given to [`Launch::keep`]
+/// are closed in it, also those that the caller itself inherited without knowing.
 #[derive(Debug)]
 pub struct Launch {
     program: OsString,
@@ -114,7 +116,8 @@ impl Launch {
         }
     }
 
-    /// Start it in new namespaces of these kinds. In a new user namespace it is root, and root there is the caller.
+    /// Start it in new namespaces of these kinds. In a new user namespace it is root, and root there is the
+    /// caller.
     pub fn namespaces(mut self, namespaces: Namespaces) -> Self {
         self.namespaces = namespaces;
         self
@@ -241,7 +244,8 @@ impl Image {
     }
 }
 
-/// All that the child needs, made before it exists. Plain numbers and pointers: nothing to drop, nothing to allocate.
+/// All that the child needs, made before it exists. Plain numbers and pointers: nothing to drop, nothing to
+/// allocate.
 struct Plan<'a> {
     image: &'a Image,
     standard: [RawFd; 3],
@@ -261,8 +265,8 @@ fn clone_into(plan: &Plan<'_>, namespaces: Namespaces) -> io::Result<ProcessHand
     arguments.pidfd = (&raw mut pidfd).addr() as u64;
     arguments.exit_signal = libc::SIGCHLD as u64;
     let mask = events::block_all_signals()?;
-    // SAFETY: without CLONE_VM the child gets a copy of this memory and goes on with it like after fork; `arguments` has
-    // the size that is given, and `pidfd` outlives the call.
+    // SAFETY: without CLONE_VM the child gets a copy of this memory and goes on with it like after fork;
+    // `arguments` has the size that is given, and `pidfd` outlives the call.
     let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, size_of_val(&arguments)) };
     if pid == 0 {
         // SAFETY: this is the new process, with one thread, and `plan` is its own copy.
@@ -282,10 +286,11 @@ fn clone_into(plan: &Plan<'_>, namespaces: Namespaces) -> io::Result<ProcessHand
 ///
 /// # Safety
 ///
-/// Only for a process that was just made, by the thread that is its only one, with descriptors of `plan` that are open.
+/// Only for a process that was just made, by the thread that is its only one, with descriptors of `plan` that
+/// are open.
 unsafe fn become_program(plan: &Plan<'_>) -> ! {
-    // SAFETY: all calls below are async-signal-safe, their pointers lead into `plan` or this frame, and descriptor numbers
-    // that are not open give an error that ends the child.
+    // SAFETY: all calls below are async-signal-safe, their pointers lead into `plan` or this frame, and
+    // descriptor numbers that are not open give an error that ends the child.
     unsafe {
         if let Some(gate) = plan.gate {
             let mut byte = 0u8;
@@ -325,7 +330,8 @@ unsafe fn become_program(plan: &Plan<'_>) -> ! {
     }
 }
 
-/// A duplicate that is closed on exec and cannot be overwritten while the standard descriptors are put in place.
+/// A duplicate that is closed on exec and cannot be overwritten while the standard descriptors are put in
+/// place.
 fn duplicate_above_standard(descriptor: &impl AsFd) -> io::Result<OwnedFd> {
     let number = descriptor.as_fd().as_raw_fd();
     // SAFETY: F_DUPFD_CLOEXEC takes a number and makes a new descriptor.

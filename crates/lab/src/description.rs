@@ -151,8 +151,8 @@ impl ProcessIdentity {
         Ok(Self { pid, start_time: start_time(&pid.to_string())? })
     }
 
-    /// The process of a handle, with the PID that those see who see this process's `/proc`, which may be of an outer
-    /// PID namespace.
+    /// The process of a handle, with the PID that those see who see this process's `/proc`, which may be of
+    /// an outer PID namespace.
     pub(crate) fn of_handle(handle: &ProcessHandle) -> io::Result<Self> {
         use std::os::fd::{AsFd, AsRawFd};
         let information = fs::read_to_string(format!("/proc/self/fdinfo/{}", handle.as_fd().as_raw_fd()))?;

@@ -1,8 +1,8 @@
 //! The directory of a lab, and whose it is.
 //!
-//! Whoever holds the lock on the directory itself (flock) owns it: first the process that makes the lab, then, by
-//! inheritance, its supervisor for as long as it lives. So a directory that can be locked is nobody's, however its
-//! lab ended.
+//! Whoever holds the lock on the directory itself (flock) owns it: first the process that makes the lab,
+//! then, by inheritance, its supervisor for as long as it lives. So a directory that can be locked is
+//! nobody's, however its lab ended.
 
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io;
@@ -15,7 +15,8 @@ use crate::description;
 use crate::error::LabError;
 use crate::options::check_name;
 
-/// For the lab's directories: keys lie there, and sockets that give the caller's privileges to whoever can connect.
+/// For the lab's directories: keys lie there, and sockets that give the caller's privileges to whoever can
+/// connect.
 const MODE_PRIVATE: u32 = 0o700;
 /// For what lies above them in /run, where the node daemon of the machine itself has a place too.
 const MODE_PUBLIC: u32 = 0o755;
@@ -83,7 +84,8 @@ impl Claim {
         Ok(claim.is_current().map_err(failed())?.then_some(claim))
     }
 
-    /// Whether the path still leads to what was locked: the directory may have been removed, and even made anew.
+    /// Whether the path still leads to what was locked: the directory may have been removed, and even made
+    /// anew.
     fn is_current(&self) -> io::Result<bool> {
         let locked = self.lock.metadata()?;
         match fs::symlink_metadata(&self.path) {
@@ -112,7 +114,8 @@ impl Claim {
         }
         for entry in entries {
             let entry = entry.map_err(failed())?;
-            // By this name it is known as a lab's: last, so that an interrupted removal can be taken up again.
+            // By this name it is known as a lab's: last, so that an interrupted removal can be taken up
+            // again.
             if entry.file_name() != description::FILE_NAME {
                 remove(&entry.path()).map_err(failed())?;
             }

@@ -10,13 +10,15 @@
 //! program                          inside the node altogether
 //! ```
 //!
-//! It stays as the program's parent and does a shell's part in job control. If standard input is a terminal and the
-//! caller's process group owns it, the program leads a group of its own that gets the terminal, so that it sees its own
-//! group's number and Ctrl-C reaches it alone:
+//! It stays as the program's parent and does a shell's part in job control. If standard input is a terminal
+//! and the caller's process group owns it, the program leads a group of its own that gets the terminal, so
+//! that it sees its own group's number and Ctrl-C reaches it alone:
 //!
-//! * The program stops (Ctrl-Z): the terminal goes back, and the caller's whole group is stopped. All but this process:
-//!   somebody has to take the program's status if the node is killed now, or the node's PID namespace could not end.
-//! * Somebody continues that group (`fg`, `bg`): the program gets the terminal again, if its caller has it, and goes on.
+//! * The program stops (Ctrl-Z): the terminal goes back, and the caller's whole group is stopped. All but
+//!   this process: somebody has to take the program's status if the node is killed now, or the node's PID
+//!   namespace could not end.
+//! * Somebody continues that group (`fg`, `bg`): the program gets the terminal again, if its caller has it,
+//!   and goes on.
 //! * The program ends: the terminal goes back.
 //!
 //! Otherwise the program stays in the caller's group, where all of that happens by itself.
@@ -38,20 +40,22 @@ use crate::error::LabError;
 use crate::message::ProgramEvent;
 use crate::node::NODE_NAMESPACES;
 
-/// The argument that makes a program the parent of one in a node. Then come two descriptors: the caller's channel and
-/// the node's init; whether to enter the lab's user namespace; the working directory; the program and its arguments.
+/// The argument that makes a program the parent of one in a node. Then come two descriptors: the caller's
+/// channel and the node's init; whether to enter the lab's user namespace; the working directory; the program
+/// and its arguments.
 pub(crate) const ROLE: &str = "enter";
 /// What stands for "enter the lab's user namespace".
 pub(crate) const WITH_USER_NAMESPACE: &str = "user";
 /// What stands for "the lab's user namespace is the caller's".
 pub(crate) const WITHOUT_USER_NAMESPACE: &str = "same";
 
-/// Signals with which somebody wants to say something to the program. Those are passed on to a program in a group of its
-/// own; one in the caller's group gets them directly.
+/// Signals with which somebody wants to say something to the program. Those are passed on to a program in a
+/// group of its own; one in the caller's group gets them directly.
 const PASSED_ON: [i32; 6] =
     [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGUSR1, libc::SIGUSR2];
 
-/// How often to look whether the caller has stopped, and how many times; it does so as soon as it gets a processor.
+/// How often to look whether the caller has stopped, and how many times; it does so as soon as it gets a
+/// processor.
 const STOP_INTERVAL: Duration = Duration::from_millis(2);
 const STOP_LOOKS_MAX: u32 = 100;
 
@@ -107,7 +111,8 @@ impl Caller {
 
     fn is_stopped(&self) -> bool {
         let mut stat = [0; 512];
-        // Every read from the start shows the present. Longer than the name in parentheses and the state it need not be.
+        // Every read from the start shows the present. Longer than the name in parentheses and the state it
+        // need not be.
         let length = self.stat.read_at(&mut stat, 0).unwrap_or(0);
         let end_of_name = stat[..length].iter().rposition(|byte| *byte == b')');
         end_of_name.and_then(|end| stat.get(end + 2)) == Some(&b'T')
@@ -202,8 +207,8 @@ impl Job {
             }
             std::thread::sleep(STOP_INTERVAL);
         }
-        // The kernel does not stop a group that nobody could continue (an orphaned one), and the caller may not want to
-        // be stopped, or has been continued already: then the program goes on as well.
+        // The kernel does not stop a group that nobody could continue (an orphaned one), and the caller may
+        // not want to be stopped, or has been continued already: then the program goes on as well.
         self.go_on();
         Ok(())
     }
@@ -218,7 +223,8 @@ impl Job {
         }
     }
 
-    /// Takes the terminal back from the program's group, but from no other: the shell may have given it to somebody else.
+    /// Takes the terminal back from the program's group, but from no other: the shell may have given it to
+    /// somebody else.
     fn take_terminal(&self) {
         if let Some(terminal) = &self.terminal
             && spawn::foreground_group(terminal.as_fd()).is_ok_and(|group| group == self.pid)

@@ -1,8 +1,8 @@
 //! The first process of a node.
 //!
-//! It furnishes the node's namespaces, starts the daemon, and then does what only a PID 1 can do: it inherits orphans
-//! and takes the status of those that end. It starts nothing again: a node whose daemon died is a node whose daemon
-//! died. When it is killed, the kernel kills everything else in the node.
+//! It furnishes the node's namespaces, starts the daemon, and then does what only a PID 1 can do: it inherits
+//! orphans and takes the status of those that end. It starts nothing again: a node whose daemon died is a
+//! node whose daemon died. When it is killed, the kernel kills everything else in the node.
 
 use std::ffi::OsString;
 use std::os::fd::AsFd;

@@ -39,16 +39,16 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// Where the lab of this name lies unless [`LabOptions::directory`] says otherwise: in `/run/minka/lab` for root,
-    /// else in `$XDG_RUNTIME_DIR/minka/lab` or, without that, `/tmp/minka-UID/lab`.
+    /// Where the lab of this name lies unless [`LabOptions::directory`] says otherwise: in `/run/minka/lab`
+    /// for root, else in `$XDG_RUNTIME_DIR/minka/lab` or, without that, `/tmp/minka-UID/lab`.
     pub fn directory_for(name: &str) -> Result<PathBuf, LabError> {
         default_directory(name)
     }
 
     /// Makes a lab, and returns when all daemons answer.
     ///
-    /// What a crashed lab has left in the directory is removed before. Fails with [`LabError::Running`] if there is a
-    /// running one. After a failure nothing is left.
+    /// What a crashed lab has left in the directory is removed before. Fails with [`LabError::Running`] if
+    /// there is a running one. After a failure nothing is left.
     pub fn up(options: &LabOptions) -> Result<Self, LabError> {
         options.check()?;
         let directory = match &options.directory {
@@ -136,8 +136,8 @@ impl Lab {
         }
     }
 
-    /// Kills a node: all its processes, at once. Its connections are closed by the kernel, as when processes die, so others
-    /// notice at once; [`Lab::cut`] it before to let it vanish like a machine without power.
+    /// Kills a node: all its processes, at once. Its connections are closed by the kernel, as when processes
+    /// die, so others notice at once; [`Lab::cut`] it before to let it vanish like a machine without power.
     pub fn kill_node(&self, node: u32) -> Result<(), LabError> {
         self.order(Request::Kill(node), node)
     }
@@ -157,7 +157,8 @@ impl Lab {
         program.start(&self.helper, self.description.node(node)?)
     }
 
-    /// Runs a program in a node and waits for its end. See [`crate::shell_code`] for what a shell makes of the status.
+    /// Runs a program in a node and waits for its end. See [`crate::shell_code`] for what a shell makes of
+    /// the status.
     pub fn exec(&self, node: u32, program: Program) -> Result<ExitStatus, LabError> {
         self.start(node, program)?.wait()
     }

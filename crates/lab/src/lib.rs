@@ -1,5 +1,5 @@
-//! A whole cluster on one machine: every node in namespaces of its own, without configuration and without any other
-//! program.
+//! A whole cluster on one machine: every node in namespaces of its own, without configuration and without any
+//! other program.
 //!
 //! ```text
 //! caller          supervisor: PID 1 of the lab, lives in the hub's network, without terminal
@@ -14,24 +14,26 @@
 //!   in a node     └──────────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! **Ends whole.** Every process of a lab lives in PID namespaces inside the supervisor's own. When the supervisor goes,
-//! in whatever way, the kernel kills all of them, and namespaces, interfaces and mounts go with the last process. What
-//! can stay behind after `kill -9` is the lab's directory; whoever comes next removes it ([`Lab::down`], [`Lab::up`]).
+//! **Ends whole.** Every process of a lab lives in PID namespaces inside the supervisor's own. When the
+//! supervisor goes, in whatever way, the kernel kills all of them, and namespaces, interfaces and mounts go
+//! with the last process. What can stay behind after `kill -9` is the lab's directory; whoever comes next
+//! removes it ([`Lab::down`], [`Lab::up`]).
 //!
-//! **Privilege.** Root needs nothing else. Others get all of it inside one user namespace whose only user, root, is the
-//! caller, where the system allows that.
+//! **Privilege.** Root needs nothing else. Others get all of it inside one user namespace whose only user,
+//! root, is the caller, where the system allows that.
 //!
-//! **What nodes share.** Processors, memory and the file system, so that a program finds its files and its working
-//! directory in every node. Abstract sockets, ports and System V IPC are their own; `/dev/shm` and `/tmp` are not.
+//! **What nodes share.** Processors, memory and the file system, so that a program finds its files and its
+//! working directory in every node. Abstract sockets, ports and System V IPC are their own; `/dev/shm` and
+//! `/tmp` are not.
 //!
-//! **The network** of a lab is a world of its own: two labs use the same addresses and do not meet, and neither
-//! reaches anything outside. Node n has 10.77.0.n, is called `noden`, and knows the others by name.
+//! **The network** of a lab is a world of its own: two labs use the same addresses and do not meet, and
+//! neither reaches anything outside. Node n has 10.77.0.n, is called `noden`, and knows the others by name.
 //!
 //! # The program's part
 //!
-//! A process that may have threads must not run Rust code between clone and exec. So what has to happen there is done by
-//! the program itself, executed anew with [`INTERNAL_COMMAND`] as its first argument, which it must hand to
-//! [`internal_main`] before it does anything else:
+//! A process that may have threads must not run Rust code between clone and exec. So what has to happen there
+//! is done by the program itself, executed anew with [`INTERNAL_COMMAND`] as its first argument, which it
+//! must hand to [`internal_main`] before it does anything else:
 //!
 //! ```no_run
 //! # use std::process::ExitCode;
@@ -46,9 +48,9 @@
 //!
 //! # Modules
 //!
-//! `lab`, `options` and `program` are what callers use; `supervisor`, `node`, `init` and `enter` run in the processes that
-//! are executed anew; `channel` and `message` are what these say to each other; `directory`, `description`, `material`
-//! and `network` are what they share.
+//! `lab`, `options` and `program` are what callers use; `supervisor`, `node`, `init` and `enter` run in the
+//! processes that are executed anew; `channel` and `message` are what these say to each other; `directory`,
+//! `description`, `material` and `network` are what they share.
 
 mod channel;
 mod description;

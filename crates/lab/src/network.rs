@@ -4,7 +4,8 @@ use std::net::Ipv4Addr;
 
 use minka_kernel::netlink::{Netlink, NetlinkError, NetworkNamespace, VethEnd};
 
-/// The network of every lab. Labs do not meet, and no packet leaves one, so that it never clashes with a real one.
+/// The network of every lab. Labs do not meet, and no packet leaves one, so that it never clashes with a real
+/// one.
 pub const NETWORK: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 0);
 /// How many bits of an address name the network.
 pub const PREFIX_LENGTH: u8 = 24;
@@ -13,8 +14,8 @@ pub const NODES_MAX: u32 = 250;
 /// The TCP port on which a node's daemon listens for others.
 pub const NODE_PORT: u16 = 4660;
 
-/// The longest packet, in bytes: what the kernel allows an Ethernet device. Large ones make the lab's network nearly as
-/// quick as the loopback interface.
+/// The longest packet, in bytes: what the kernel allows an Ethernet device. Large ones make the lab's network
+/// nearly as quick as the loopback interface.
 const MTU: u32 = 65535;
 /// The bridge in the hub's namespace.
 const BRIDGE: &str = "hub";

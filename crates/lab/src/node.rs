@@ -27,7 +27,8 @@ pub(crate) const NODE_NAMESPACES: Namespaces = Namespaces::PID
     .union(Namespaces::HOST_NAME)
     .union(Namespaces::IPC);
 
-/// How long a killed node may take to be gone. It takes longer only if a program in it has a stopped parent outside.
+/// How long a killed node may take to be gone. It takes longer only if a program in it has a stopped parent
+/// outside.
 pub(crate) const KILL_TIMEOUT: Duration = Duration::from_secs(2);
 /// How much of a failed daemon's last words is shown, in bytes.
 const LAST_WORDS_LENGTH_MAX: usize = 2000;
@@ -49,8 +50,8 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// Makes the node's namespaces and its init, and connects it with the hub. What is to limit a node must be in force
-    /// before its init executes, so it belongs to the launch here.
+    /// Makes the node's namespaces and its init, and connects it with the hub. What is to limit a node must
+    /// be in force before its init executes, so it belongs to the launch here.
     pub(crate) fn start(
         description: &NodeDescription,
         command: &[String],

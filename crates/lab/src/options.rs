@@ -40,7 +40,8 @@ pub struct LabOptions {
     pub nodes: u32,
     /// Where its keys, configurations, sockets and logs go. None: [`crate::Lab::directory_for`] its name.
     pub directory: Option<PathBuf>,
-    /// A program that hands [`crate::INTERNAL_COMMAND`] to [`crate::internal_main`], as this program itself does.
+    /// A program that hands [`crate::INTERNAL_COMMAND`] to [`crate::internal_main`], as this program itself
+    /// does.
     pub helper: PathBuf,
     /// The node daemon, `--config FILE` is added to it. None: the helper with `node serve`.
     pub node_command: Option<Vec<OsString>>,

@@ -18,8 +18,8 @@ use crate::{INTERNAL_COMMAND, enter};
 
 /// A program to be run in a node.
 ///
-/// Unless told otherwise it has the caller's working directory, environment, terminal and standard descriptors, and
-/// all other descriptors that are open across exec.
+/// Unless told otherwise it has the caller's working directory, environment, terminal and standard
+/// descriptors, and all other descriptors that are open across exec.
 #[derive(Debug)]
 pub struct Program {
     arguments: Vec<OsString>,
@@ -125,7 +125,8 @@ impl Program {
     }
 }
 
-/// A program that runs in a node. When this is dropped without waiting for it, the program is hung up (SIGHUP).
+/// A program that runs in a node. When this is dropped without waiting for it, the program is hung up
+/// (SIGHUP).
 #[derive(Debug)]
 pub struct Running {
     node: u32,

@@ -8,9 +8,9 @@
 //!                       └─ caller gone ──────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! It is PID 1 of the lab's PID namespace, so that nothing of the lab can outlive it, and it lives in the hub's network
-//! namespace. It keeps the `/proc` of its maker: so it can tell which PIDs its children have out there. One thread, one
-//! loop; whatever it waits for is bounded.
+//! It is PID 1 of the lab's PID namespace, so that nothing of the lab can outlive it, and it lives in the
+//! hub's network namespace. It keeps the `/proc` of its maker: so it can tell which PIDs its children have
+//! out there. One thread, one loop; whatever it waits for is bounded.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -30,7 +30,8 @@ use crate::message::{NodeStatus, Plan, Reply, Request, Startup};
 use crate::network::Hub;
 use crate::node::{KILL_TIMEOUT, Node};
 
-/// The argument that makes a program a supervisor; descriptors follow: the caller's channel, the directory's lock.
+/// The argument that makes a program a supervisor; descriptors follow: the caller's channel, the directory's
+/// lock.
 pub(crate) const ROLE: &str = "supervise";
 
 /// How often daemons that do not answer yet are asked again.

@@ -40,7 +40,8 @@ impl Message {
         Self { bytes }
     }
 
-    /// Appends `struct ifinfomsg`: the interface by number (0: by name or new) and which of its flags to change.
+    /// Appends `struct ifinfomsg`: the interface by number (0: by name or new) and which of its flags to
+    /// change.
     pub(super) fn link_header(&mut self, index: u32, flags: u32, change: u32) -> &mut Self {
         self.bytes.extend([libc::AF_UNSPEC as u8, 0, 0, 0]);
         for field in [index, flags, change] {
@@ -127,8 +128,8 @@ pub(super) struct Acknowledgement {
     pub(super) explanation: Option<String>,
 }
 
-/// Reads the payload of an `NLMSG_ERROR` answer: the error, the request's header (and the request itself, unless
-/// capped), then attributes.
+/// Reads the payload of an `NLMSG_ERROR` answer: the error, the request's header (and the request itself,
+/// unless capped), then attributes.
 pub(super) fn acknowledgement(answer: &Answer<'_>) -> Option<Acknowledgement> {
     let errno = read_u32(answer.payload, 0)?.cast_signed().checked_neg()?;
     let capped = i32::from(answer.flags) & libc::NLM_F_CAPPED != 0 || errno == 0;

@@ -10,8 +10,8 @@ use std::process::Command;
 
 use super::terminal::set_foreground_group;
 
-/// Leaves a descriptor open in the program that `command` starts, under the number that is returned, and in no other that
-/// is started at the same time.
+/// Leaves a descriptor open in the program that `command` starts, under the number that is returned, and in
+/// no other that is started at the same time.
 pub fn keep_descriptor(command: &mut Command, descriptor: OwnedFd) -> RawFd {
     let number = descriptor.as_raw_fd();
     let keep = move || {
@@ -26,8 +26,9 @@ pub fn keep_descriptor(command: &mut Command, descriptor: OwnedFd) -> RawFd {
 
 /// Takes over a descriptor that this program was started with, named by its number in an argument.
 ///
-/// Fails with `EBADF` for numbers that no descriptor was handed over under: one that is not open, a standard one, or one
-/// that is closed on exec. Everything that Rust's library opens is closed on exec, and so is what was taken over.
+/// Fails with `EBADF` for numbers that no descriptor was handed over under: one that is not open, a standard
+/// one, or one that is closed on exec. Everything that Rust's library opens is closed on exec, and so is what
+/// was taken over.
 pub fn adopt_descriptor(number: &OsStr) -> io::Result<OwnedFd> {
     let not_handed_over = || io::Error::from_raw_os_error(libc::EBADF);
     let number: RawFd = number.to_str().and_then(|text| text.parse().ok()).ok_or_else(not_handed_over)?;
@@ -40,12 +41,13 @@ pub fn adopt_descriptor(number: &OsStr) -> io::Result<OwnedFd> {
     if unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: it is open, came through exec and was not taken over before, as it then would be closed on exec.
+    // SAFETY: it is open, came through exec and was not taken over before, as it then would be closed on
+    // exec.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
-/// Lets the program that `command` starts report its PID as it sees it itself: native-endian, four bytes in the returned
-/// pipe, written before it executes.
+/// Lets the program that `command` starts report its PID as it sees it itself: native-endian, four bytes in
+/// the returned pipe, written before it executes.
 pub fn report_pid(command: &mut Command) -> io::Result<PipeReader> {
     let (reader, writer) = io::pipe()?;
     let report = move || {

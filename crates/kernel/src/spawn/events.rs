@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 /// Signals that arrive as events instead of interrupting the program (a signalfd).
 ///
-/// Reliable only in a program with one thread, or if it is made before other threads are: signals are blocked for the
-/// thread that makes it and those it starts. They stay blocked when it is dropped.
+/// Reliable only in a program with one thread, or if it is made before other threads are: signals are blocked
+/// for the thread that makes it and those it starts. They stay blocked when it is dropped.
 #[derive(Debug)]
 pub struct SignalQueue {
     descriptor: OwnedFd,
@@ -20,7 +20,8 @@ impl SignalQueue {
     /// Blocks these signals and queues them from now on.
     pub fn new(signals: &[i32]) -> io::Result<Self> {
         if signals.contains(&libc::SIGCHLD) {
-            // Programs may be started with it ignored, and then the kernel would take the status of their children.
+            // Programs may be started with it ignored, and then the kernel would take the status of their
+            // children.
             // SAFETY: the default disposition has no handler.
             unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
         }
@@ -47,8 +48,8 @@ impl SignalQueue {
         Ok(Self { descriptor, before: SavedMask(before) })
     }
 
-    /// Lets the program that `command` starts have the signals blocked that were so before this queue was made. Else it
-    /// would inherit the ones that are blocked now.
+    /// Lets the program that `command` starts have the signals blocked that were so before this queue was
+    /// made. Else it would inherit the ones that are blocked now.
     pub fn unblock_in(&self, command: &mut Command) {
         let before = self.before;
         let restore = move || {
@@ -76,8 +77,8 @@ impl AsFd for SignalQueue {
     }
 }
 
-/// Waits until at least one of the descriptors can be read, has reached its end or failed, or the time is over (none: for
-/// ever). Says which: all false means that the time was over.
+/// Waits until at least one of the descriptors can be read, has reached its end or failed, or the time is
+/// over (none: for ever). Says which: all false means that the time was over.
 pub fn wait_readable(descriptors: &[BorrowedFd<'_>], timeout: Option<Duration>) -> io::Result<Vec<bool>> {
     let deadline = timeout.map(|timeout| Instant::now() + timeout);
     let request = |descriptor: &BorrowedFd<'_>| libc::pollfd {
@@ -93,7 +94,8 @@ pub fn wait_readable(descriptors: &[BorrowedFd<'_>], timeout: Option<Duration>) 
         });
         let left_pointer = left.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
         let count = polled.len() as libc::nfds_t;
-        // SAFETY: pointer and count are those of `polled`; the time is null or outlives the call; no mask is given.
+        // SAFETY: pointer and count are those of `polled`; the time is null or outlives the call; no mask is
+        // given.
         let result = unsafe { libc::ppoll(polled.as_mut_ptr(), count, left_pointer, std::ptr::null()) };
         if result >= 0 {
             return Ok(polled.iter().map(|polled| polled.revents != 0).collect());

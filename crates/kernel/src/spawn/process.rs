@@ -21,8 +21,9 @@ impl ProcessHandle {
         Self { pid, descriptor }
     }
 
-    /// Takes hold of a running process, or of one that ended and has not been waited for. Fails with `ESRCH` if there is
-    /// none. The caller must know by other means (its start time) that it still is the one that was meant.
+    /// Takes hold of a running process, or of one that ended and has not been waited for. Fails with `ESRCH`
+    /// if there is none. The caller must know by other means (its start time) that it still is the one that
+    /// was meant.
     pub fn open(pid: u32) -> io::Result<Self> {
         // SAFETY: `pidfd_open` takes no pointers.
         let descriptor = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
@@ -49,7 +50,8 @@ impl ProcessHandle {
         if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
-    /// Waits until the process has ended (no time-out: for ever). Says whether it has. It need not be a child.
+    /// Waits until the process has ended (no time-out: for ever). Says whether it has. It need not be a
+    /// child.
     pub fn wait_for_end(&self, timeout: Option<Duration>) -> io::Result<bool> {
         Ok(wait_readable(&[self.as_fd()], timeout)?[0])
     }
@@ -60,8 +62,8 @@ impl ProcessHandle {
         self.wait_for_end(Some(Duration::ZERO)).unwrap_or(false)
     }
 
-    /// Waits for this child to end and takes its status, after which its PID is free. Fails with `ECHILD` if it is not
-    /// a child, or was taken already.
+    /// Waits for this child to end and takes its status, after which its PID is free. Fails with `ECHILD` if
+    /// it is not a child, or was taken already.
     pub fn reap(&self) -> io::Result<ExitStatus> {
         let id = self.descriptor.as_raw_fd().cast_unsigned();
         // SAFETY: all-zero bytes are a valid `siginfo_t`.
@@ -135,7 +137,8 @@ pub fn signal_group(group: u32, signal: i32) -> io::Result<()> {
     check(unsafe { libc::kill(-group.cast_signed(), signal) })
 }
 
-/// Sends a signal to one process. Its PID must not be free for others: it is a child that has not been waited for.
+/// Sends a signal to one process. Its PID must not be free for others: it is a child that has not been waited
+/// for.
 pub fn signal_process(child: u32, signal: i32) -> io::Result<()> {
     if child == 0 {
         return Err(io::Error::from_raw_os_error(libc::EINVAL));

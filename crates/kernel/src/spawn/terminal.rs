@@ -5,8 +5,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use super::events;
 
-/// The process group that owns the terminal. 0 if it is of an outer PID namespace; an error if `terminal` is not the
-/// controlling terminal of this process.
+/// The process group that owns the terminal. 0 if it is of an outer PID namespace; an error if `terminal` is
+/// not the controlling terminal of this process.
 pub fn foreground_group(terminal: BorrowedFd<'_>) -> io::Result<u32> {
     // SAFETY: `tcgetpgrp` takes no pointers.
     let group = unsafe { libc::tcgetpgrp(terminal.as_raw_fd()) };
@@ -24,7 +24,8 @@ pub fn own_group() -> u32 {
     unsafe { libc::getpgrp() }.cast_unsigned()
 }
 
-/// Puts this process at the head of a new session without a terminal. The first one that it opens will be its.
+/// Puts this process at the head of a new session without a terminal. The first one that it opens will be
+/// its.
 ///
 /// Fails with `EPERM` if it leads a process group already.
 pub fn lead_session() -> io::Result<()> {

@@ -1,9 +1,9 @@
 //! Stands in for the `minka` program in the lab's tests.
 //!
-//! `__lab …` the internal commands · `node serve --config FILE` a node daemon that says its name to whoever connects ·
-//! `exec DIR N -- CMD…` what `minka lab exec` does · `connect ADDRESS:PORT` prints what the other end says ·
-//! `terminal PATH CMD…` runs a program with this terminal, as a login does ·
-//! `dawdle` reads a line after a while · `user-namespace` whether one can be made · `nothing`.
+//! `__lab …` the internal commands · `node serve --config FILE` a node daemon that says its name to whoever
+//! connects · `exec DIR N -- CMD…` what `minka lab exec` does · `connect ADDRESS:PORT` prints what the other
+//! end says · `terminal PATH CMD…` runs a program with this terminal, as a login does · `dawdle` reads a line
+//! after a while · `user-namespace` whether one can be made · `nothing`.
 
 use std::ffi::OsString;
 use std::fs;
@@ -88,8 +88,8 @@ fn connect(address: &str) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Starts, is busy for a while, and only then reads. (A shell that starts `sleep` is deaf to Ctrl-Z for a moment: until
-/// its child executes.)
+/// Starts, is busy for a while, and only then reads. (A shell that starts `sleep` is deaf to Ctrl-Z for a
+/// moment: until its child executes.)
 fn dawdle() -> Result<ExitCode, Failure> {
     println!("begun");
     thread::sleep(Duration::from_secs(1));
