@@ -161,8 +161,7 @@ impl Closer {
     /// sees a connection that was cut; to say goodbye is up to [`Sender::close`].
     pub fn shutdown(&self) {
         self.shared.closed.store(true, Ordering::Release);
-        // Fails only if the connection is gone already.
-        let _ = self.shared.stream.shutdown(Shutdown::Both);
+        self.shared.cut();
     }
 }
 
@@ -184,6 +183,12 @@ impl Shared {
     /// What went wrong, seen by someone who knows whether this end was shut down: then that is the reason.
     pub(crate) fn explain(&self, error: ChannelError) -> ChannelError {
         self.check_open().err().unwrap_or(error)
+    }
+
+    /// Ends the connection under both directions.
+    pub(crate) fn cut(&self) {
+        // Fails only if the connection is gone already.
+        let _ = self.stream.shutdown(Shutdown::Both);
     }
 
     pub(crate) fn ask_for_rekey(&self) {
@@ -213,4 +218,26 @@ impl std::fmt::Debug for Shared {
             .field("closed", &self.closed)
             .finish_non_exhaustive()
     }
+}
+
+/// Two ends of a channel, for tests in this crate.
+#[cfg(test)]
+pub(crate) fn pair() -> (Channel, Channel) {
+    use minka_wire::preamble::{Lane, Purpose, SessionId};
+    let authority = crate::Authority::create().unwrap();
+    let [a, b] = ["a", "b"].map(|name| Credentials::new(&authority.issue(name).unwrap()).unwrap());
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    let (preamble, tuning) = (
+        Preamble { session: SessionId([0; 16]), purpose: Purpose::Open, lane: Lane::Control },
+        Tuning::default(),
+    );
+    std::thread::scope(|scope| {
+        let accepting = scope.spawn(|| {
+            let stream = listener.accept().unwrap().0;
+            let preamble = read_preamble(&stream, &tuning).unwrap();
+            accept(&b, stream, &preamble, &tuning).unwrap()
+        });
+        (connect(&a, address, "b", &preamble, &tuning).unwrap(), accepting.join().unwrap())
+    })
 }

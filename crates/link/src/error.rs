@@ -52,7 +52,7 @@ pub enum ChannelError {
     /// The certificate is of the cluster but names no node.
     #[error("find the name of a node in the certificate of the peer")]
     Nameless,
-    /// This end was shut down, by [`crate::Closer::shutdown`] perhaps in another thread.
+    /// This end was shut down by [`crate::Closer::shutdown`], or receiving failed before.
     #[error("go on: this end of the channel is closed")]
     Closed,
     /// The peer said goodbye. Nothing is lost: all it sent before has been received.

@@ -259,9 +259,13 @@ impl<'stream, S: Side> Dialogue<'stream, S> {
 
     /// Tells the peer why this end gives up, as far as it still listens.
     fn excuse(&mut self) {
-        while let UnbufferedStatus { state: Ok(ConnectionState::EncodeTlsData(mut data)), .. } =
-            self.side.step(&mut [])
-        {
+        // Not a step further than there is something to say: after an error rustls must not be made to look at its input.
+        while self.side.state().wants_write() {
+            let UnbufferedStatus { state: Ok(ConnectionState::EncodeTlsData(mut data)), .. } =
+                self.side.step(&mut self.incoming)
+            else {
+                return;
+            };
             if encode(&mut data, &mut self.outgoing).is_err() {
                 return;
             }

@@ -9,6 +9,7 @@
 //! not put two into one.
 
 use std::{
+    net::TcpStream,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -42,6 +43,14 @@ pub struct Receiver {
     frame: Option<(Header, usize)>,
     /// Where that body is while nobody waits for it.
     parked: Vec<u8>,
+    end_of_all: Option<End>,
+}
+
+/// Why nothing more will be received.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    Goodbye,
+    Failure,
 }
 
 /// How long to wait for a frame.
@@ -52,12 +61,53 @@ enum Patience {
     None,
 }
 
+impl Patience {
+    /// Reads what there is, or comes within that time; zero bytes at the end of the stream.
+    fn read(
+        self,
+        stream: &TcpStream,
+        buffer: &mut [u8],
+        spin: Duration,
+    ) -> Result<Option<usize>, ChannelError> {
+        let spin = match self {
+            Patience::Endless => spin,
+            Patience::Until(instant) => spin.min(instant.saturating_duration_since(Instant::now())),
+            Patience::None => Duration::ZERO,
+        };
+        if !spin.is_zero()
+            && let Some(count) = socket::recv_polling(stream, buffer, spin)?
+        {
+            return Ok(Some(count));
+        }
+        match self {
+            Patience::Endless => socket::recv_blocking(stream, buffer).map(Some),
+            Patience::None => socket::recv_now(stream, buffer),
+            Patience::Until(instant) => {
+                let left = instant.saturating_duration_since(Instant::now());
+                match socket::wait_for(stream, PollFlags::IN, left)? {
+                    true => socket::recv_now(stream, buffer),
+                    false => Ok(None),
+                }
+            }
+        }
+    }
+}
+
 impl Receiver {
     pub(crate) fn new(shared: Arc<Shared>, protection: Protection, incoming: &[u8]) -> Self {
         let mut buffer = vec![0; BUFFER_BYTES.max(incoming.len())];
         buffer[..incoming.len()].copy_from_slice(incoming);
         let end = incoming.len();
-        Receiver { shared, protection, buffer, start: 0, end, frame: None, parked: Vec::new() }
+        Receiver {
+            shared,
+            protection,
+            buffer,
+            start: 0,
+            end,
+            frame: None,
+            parked: Vec::new(),
+            end_of_all: None,
+        }
     }
 
     /// Waits for the next frame, and puts its body in place of what `body` holds. Handing the same vector in again and
@@ -94,6 +144,30 @@ impl Receiver {
     }
 
     fn receive(
+        &mut self,
+        body: &mut Vec<u8>,
+        spin: Duration,
+        patience: Patience,
+    ) -> Result<Option<Header>, ChannelError> {
+        match self.end_of_all {
+            None => {}
+            Some(End::Goodbye) => return Err(ChannelError::PeerClosed),
+            Some(End::Failure) => return Err(ChannelError::Closed),
+        }
+        let received = self.shared.check_open().and_then(|()| self.receive_frame(body, spin, patience));
+        match &received {
+            Ok(_) => {}
+            Err(ChannelError::PeerClosed) => self.end_of_all = Some(End::Goodbye),
+            Err(_) => {
+                self.end_of_all = Some(End::Failure);
+                // Whoever breaks the rules, or is out of reach, is not to be sent anything either.
+                self.shared.cut();
+            }
+        }
+        received
+    }
+
+    fn receive_frame(
         &mut self,
         body: &mut Vec<u8>,
         spin: Duration,
@@ -208,31 +282,13 @@ impl Receiver {
 
     /// Gets more from the socket; false if nothing came in time.
     fn fill(&mut self, spin: Duration, patience: Patience) -> Result<bool, ChannelError> {
-        self.shared.check_open()?;
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
         } else if self.buffer.len() - self.start < RECORD_BYTES_MAX {
             self.buffer.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, self.end - self.start);
         }
-        let stream = &self.shared.stream;
-        let room = &mut self.buffer[self.end..];
-        let mut count = match spin {
-            Duration::ZERO => None,
-            _ => socket::recv_polling(stream, room, spin)?,
-        };
-        if count.is_none() {
-            count = match patience {
-                Patience::Endless => Some(socket::recv_blocking(stream, room)?),
-                Patience::None => socket::recv_now(stream, room)?,
-                Patience::Until(instant) => {
-                    let left = instant.saturating_duration_since(Instant::now());
-                    socket::wait_for(stream, PollFlags::IN, left)?;
-                    socket::recv_now(stream, room)?
-                }
-            };
-        }
-        match count {
+        match patience.read(&self.shared.stream, &mut self.buffer[self.end..], spin)? {
             None => Ok(false),
             Some(0) if self.start == self.end && self.frame.is_none() => Err(ChannelError::Dropped),
             Some(0) => Err(self.truncated()),
@@ -283,5 +339,37 @@ impl Message {
 fn make_room(body: &mut Vec<u8>, bytes: usize) {
     if body.len() < bytes {
         body.resize(bytes, 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_of_tls_are_told_apart() {
+        let parse = |content, plaintext: &[u8]| Message::parse(content, plaintext);
+        assert!(matches!(parse(Content::Alert, &[1, 0]), Ok(Message::Goodbye)));
+        assert!(matches!(parse(Content::Alert, &[2, 80]), Ok(Message::Alert(80))));
+        assert!(matches!(
+            parse(Content::Handshake, &[24, 0, 0, 1, 0]),
+            Ok(Message::KeyUpdate { answer: false })
+        ));
+        assert!(matches!(
+            parse(Content::Handshake, &[24, 0, 0, 1, 1]),
+            Ok(Message::KeyUpdate { answer: true })
+        ));
+        let refused: [(Content, &[u8]); 6] = [
+            (Content::Alert, &[]),
+            (Content::Alert, &[1, 0, 0]),
+            (Content::Handshake, &[]),
+            (Content::Handshake, &[24, 0, 0, 1, 2]),
+            // Something more behind the change of keys would have been encrypted with the old ones.
+            (Content::Handshake, &[24, 0, 0, 1, 0, 24, 0, 0, 1, 0]),
+            (Content::Handshake, &[4, 0, 0, 0]),
+        ];
+        for (content, plaintext) in refused {
+            assert!(matches!(parse(content, plaintext), Err(ChannelError::Protocol(_))), "{plaintext:?}");
+        }
     }
 }

@@ -207,3 +207,84 @@ fn strip_padding(inner: &[u8]) -> Result<(Content, usize), ChannelError> {
 fn nonce_bytes(iv: &Iv) -> Result<[u8; NONCE_BYTES], ChannelError> {
     iv.as_ref().try_into().map_err(|_| ChannelError::Protocol("a cipher that this node does not have"))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rustls::crypto::cipher::AeadKey;
+
+    use super::*;
+
+    fn protection() -> Protection {
+        let secrets =
+            ConnectionTrafficSecrets::Aes256Gcm { key: AeadKey::from([1; 32]), iv: Iv::from([2; 12]) };
+        Protection::new((0, secrets)).unwrap()
+    }
+
+    fn sealed(content: Content, plaintext: &[u8]) -> Vec<u8> {
+        let mut record = vec![0; plaintext.len() + RECORD_OVERHEAD_BYTES];
+        protection().seal(content, plaintext, &mut record).unwrap();
+        record
+    }
+
+    #[test]
+    fn a_record_is_opened_once_and_in_its_turn() {
+        let record = sealed(Content::Alert, &[1, 0]);
+        assert_eq!(record_bytes(&record).unwrap(), Some(record.len()));
+        let mut opener = protection();
+        let (content, plaintext) =
+            opener.open_in_place(&mut record.clone()).map(|(c, p)| (c, p.to_vec())).unwrap();
+        assert_eq!((content, plaintext.as_slice()), (Content::Alert, &[1, 0][..]));
+        assert!(matches!(opener.open_in_place(&mut record.clone()), Err(ChannelError::Forged)));
+    }
+
+    #[test]
+    fn both_ways_of_sealing_and_of_opening_agree() {
+        let plaintext = [7; 1000];
+        let record = sealed(Content::Application, &plaintext);
+        let mut in_place = vec![0; record.len()];
+        in_place[RECORD_HEADER_BYTES..][..plaintext.len()].copy_from_slice(&plaintext);
+        protection().seal_in_place(&mut in_place).unwrap();
+        assert_eq!(in_place, record);
+
+        let mut target = [0; 1001];
+        assert_eq!(inner_bytes(&record), target.len());
+        assert_eq!(protection().open_into(&record, &mut target).unwrap(), (Content::Application, 1000));
+        assert_eq!(target[..1000], plaintext);
+        assert_eq!(protection().open_in_place(&mut record.clone()).unwrap().1, plaintext);
+    }
+
+    #[test]
+    fn padding_is_removed_and_nothing_but_padding_refused() {
+        assert_eq!(strip_padding(&[5, 6, 23, 0, 0]).unwrap(), (Content::Application, 2));
+        assert_eq!(strip_padding(&[23]).unwrap(), (Content::Application, 0));
+        assert!(matches!(strip_padding(&[0; 100]), Err(ChannelError::Protocol(_))));
+        assert!(matches!(strip_padding(&[5, 20]), Err(ChannelError::Protocol(_))));
+        let mut long = vec![1; PLAINTEXT_BYTES_MAX + 1];
+        long.push(23);
+        assert!(matches!(strip_padding(&long), Err(ChannelError::Protocol(_))));
+    }
+
+    #[test]
+    fn nonces_never_repeat() {
+        let mut protection = protection();
+        protection.sequence = u64::MAX - 1;
+        assert!(protection.next_nonce().is_ok());
+        assert!(matches!(protection.next_nonce(), Err(ChannelError::Protocol(_))));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_record_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..100), type_byte: bool) {
+            let mut bytes = bytes;
+            if let (true, [first, _, _, high, ..]) = (type_byte, bytes.as_mut_slice()) {
+                (*first, *high) = (23, 0);
+            }
+            if let Ok(Some(length)) = record_bytes(&bytes) && let Some(record) = bytes.get_mut(..length) {
+                let mut target = vec![0; inner_bytes(record)];
+                prop_assert!(protection().open_into(record, &mut target).is_err());
+                prop_assert!(protection().open_in_place(record).is_err());
+            }
+        }
+    }
+}

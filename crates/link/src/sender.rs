@@ -167,3 +167,37 @@ impl<'frame> Parts<'frame> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::channel;
+
+    #[test]
+    fn keys_are_changed_in_time() {
+        let (a, mut b) = channel::pair();
+        let (mut sender, _receiver) = a.split();
+        sender.records_per_key = 3;
+        let mut body = Vec::new();
+        for number in 0..20 {
+            sender.send(Header::new(1, number), &[IoSlice::new(b"x")]).unwrap();
+            assert!(sender.protection.sequence() <= 3, "a key protects three records at most");
+            assert_eq!(b.recv(&mut body, Duration::ZERO).unwrap().correlation, number);
+        }
+    }
+
+    #[test]
+    fn parts_are_taken_as_they_lie() {
+        let rest = [IoSlice::new(b""), IoSlice::new(b"cdef"), IoSlice::new(b"gh")];
+        let mut parts = Parts { current: b"ab", rest: &rest };
+        assert_eq!(parts.take_contiguous(3), None);
+        let mut three = [0; 3];
+        parts.copy_to(&mut three);
+        assert_eq!(&three, b"abc");
+        assert_eq!(parts.take_contiguous(3), Some(&b"def"[..]));
+        assert_eq!(parts.take_contiguous(2), Some(&b"gh"[..]));
+        assert_eq!(parts.take_contiguous(1), None);
+    }
+}

@@ -9,13 +9,13 @@ use std::{
 use minka_link::{Authority, Channel, ChannelError, Credentials, Tuning};
 use minka_wire::preamble::{Lane, Preamble, Purpose, SessionId};
 
+/// No polling: the thread sleeps.
+pub(crate) const NO_SPIN: Duration = Duration::ZERO;
+
 pub(crate) const PREAMBLE: Preamble =
     Preamble { session: SessionId([7; 16]), purpose: Purpose::Open, lane: Lane::Control };
 
-/// Patience enough for a busy machine, and not too much for a test that waits for its end.
-pub(crate) fn tuning() -> Tuning {
-    Tuning { connect_ms: 2_000, handshake_ms: 10_000, ..Tuning::default() }
-}
+pub(crate) type Outcome = Result<Channel, ChannelError>;
 
 /// Credentials of the node with this name in the cluster of `authority`.
 pub(crate) fn credentials(authority: &Authority, name: &str) -> Credentials {
@@ -32,14 +32,25 @@ pub(crate) struct Pair {
 impl Pair {
     pub(crate) fn new() -> Self {
         let authority = Authority::create().unwrap();
-        Pair { a: credentials(&authority, "a"), b: credentials(&authority, "b"), tuning: tuning() }
+        Pair::of(credentials(&authority, "a"), credentials(&authority, "b"))
     }
 
-    /// Connects "a" to what it takes for "b"; both ends' results.
-    pub(crate) fn try_connect(&self) -> (Result<Channel, ChannelError>, Result<Channel, ChannelError>) {
+    pub(crate) fn of(a: Credentials, b: Credentials) -> Self {
+        // Patience enough for a busy machine.
+        Pair { a, b, tuning: Tuning { handshake_ms: 20_000, ..Tuning::default() } }
+    }
+
+    /// Connects "a" to what it takes for "b", and returns what both make of it.
+    pub(crate) fn try_connect(&self) -> (Outcome, Outcome) {
+        self.try_connect_by(|address| address)
+    }
+
+    /// Connects "a" to "b" by another address than where "b" listens.
+    pub(crate) fn try_connect_by(&self, detour: impl FnOnce(SocketAddr) -> SocketAddr) -> (Outcome, Outcome) {
         let (listener, address) = listen();
+        let address = detour(address);
         thread::scope(|scope| {
-            let b = scope.spawn(|| accept(&self.b, &listener.accept().unwrap().0, &self.tuning));
+            let b = scope.spawn(|| accept(&self.b, listener.accept().unwrap().0, &self.tuning));
             let a = minka_link::connect(&self.a, address, "b", &PREAMBLE, &self.tuning);
             (a, b.join().unwrap())
         })
@@ -59,14 +70,7 @@ pub(crate) fn listen() -> (TcpListener, SocketAddr) {
 }
 
 /// Does what the node daemon and a session's program do with a new connection.
-pub(crate) fn accept(
-    credentials: &Credentials,
-    stream: &TcpStream,
-    tuning: &Tuning,
-) -> Result<Channel, ChannelError> {
-    let preamble = minka_link::read_preamble(stream, tuning)?;
-    minka_link::accept(credentials, stream.try_clone().unwrap(), &preamble, tuning)
+pub(crate) fn accept(credentials: &Credentials, stream: TcpStream, tuning: &Tuning) -> Outcome {
+    let preamble = minka_link::read_preamble(&stream, tuning)?;
+    minka_link::accept(credentials, stream, &preamble, tuning)
 }
-
-/// No polling: the thread sleeps.
-pub(crate) const NO_SPIN: Duration = Duration::ZERO;

@@ -105,30 +105,6 @@ fn queued_frames_go_out_together() {
 }
 
 #[test]
-fn a_frame_that_comes_in_pieces_is_put_together() {
-    let (a, mut b) = Pair::new().connect();
-    let (mut sender, _receiver) = a.split();
-    let sent = pattern(8 << 20);
-    thread::scope(|scope| {
-        let writer = scope.spawn(|| sender.send(Header::new(BULK, 1), &[IoSlice::new(&sent)]).unwrap());
-        let mut tries = 0;
-        let (header, received) = loop {
-            // A new vector every time: the beginning of the frame must not be lost with the old one.
-            let mut body = Vec::new();
-            match b.try_recv(&mut body).unwrap() {
-                Some(header) => break (header, body),
-                None => tries += 1,
-            }
-            thread::yield_now();
-        };
-        assert!(tries > 0, "the frame was to come in pieces");
-        assert_eq!(header.length as usize, sent.len());
-        assert!(received == sent);
-        writer.join().unwrap();
-    });
-}
-
-#[test]
 fn a_vector_that_is_reused_holds_just_the_last_body() {
     let (mut a, mut b) = Pair::new().connect();
     let mut body = Vec::new();
