@@ -77,7 +77,7 @@ impl Book {
             }
         };
         let armed = record.order.take().is_some_and(|order| order.armed);
-        if record.away_at == to && !at_exec && !armed {
+        if record.away_at == to && !armed && (to.is_none() || !at_exec) {
             if target != Target::Home {
                 record.wanted = Some(target);
             }
