@@ -4,7 +4,6 @@
 //! New ones are made together with the process that is to live in them: see [`crate::spawn::Launch`]. To
 //! enter those of another process is for programs with a single thread: the kernel refuses a user namespace
 //! to any other, and a mount namespace to threads that share their working directory.
-#![allow(unsafe_code)]
 
 use std::ffi::{CStr, CString};
 use std::io;

@@ -12,7 +12,6 @@
 //!
 //! A [`Netlink`] speaks for the network namespace that its thread was in when it was opened; requests are
 //! answered by the kernel at once, so nothing here waits for anybody.
-#![allow(unsafe_code)]
 
 mod message;
 

@@ -13,7 +13,6 @@
 //! opens the gate ────────────────────────► session, descriptors, signal mask
 //! reads the error pipe                     execve: closes the error pipe, or writes why not
 //! ```
-#![allow(unsafe_code)]
 
 mod command;
 mod events;
