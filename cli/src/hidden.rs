@@ -1,5 +1,6 @@
 //! The programs that Minka starts of itself, chosen by the first argument before anything else is read.
 
+use std::ffi::CStr;
 use std::process::ExitCode;
 
 use crate::commands;
@@ -8,16 +9,18 @@ use crate::commands;
 pub(crate) fn route() -> Option<ExitCode> {
     let mut arguments = std::env::args_os().skip(1);
     match arguments.next()?.to_str()? {
-        "__deputy" => Some(logged(minka_deputy::main)),
-        "__host" => Some(logged(minka_host::main)),
+        "__deputy" => Some(helper(c"minka-deputy", minka_deputy::main)),
+        "__host" => Some(helper(c"minka-host", minka_host::main)),
         minka_lab::INTERNAL_COMMAND => Some(minka_lab::internal_main(arguments)),
         commands::wait::NAME => Some(commands::wait::main()),
         _ => None,
     }
 }
 
-/// Runs a program of the daemon's, which logs where the daemon does.
-fn logged(program: impl FnOnce() -> ExitCode) -> ExitCode {
+/// Runs a program of the daemon's: under its own name, and with its log where the daemon's is.
+fn helper(name: &CStr, program: impl FnOnce() -> ExitCode) -> ExitCode {
+    // Only for those who look at a list of processes.
+    let _ = rustix::thread::set_name(name);
     commands::node::log_to_stderr();
     program()
 }

@@ -22,6 +22,8 @@ const RESERVED: [&str; 2] = ["home", "best"];
 
 pub(super) fn serve(arguments: &Serve) -> Result<(), Failure> {
     log_to_stderr();
+    // Only for those who look at a list of processes.
+    let _ = rustix::thread::set_name(c"minkad");
     let daemon = Daemon::new(settings(arguments)?, Box::new(ProcFs), Box::new(eligibility));
     // Before the daemon starts: from then on a signal to end means to bring everybody home first.
     let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(Failure::Prepare)?;

@@ -47,10 +47,10 @@ fn place(process: &Process, text: &Text) -> String {
 
 /// Why it cannot move, or why it last came home or ended.
 fn remark(process: &Process) -> String {
-    if process.cantmove.is_empty() {
-        process.reason.as_deref().map(printable).unwrap_or_default()
-    } else {
-        printable(&process.cantmove.join("; "))
+    match process.state {
+        State::Away | State::Guest => String::new(),
+        _ if process.cantmove.is_empty() => process.reason.as_deref().map(printable).unwrap_or_default(),
+        _ => printable(&process.cantmove.join("; ")),
     }
 }
 

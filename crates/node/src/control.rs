@@ -18,7 +18,7 @@ use tracing::{debug, warn};
 use crate::daemon::{Daemon, Follower};
 use crate::lines::{LineError, Lines};
 use crate::processes::Identity;
-use crate::protocol::{Answer, Event, Message, Refusal, Request, Status, VERSION};
+use crate::protocol::{Answer, Event, Message, Process, Refusal, Request, State, Status, VERSION};
 
 /// Most clients at a time, and most of one user who is not root.
 const CLIENTS_MAX: usize = 64;
@@ -199,13 +199,13 @@ impl Client {
     }
 
     fn ps(&mut self, all: bool) -> Result<(), LineError> {
-        let mut processes = self.daemon.lock().book.processes();
+        let mut processes = self.known();
         if all {
             processes.extend(self.strangers());
         }
         for mut process in processes {
             let asked = process.uid.is_some_and(|uid| self.may_see(uid));
-            if asked && process.state == crate::protocol::State::Home {
+            if asked && process.state == State::Home {
                 process.cantmove = (self.daemon.eligibility)(process.pid);
             }
             self.send(&Answer::Process(process))?;
@@ -213,8 +213,18 @@ impl Client {
         self.send(&Answer::End)
     }
 
+    /// The processes that the daemon knows, under the names that they have now.
+    fn known(&self) -> Vec<Process> {
+        let known = self.daemon.lock().book.processes();
+        let here = known.iter().filter(|process| process.uid.is_some() && process.state != State::Ended);
+        let looks: Vec<_> = here.filter_map(|process| self.daemon.processes.look(process.pid)).collect();
+        let book = &mut self.daemon.lock().book;
+        looks.into_iter().for_each(|process| book.renamed(process));
+        book.processes()
+    }
+
     /// The processes of this node that have never been ordered to move, as far as the client may see them.
-    fn strangers(&self) -> Vec<crate::protocol::Process> {
+    fn strangers(&self) -> Vec<Process> {
         let mut pids = self.daemon.processes.list();
         pids.sort_unstable();
         let own = pids.into_iter().filter_map(|pid| self.own(pid).ok()).collect::<Vec<_>>();

@@ -242,7 +242,7 @@ impl Book {
         }
         let worth_remembering = record.moves > 0 || reason.is_some();
         if worth_remembering {
-            self.remember(record, reason);
+            self.remember(&record, reason);
         }
     }
 }

@@ -61,9 +61,16 @@ impl Book {
         self.pid_of(id).and_then(|pid| self.records.get(&pid)).map(|record| record.identity.clone())
     }
 
-    pub(super) fn remember(&mut self, record: Record, reason: Option<String>) {
+    /// Notes under which name a process runs now: an `execve` changes it.
+    pub(crate) fn renamed(&mut self, process: Identity) {
+        let known = self.records.get_mut(&process.pid);
+        if let Some(record) = known.filter(|record| record.identity.start == process.start) {
+            record.identity = process;
+        }
+    }
+
+    pub(super) fn remember(&mut self, record: &Record, reason: Option<String>) {
         let view = record.view(&self.node);
-        let reason = reason.or(record.reason);
         self.remember_process(Process { state: State::Ended, reason, ..view });
     }
 

@@ -19,6 +19,24 @@ fn a_pid_that_passes_to_another_process_begins_a_new_record() {
 }
 
 #[test]
+fn a_process_is_shown_under_the_name_it_has_now() {
+    let mut world = World::away_at("b");
+    world.book.renamed(Identity { command: "after-exec".into(), ..identity(PID) });
+    world.book.renamed(Identity { command: "stranger".into(), start: 6, ..identity(PID) });
+    assert_eq!(world.view().command, "after-exec");
+}
+
+#[test]
+fn why_it_once_came_home_is_not_why_it_ended() {
+    let mut world = World::away_at("b");
+    world.report(1, arrived(None, Some("fork")));
+    world.report(1, ended());
+    world.gone(1, false);
+    let view = world.view();
+    assert_eq!((view.state, view.reason), (State::Ended, None));
+}
+
+#[test]
 fn only_so_many_ended_processes_are_remembered() {
     let mut world = World::new();
     for pid in 1000..1000 + i32::try_from(ENDED_MAX).unwrap() + 5 {
