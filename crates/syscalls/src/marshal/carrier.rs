@@ -42,19 +42,8 @@ pub(crate) struct Block {
     pub(crate) room: usize,
     /// Whether the walk looks into it.
     pub(crate) structure: bool,
-    /// What becomes of it when it cannot be read in full.
-    pub(crate) lack: Lack,
-}
-
-/// What to do with input that cannot be read in full.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Lack {
-    /// The kernel takes it whole or not at all.
-    Fault,
-    /// The kernel would perform a part of the call.
-    Part,
-    /// The kernel may not look at the rest; it is sent with its real size.
-    Tolerated,
+    /// Whether the kernel may perform the call with a part of it. If not, it takes it whole or faults.
+    pub(crate) divisible: bool,
 }
 
 /// Bytes of a block that the call may write.

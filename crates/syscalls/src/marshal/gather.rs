@@ -1,6 +1,6 @@
 //! The host's first step: reading a call's input from the guest's memory.
 
-use super::carrier::{Lack, UNMAPPED};
+use super::carrier::UNMAPPED;
 use super::vectors::count_messages;
 use super::{Block, Carrier, Location, Memory, Output, Patch, REQUEST_HEAD, alignment, load, store, walk};
 use crate::spec::{Place, Spec};
@@ -134,25 +134,15 @@ impl<M: Memory> Carrier for Gatherer<'_, M> {
 
     fn block(&mut self, patch: Patch, block: &Block) -> Result<Option<Location>, Reason> {
         self.reserve(block.room)?;
-        let prefixed = block.lack == Lack::Tolerated;
-        let prefix = self.out.len();
-        if prefixed {
-            self.out.extend_from_slice(&[0; 4]);
-        }
         let content = self.out.len();
         let sent = self.append(block.guest, block.sent);
         if sent < block.sent {
-            if sent > 0 && block.lack == Lack::Part {
+            if sent > 0 && block.divisible {
                 return Err(Reason::PartlyReadable(self.name));
             }
-            if sent == 0 || !prefixed {
-                self.out.truncate(prefix);
-                self.point(patch, UNMAPPED);
-                return Ok(None);
-            }
-        }
-        if prefixed {
-            self.out[prefix..content].copy_from_slice(&(sent as u32).to_le_bytes());
+            self.out.truncate(content);
+            self.point(patch, UNMAPPED);
+            return Ok(None);
         }
         Ok(Some(Location { content, area: 0, sent }))
     }

@@ -1,6 +1,5 @@
 //! The home's first step: laying a request's blocks out in the area and rewriting its pointers.
 
-use super::carrier::Lack;
 use super::{Block, Carrier, Location, Malformed, Output, Patch, REQUEST_HEAD, alignment, load, store, walk};
 use crate::spec::{Kind, Place, Spec};
 use smallvec::SmallVec;
@@ -122,17 +121,9 @@ impl Carrier for Placer<'_> {
     type Stop = Malformed;
 
     fn block(&mut self, patch: Patch, block: &Block) -> Result<Option<Location>, Malformed> {
-        let mut sent = block.sent;
-        if block.lack == Lack::Tolerated {
-            let prefix = self.next(4)?;
-            sent = load(&self.body[..self.read], prefix) as usize;
-            if sent == 0 || sent > block.sent {
-                return Err(Malformed::Misfit);
-            }
-        }
-        let content = self.next(sent)?;
-        let area = self.lay(patch, block.guest, block.room, content, sent)?;
-        Ok(Some(Location { content, area, sent }))
+        let content = self.next(block.sent)?;
+        let area = self.lay(patch, block.guest, block.room, content, block.sent)?;
+        Ok(Some(Location { content, area, sent: block.sent }))
     }
 
     fn string(&mut self, patch: Patch, guest: u64, most: usize) -> Result<(), Malformed> {

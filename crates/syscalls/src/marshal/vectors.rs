@@ -1,9 +1,7 @@
 //! The walk over `struct iovec`, `struct msghdr` and `struct mmsghdr`.
 
 use super::Memory;
-use super::carrier::{
-    Amount, BEYOND, Block, Carrier, Lack, Location, Output, Patch, Source, UNMAPPED, USER_END,
-};
+use super::carrier::{Amount, BEYOND, Block, Carrier, Location, Output, Patch, Source, UNMAPPED, USER_END};
 use super::walk::{MOST_TRANSFERRED, Walk};
 use crate::spec::{Direction, When};
 
@@ -98,7 +96,7 @@ impl<C: Carrier> Walk<'_, C> {
                 }
             }
             let sent = if of.direction.is_read() { room } else { 0 };
-            let block = Block { guest, sent, room, structure: false, lack: Lack::Part };
+            let block = Block { guest, sent, room, structure: false, divisible: true };
             if let Some(at) = self.carrier.block(patch, &block)?
                 && of.direction.is_written()
             {

@@ -5,7 +5,7 @@
 //! the arguments and from bytes that travel, so that both sides come to the same blocks in the same order.
 
 use super::carrier::{
-    Amount, BEYOND, Block, Carrier, Lack, Location, Output, Patch, Source, UNMAPPED, USER_END, USER_START,
+    Amount, BEYOND, Block, Carrier, Location, Output, Patch, Source, UNMAPPED, USER_END, USER_START,
 };
 use crate::spec::{Counted, Data, Direction, Format, Kind, Length, Spec, When};
 
@@ -115,7 +115,7 @@ impl<C: Carrier> Walk<'_, C> {
             return Ok(None);
         }
         let sent = if direction.is_read() { room } else { 0 };
-        self.carrier.block(patch, &Block { guest, sent, room, structure, lack: Lack::Fault })
+        self.carrier.block(patch, &Block { guest, sent, room, structure, divisible: false })
     }
 
     fn data(&mut self, index: usize, data: &Data, when: When) -> Result<(), C::Stop> {
@@ -202,7 +202,7 @@ impl<C: Carrier> Walk<'_, C> {
             return Ok(());
         }
         let sent = if data.direction.is_read() { room } else { 0 };
-        let block = Block { guest, sent, room, structure: false, lack: Lack::Part };
+        let block = Block { guest, sent, room, structure: false, divisible: true };
         let Some(at) = self.carrier.block(patch, &block)? else { return Ok(()) };
         if data.direction.is_written() {
             let amount = Amount::Counted { source: Source::Result, size: 1, head: 0, skip: 0 };
@@ -233,9 +233,14 @@ impl<C: Carrier> Walk<'_, C> {
             self.carrier.point_nowhere(patch);
             return Ok(());
         }
-        let block = Block { guest, sent: room, room, structure: false, lack: Lack::Tolerated };
+        if self.carrier.writable(guest, room) == 0 {
+            self.carrier.point(patch, UNMAPPED);
+            return Ok(());
+        }
+        // The kernel may know that there are fewer descriptors, and look at less.
+        let block = Block { guest, sent: room, room, structure: false, divisible: true };
         if let Some(at) = self.carrier.block(patch, &block)? {
-            let (tag, most) = ((index as u32) << 29, at.sent);
+            let (tag, most) = ((index as u32) << 29, room);
             let (when, amount) = (When::Success, Amount::Whole);
             self.carrier.output(Output { tag, guest, area: at.area, most, when, amount })?;
         }

@@ -5,6 +5,10 @@
 
 mod attributes;
 mod descriptors;
+mod messages;
 mod paths;
+mod sockets;
+mod state;
 mod transfers;
+mod waits;
 mod world;
