@@ -12,9 +12,10 @@ impl Book {
         known.chain(self.guests.iter().cloned()).chain(self.ended.iter().cloned()).collect()
     }
 
-    /// Whether a process has a record, or is a guest here.
+    /// Whether a process has a record, is a guest here, or belongs to the daemon itself.
     pub(crate) fn knows(&self, pid: i32) -> bool {
-        self.records.get(&pid).is_some_and(|record| !record.is_blank()) || self.guests.host_of(pid).is_some()
+        let recorded = self.records.get(&pid).is_some_and(|record| !record.is_blank());
+        recorded || self.guests.host_of(pid).is_some() || self.helpers.contains(&pid)
     }
 
     /// A process that has never been ordered to move, as `ps` shows it.
