@@ -21,7 +21,7 @@ use crate::{
     receiver::Receiver,
     record::Protection,
     sender::Sender,
-    socket::{Deadline, Tuning},
+    socket::Tuning,
 };
 
 /// Reads what a peer that connected says first. Not a byte more is taken from the socket, so that the connection can be
@@ -63,7 +63,7 @@ pub fn accept(
     tuning: &Tuning,
 ) -> Result<Channel, ChannelError> {
     tuning.apply(&stream)?;
-    let deadline: Deadline = tuning.handshake_deadline();
+    let deadline = tuning.handshake_deadline();
     let agreement = handshake::accept(credentials, &stream, preamble, deadline)?;
     Channel::new(stream, agreement)
 }

@@ -7,8 +7,8 @@ use thiserror::Error;
 
 /// Why a channel could not be made, or can no longer be used.
 ///
-/// Apart from [`ChannelError::Frame`] on sending, and from errors that a caller may read off a connection attempt, none
-/// leaves a channel that can be used further.
+/// A channel on which something failed cannot be used further, with one exception: a frame that is too long is refused
+/// with [`ChannelError::Frame`] before anything of it is sent.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ChannelError {

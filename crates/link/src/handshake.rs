@@ -219,9 +219,11 @@ impl<'stream, S: Side> Dialogue<'stream, S> {
                 }
                 Ok(ConnectionState::ReadTraffic(mut traffic)) => {
                     let mut step = Ok(());
-                    while let Some(Ok(record)) = traffic.next_record() {
-                        discard += record.discard;
-                        step = hear(&mut heard, record.payload);
+                    while let (Ok(()), Some(record)) = (&step, traffic.next_record()) {
+                        step = record.map_err(ChannelError::Handshake).and_then(|record| {
+                            discard += record.discard;
+                            hear(&mut heard, record.payload)
+                        });
                     }
                     step
                 }

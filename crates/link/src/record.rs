@@ -5,6 +5,10 @@
 //! while another decrypts, and neither copies more than it must: a record is encrypted from the caller's memory into
 //! the buffer that goes to the socket, and decrypted from the buffer that came from the socket into the caller's.
 //!
+//! Measured on two busy cores with bodies of 1 MiB: 0.7 to 1.2 GB/s through rustls's buffered interface, 1.3 to 1.5
+//! through its unbuffered one, 1.7 to 1.8 this way. On idle cores it is 4.2, where plain TCP reaches 5.0
+//! (`examples/stream.rs`). Kernel TLS would need a module that many kernels lack, and have no copy less to make.
+//!
 //! ```text
 //! ┌────┬─────────┬────────┬─────────────────────┬──────┬───────────┐
 //! │ 23 │ 0x0303  │ length │ plaintext           │ type │ tag       │

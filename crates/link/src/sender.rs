@@ -51,7 +51,7 @@ impl Sender {
     }
 
     /// Encrypts a frame like [`Sender::send`], but lets it wait for others, up to the next [`Sender::flush`] or until there
-    /// is a buffer full of them.
+    /// is a buffer full of them. Worth it for many frames below some 256 KiB: each system call may wake the peer.
     pub fn queue(&mut self, header: Header, body: &[IoSlice<'_>]) -> Result<(), ChannelError> {
         self.shared.check_open()?;
         let length: usize = body.iter().map(|part| part.len()).sum();
