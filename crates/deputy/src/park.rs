@@ -83,13 +83,12 @@ pub(crate) enum Found {
 /// Brings a process into the agent. If that fails it goes on as if nothing had been.
 pub(crate) fn park(pid: i32, found: Found, record: &Record) -> Result<(Parked, Running)> {
     let mut held = Vec::new();
-    let Halted { task, mask } = match found {
-        Found::Running(task) => tracee::halt(task, &mut held)?,
-        Found::AfterExec(task) => {
-            let mask = task.mask().map_err(Fault::Trace)?;
-            Halted { task, mask }
-        }
+    let running = match found {
+        Found::Running(task) => task,
+        // This stop is inside the call, whose result would still overwrite a register: leave it first.
+        Found::AfterExec(task) => task.resume(0).map_err(Fault::Trace)?,
     };
+    let Halted { task, mask } = tracee::halt(running, &mut held)?;
     let still = match examine(pid, &task, mask) {
         Ok(still) => still,
         Err(error) => {

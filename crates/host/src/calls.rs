@@ -14,6 +14,7 @@ use minka_kernel::ring::DATA_PER_SLOT;
 use minka_kernel::seccomp::{ARCH_X86_64, Listener, Notification, Received};
 use minka_link::Channel;
 use minka_syscalls::marshal::{self, Refusal};
+use minka_syscalls::spec::{Direction, Kind};
 use minka_syscalls::{Place, Spec};
 use minka_wire::frame::Header;
 use minka_wire::message::{self, MessageError, RESTART, Special, kind};
@@ -114,29 +115,59 @@ impl Worker<'_> {
         Ok(answer)
     }
 
-    /// Has the call made at home.
+    /// Has the call made at home. Data that one request does not hold goes in several.
     pub(crate) fn forward(
         &mut self,
         spec: &'static Spec,
         arguments: &[u64; 6],
         flags: u32,
     ) -> Result<Answer> {
-        let mut arguments = *arguments;
-        let mut total = 0i64;
+        let mut total = 0u64;
         loop {
             let memory = Buffers(&self.guest.memory);
             self.request.clear();
-            let gathered = match marshal::gather(spec, &arguments, &memory, AREA, &mut self.request) {
-                Ok(gathered) => gathered,
-                Err(Refusal::Errno(error)) => return Ok(Answer::Result(-i64::from(error))),
-                Err(Refusal::Homeward(reason)) => return Ok(Answer::Homeward(reason.to_string())),
-            };
+            let gathered =
+                match marshal::gather_after(spec, arguments, total, &memory, AREA, &mut self.request) {
+                    Ok(gathered) => gathered,
+                    Err(Refusal::Errno(error)) => {
+                        return Ok(Answer::Result(partly(total, -i64::from(error))));
+                    }
+                    Err(Refusal::Homeward(reason)) if total == 0 => {
+                        return Ok(Answer::Homeward(reason.to_string()));
+                    }
+                    Err(Refusal::Homeward(_)) => return Ok(Answer::Result(total as i64)),
+                };
             self.exchange(kind::CALL, flags)?;
             let mut memory = Buffers(&self.guest.memory);
-            let result = marshal::scatter(spec, &arguments, &self.reply, &mut memory)?;
-            let _ = (gathered.capped, &mut arguments, &mut total);
-            return Ok(Answer::Result(result));
+            let result = marshal::scatter_after(spec, arguments, total, &self.reply, &mut memory)?;
+            match gathered.capped {
+                Some(capped) if result == capped.covered as i64 && self.goes_on(spec, arguments)? => {
+                    total += capped.covered;
+                }
+                _ => return Ok(Answer::Result(partly(total, result))),
+            }
         }
+    }
+
+    /// Whether a transfer that one request did not hold is carried on: a write is; a read only from a regular file,
+    /// where it cannot wait for more.
+    fn goes_on(&mut self, spec: &'static Spec, arguments: &[u64; 6]) -> Result<bool> {
+        if sends_data(spec) {
+            return Ok(true);
+        }
+        let fstat = minka_syscalls::lookup(FSTAT)
+            .ok_or_else(|| Fault::Said("fstat is not in the table".to_owned()))?;
+        self.request.clear();
+        let mut scratch = Scratch { bytes: vec![0; STAT_BYTES] };
+        let question = [arguments[0], SCRATCH, 0, 0, 0, 0];
+        if marshal::gather(fstat, &question, &scratch, AREA, &mut self.request).is_err() {
+            return Ok(false);
+        }
+        self.exchange(kind::CALL, 0)?;
+        let result = marshal::scatter(fstat, &question, &self.reply, &mut scratch)?;
+        // struct stat { st_dev: u64, st_ino: u64, st_nlink: u64, st_mode: u32, … }
+        let mode = u32::from_le_bytes(scratch.bytes[24..28].try_into().expect("four bytes"));
+        Ok(result == 0 && mode & 0o170_000 == 0o100_000)
     }
 
     /// Sends `self.request` and waits for `self.reply`.
@@ -170,3 +201,51 @@ const RESTART_THE_CALL: i64 = -512;
 
 /// What one call may carry, bytes: the home's area, less the room for alignment that the marshaller may need.
 const AREA: usize = DATA_PER_SLOT;
+
+const FSTAT: u64 = 5;
+const STAT_BYTES: usize = 144;
+/// Where a call of our own has its one buffer.
+const SCRATCH: u64 = 0x1000;
+
+/// What a transfer in several parts comes to: the first failure counts only if nothing went before it.
+fn partly(total: u64, result: i64) -> i64 {
+    if total == 0 { result } else { total as i64 + result.max(0) }
+}
+
+/// Whether the call's data go to the kernel, as in a write.
+fn sends_data(spec: &Spec) -> bool {
+    spec.arguments.iter().any(|argument| match argument.kind {
+        Kind::Data(data) => data.direction == Direction::In,
+        Kind::Vector(direction, _) | Kind::Message(direction) | Kind::Messages(direction, _) => {
+            direction == Direction::In
+        }
+        _ => false,
+    })
+}
+
+/// The memory of a call that is made on our own behalf.
+struct Scratch {
+    bytes: Vec<u8>,
+}
+
+impl Scratch {
+    fn range(&self, address: u64, length: usize) -> Option<std::ops::Range<usize>> {
+        let start = usize::try_from(address.checked_sub(SCRATCH)?).ok()?;
+        let end = start.checked_add(length)?;
+        (end <= self.bytes.len()).then_some(start..end)
+    }
+}
+
+impl marshal::Memory for Scratch {
+    fn read(&self, address: u64, into: &mut [u8]) -> usize {
+        let Some(range) = self.range(address, into.len()) else { return 0 };
+        into.copy_from_slice(&self.bytes[range]);
+        into.len()
+    }
+
+    fn write(&mut self, address: u64, from: &[u8]) -> usize {
+        let Some(range) = self.range(address, from.len()) else { return 0 };
+        self.bytes[range].copy_from_slice(from);
+        from.len()
+    }
+}

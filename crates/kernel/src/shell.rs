@@ -252,8 +252,9 @@ impl Inside<'_> {
             }
             self.demand(3, libc::syscall(libc::SYS_setresgid, 0, 0, 0));
             self.demand(3, libc::syscall(libc::SYS_setresuid, 0, 0, 0));
-            // The change of ids cleared it.
+            // The change of ids cleared it, and made this process's own files in /proc somebody else's.
             self.demand(3, libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) as i64);
+            self.demand(3, libc::prctl(libc::PR_SET_DUMPABLE, 1) as i64);
             self.demand(4, libc::unshare(libc::CLONE_NEWTIME) as i64);
             let file = libc::open(c"/proc/self/timens_offsets".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
             self.demand(4, file as i64);
