@@ -1,19 +1,34 @@
 //! Workspace tasks: `cargo xtask help`.
 
+mod check;
+mod command;
+mod manifests;
 mod pages;
+mod prose;
+mod source;
+mod test;
 
+use std::error::Error;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 const HELP: &str = "\
 cargo xtask TASK
 
+test          everything a change has to pass: packages, format, lints, rules, documentation, tests
+check         the rules of the workspace that no compiler knows
 pages [DIR]   make the manual pages and shell completions, in target/pages or DIR
 help          show this";
+
+/// Any failure: its text reads well after "failed to".
+type Failure = Box<dyn Error>;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
     let task = arguments.next().unwrap_or_default();
     let outcome = match task.to_str() {
+        Some("test") => test::run(&root()),
+        Some("check") => check::run(&root()),
         Some("pages") => pages::make(arguments.next().map(Into::into)),
         Some("help") | Some("") => {
             println!("{HELP}");
@@ -28,4 +43,10 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The root of the workspace: the directory above this package's.
+fn root() -> PathBuf {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    package.parent().unwrap_or(package).to_owned()
 }

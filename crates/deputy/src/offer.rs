@@ -89,6 +89,7 @@ impl Offer {
                 end: mapping.end,
                 protection: mapping.protection,
                 stack: mapping.backing == Backing::Stack,
+                file: matches!(mapping.backing, Backing::File { .. }),
                 source,
             });
         }

@@ -8,6 +8,7 @@ use crate::prepare::{self, Empty};
 use crate::tracer::Tracer;
 use crate::{calls, pages};
 use minka_image::process::Image;
+use minka_image::ranges::Ranges;
 use minka_kernel::process::{Bell, poll_readable};
 use minka_kernel::ptrace::Stopped;
 use minka_kernel::shell::Shell;
@@ -186,6 +187,7 @@ fn build_guest(hello: &Hello, empty: Empty, image: &Image, lanes: &mut Lanes) ->
         memory,
         uffd,
         origins: Mutex::default(),
+        files_at_home: files_at_home(image),
         present: Mutex::new(Present::default()),
         unfinished: Mutex::new(thread.unfinished),
         home_mask: AtomicU64::new(thread.mask),
@@ -208,6 +210,12 @@ fn build_guest(hello: &Hello, empty: Empty, image: &Image, lanes: &mut Lanes) ->
     })?;
     run(&guest, "calls", move |guest| calls::serve(guest, &listener, calls));
     Ok((task, guest, requests, shell))
+}
+
+fn files_at_home(image: &Image) -> Ranges<()> {
+    let mut ranges = Ranges::new();
+    image.areas.iter().filter(|area| area.file).for_each(|area| ranges.set(area.start, area.end, ()));
+    ranges
 }
 
 /// Runs one of the guest's threads; its failure is the guest's end.

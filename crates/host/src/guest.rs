@@ -43,6 +43,8 @@ pub(crate) struct Guest {
     pub(crate) memory: Memory,
     pub(crate) uffd: Userfault,
     pub(crate) origins: Mutex<Origins>,
+    /// What is backed by a file at home, by its address there.
+    pub(crate) files_at_home: Ranges<()>,
     pub(crate) present: Mutex<Present>,
     /// The call that `restart_syscall` goes on with at home, if the home's kernel holds one.
     pub(crate) unfinished: Mutex<Option<Unfinished>>,

@@ -3,6 +3,7 @@
 use crate::calls::{Answer, Worker};
 use crate::fault::Result;
 use crate::guest::{Guest, lock};
+use minka_image::origin::Origin;
 use minka_image::process::AltStack;
 use minka_kernel::procfs::Stat;
 use minka_kernel::seccomp::Notification;
@@ -13,6 +14,7 @@ use std::sync::atomic::Ordering;
 mod number {
     pub(super) const RT_SIGPROCMASK: u64 = 14;
     pub(super) const RT_SIGRETURN: u64 = 15;
+    pub(super) const MADVISE: u64 = 28;
     pub(super) const EXECVE: u64 = 59;
     pub(super) const EXIT: u64 = 60;
     pub(super) const GETRUSAGE: u64 = 98;
@@ -63,6 +65,7 @@ pub(crate) fn answer(worker: &mut Worker<'_>, call: &Notification, spec: &'stati
         number::EXECVE | number::EXECVEAT | number::EXIT | number::EXIT_GROUP => {
             worker.forward(spec, arguments, 0)
         }
+        number::MADVISE => Ok(discard(worker, arguments[0], arguments[1])),
         number::RT_SIGRETURN => return_from_handler(worker, call),
         number::SIGALTSTACK => alternate_stack(worker, call, spec),
         number::SET_TID_ADDRESS => {
@@ -76,6 +79,23 @@ pub(crate) fn answer(worker: &mut Worker<'_>, call: &Notification, spec: &'stati
         number::GETRUSAGE | number::TIMES | number::CLOCK_GETTIME => cpu_time(worker, call, spec),
         _ => Ok(Answer::Homeward(spec.name.to_owned())),
     }
+}
+
+/// Memory is discarded: what came from a file of the home's has to be read from that file again, there.
+fn discard(worker: &Worker<'_>, start: u64, length: u64) -> Answer {
+    let end = start.saturating_add(length);
+    let from_file = |(start, end, origin): (u64, u64, Option<Origin>)| match origin {
+        Some(Origin::HostFile(_)) => true,
+        Some(Origin::Home(source)) => {
+            !worker.guest.files_at_home.within(source, source + (end - start)).is_empty()
+        }
+        Some(Origin::Zero) | None => false,
+    };
+    let pieces = lock(&worker.guest.origins).pieces(start, end);
+    if pieces.into_iter().any(from_file) {
+        return Answer::Homeward("madvise of memory that is mapped from a file".to_owned());
+    }
+    Answer::Native
 }
 
 /// A handler returns and its frame's mask becomes the thread's: the deputy must have it too, or signals that were

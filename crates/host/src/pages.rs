@@ -98,8 +98,8 @@ fn serve(
     let io = |error| Fault::Io("supply a page", error);
     match choose(guest, address, window) {
         Supply::Zeros { start, end } => {
-            guest.uffd.copy(start, &ZEROS[..(end - start) as usize]).map_err(io)?;
-            guest.uffd.wake(address, PAGE).map_err(io)?;
+            let copied = guest.uffd.copy(start, &ZEROS[..(end - start) as usize]).map_err(io)?;
+            release(guest, address, start + copied.done)?;
         }
         Supply::Home { start, end, source } => {
             let fetch = Fetch { address: source, length: (end - start) as u32 };
@@ -112,12 +112,21 @@ fn serve(
                 return Err(Fault::Said("the home sent other pages than it was asked for".to_owned()));
             }
             // The thread that faulted waits, and it is the only one: what it has mapped cannot have changed.
-            guest.uffd.copy(start, pages).map_err(io)?;
-            guest.uffd.wake(address, PAGE).map_err(io)?;
+            let copied = guest.uffd.copy(start, pages).map_err(io)?;
+            release(guest, address, start + copied.done)?;
             walk.next = end;
         }
     }
     Ok(())
+}
+
+/// Lets the thread that missed a page go on. If the page could not be put in place at this moment it misses it
+/// again, and by then what was changing has been recorded.
+fn release(guest: &Guest, address: u64, placed_to: u64) -> Result<()> {
+    if placed_to <= address {
+        std::thread::yield_now();
+    }
+    guest.uffd.wake(address, PAGE).map_err(|error| Fault::Io("wake a thread", error))
 }
 
 /// Where a page comes from, and how much round it is supplied with it.
@@ -168,17 +177,30 @@ pub(crate) fn stream(guest: &Guest, receiver: &mut Receiver) -> Result<()> {
 }
 
 /// Puts streamed pages where they still belong. The lock is held so that the guest cannot have discarded or moved a
-/// page between the look and the copy: its call waits until its event has been recorded.
+/// page between the look and the copy: its call waits until its event has been recorded. While such an event waits
+/// to be read the kernel refuses copies, and the lock is given up so that it can be.
 fn place(guest: &Guest, address: u64, content: &[u8]) -> Result<()> {
     if !address.is_multiple_of(PAGE) || !(content.len() as u64).is_multiple_of(PAGE) {
         return Err(Fault::Said("the home sent half a page".to_owned()));
     }
-    let origins = lock(&guest.origins);
     let end = address.saturating_add(content.len() as u64);
-    for (start, piece_end, origin) in origins.pieces(address, end) {
-        if origin == Some(Origin::Home(start)) {
-            let content = &content[(start - address) as usize..(piece_end - address) as usize];
-            guest.uffd.copy(start, content).map_err(|error| Fault::Io("place a page", error))?;
+    let mut at = address;
+    while at < end {
+        let origins = lock(&guest.origins);
+        for (start, piece_end, origin) in origins.pieces(at, end) {
+            at = piece_end;
+            if origin == Some(Origin::Home(start)) {
+                let content = &content[(start - address) as usize..(piece_end - address) as usize];
+                let copied = guest.uffd.copy(start, content).map_err(|error| Fault::Io("place a page", error))?;
+                if copied.done < piece_end - start {
+                    at = start + copied.done;
+                    break;
+                }
+            }
+        }
+        drop(origins);
+        if at < end {
+            std::thread::yield_now();
         }
     }
     Ok(())

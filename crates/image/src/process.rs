@@ -124,6 +124,8 @@ pub struct Area {
     pub protection: u8,
     /// The main thread's stack, which grows down.
     pub stack: bool,
+    /// Backed by a file at home: what the guest discards of it is to be read from there again.
+    pub file: bool,
     /// Where its pages are.
     pub source: Source,
 }

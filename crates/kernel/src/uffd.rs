@@ -67,6 +67,9 @@ pub struct Copied {
     pub present: u64,
     /// Pages whose area is gone.
     pub gone: u64,
+    /// Bytes dealt with, in one of these ways. Fewer than asked for: the address space is changing at this moment,
+    /// and somebody has to read the event before the rest can be tried again.
+    pub done: u64,
 }
 
 /// The descriptor that serves a process's faults.
@@ -156,11 +159,12 @@ impl Userfault {
                 check(i64::from(unsafe { libc::ioctl(self.fd.as_raw_fd(), UFFDIO_COPY, copy.as_mut_ptr()) }));
             let moved = (copy[4] as i64).max(0) as u64;
             done += moved;
+            copied.done = done;
             copied.placed += moved / minka_image::PAGE;
             let Err(error) = result else { continue };
             match error.raw_os_error() {
-                // A partial copy, or the address space is changing: try the rest again.
-                Some(libc::EAGAIN) => std::thread::yield_now(),
+                Some(libc::EAGAIN) if moved > 0 => {}
+                Some(libc::EAGAIN) => return Ok(copied),
                 Some(libc::EEXIST) => {
                     self.wake(address + done, minka_image::PAGE)?;
                     copied.present += 1;
@@ -172,6 +176,7 @@ impl Userfault {
                 }
                 _ => return Err(error),
             }
+            copied.done = done;
         }
         Ok(copied)
     }

@@ -42,8 +42,8 @@ syscalls! {
      26 msync (addr: hex, len: usize, flags: i32) = own "shared file mappings are written back into the home's mapping";
      27 mincore (addr: hex, len: usize, residency: Address) = here;
      28 madvise (addr: hex, len: usize, advice: advice)
-            = [advice == 9 => own] [advice in (100, 101) => homeward] here
-              "MADV_REMOVE must reach the other users of the memory";
+            = [advice in (4, 8, 24) => own] [advice in (9, 10, 11, 18, 19, 100, 101) => homeward] here
+              "what is discarded of a file mapping must be read afresh at home; marks for fork are kept at home";
      29 shmget (key: i32, size: usize, flags: i32) = home;
      30 shmat (id: i32, addr: Address, flags: i32) = own;
      31 shmctl (id: i32, command: i32, buf: Address) = [command by SHMCTL] homeward;
