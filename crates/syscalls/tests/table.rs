@@ -95,10 +95,11 @@ fn places_depend_on_arguments() {
     assert_eq!(map(libc::MAP_SHARED | libc::MAP_ANONYMOUS), Place::Own);
     assert_eq!(map(libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_LOCKED), Place::Own);
     assert_eq!(map(libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_HUGETLB), Place::Own);
-    assert_eq!(at(libc::SYS_madvise, &[0, 0, libc::MADV_DONTNEED as u64]), Place::Here);
-    assert_eq!(at(libc::SYS_madvise, &[0, 0, libc::MADV_REMOVE as u64]), Place::Own);
+    assert_eq!(at(libc::SYS_madvise, &[0, 0, libc::MADV_HUGEPAGE as u64]), Place::Here);
+    assert_eq!(at(libc::SYS_madvise, &[0, 0, libc::MADV_DONTNEED as u64]), Place::Own);
+    assert_eq!(at(libc::SYS_madvise, &[0, 0, libc::MADV_REMOVE as u64]), Place::Homeward);
     // The kernel looks at the low half of an int.
-    assert_eq!(at(libc::SYS_madvise, &[0, 0, (7 << 32) | libc::MADV_REMOVE as u64]), Place::Own);
+    assert_eq!(at(libc::SYS_madvise, &[0, 0, (7 << 32) | libc::MADV_REMOVE as u64]), Place::Homeward);
     for clock in [0, 1, 4, 5, 6, 7, 11] {
         assert_eq!(at(libc::SYS_clock_gettime, &[clock]), Place::Here);
     }
