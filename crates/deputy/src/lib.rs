@@ -10,6 +10,7 @@
 //! | `park`, `tracee`, `record` | stopping a process, the agent, and the record for a rescue |
 //! | `offer` | what a host is told before and after the stop |
 //! | `session`, `serve` | the channels to one host and the threads behind them |
+//! | `procself` | `/proc/self` files that show the guest |
 //! | `homecoming` | the way back |
 //! | `orders` | the socket to the node daemon |
 
@@ -20,6 +21,7 @@ mod homecoming;
 mod offer;
 mod orders;
 mod park;
+mod procself;
 mod record;
 mod rescue;
 mod serve;

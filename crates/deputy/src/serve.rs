@@ -1,6 +1,7 @@
 //! The threads that serve a guest: its calls, its missing pages, and the stream behind them.
 
 use crate::fault::{Fault, Result};
+use crate::procself;
 use crate::session::{Shared, lock};
 use minka_image::PAGE;
 use minka_image::TASK_SIZE;
@@ -11,7 +12,7 @@ use minka_kernel::ring::Slot;
 use minka_link::{Channel, Sender};
 use minka_syscalls::marshal::{self, Placed};
 use minka_wire::frame::Header;
-use minka_wire::message::{self, FETCH_MAX, Fetch, RESTART, Special, kind};
+use minka_wire::message::{self, FETCH_MAX, Fetch, ProcFile, RESTART, Special, kind};
 use std::io::IoSlice;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -180,7 +181,7 @@ fn special(shared: &Shared, channel: &mut Channel, header: &Header, body: &[u8])
     shared.commit();
     let result = match message::decode(header, body, kind::SPECIAL, "a special call")? {
         Special::Mask { mask } => set_mask(shared, mask)?,
-        Special::Snapshot { content, flags } => snapshot(shared, &content, flags)?,
+        Special::Proc { file, flags } => snapshot(shared, proc_file(shared, &file).as_bytes(), flags)?,
     };
     shared.busy.store(false, Ordering::SeqCst);
     answer(channel, header, result)
@@ -194,6 +195,22 @@ fn set_mask(shared: &Shared, mask: u64) -> Result<i64> {
     let data = slot.data_address();
     slot.call(crate::park::call::RT_SIGPROCMASK, [SIG_SETMASK, data, 0, 8, 0, 0], Duration::ZERO)
         .map_err(|_| Fault::Over)
+}
+
+/// The text of a `/proc/self` file. What cannot be read at home is left as the guest has it.
+fn proc_file(shared: &Shared, file: &ProcFile) -> String {
+    let name = match file {
+        ProcFile::Status { .. } => "status",
+        ProcFile::Stat { .. } => "stat",
+        ProcFile::Maps { .. } | ProcFile::Whole { .. } => "",
+    };
+    let home = if name.is_empty() {
+        String::new()
+    } else {
+        std::fs::read_to_string(format!("/proc/{}/{name}", shared.pid)).unwrap_or_default()
+    };
+    let maps = minka_kernel::procfs::maps(shared.pid).unwrap_or_default();
+    procself::merge(file, &home, &maps, shared.ring)
 }
 
 /// A descriptor of the process that reads as `content`.

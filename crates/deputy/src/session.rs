@@ -37,6 +37,9 @@ pub(crate) enum Event {
 /// What all threads of a session share.
 #[derive(Debug)]
 pub(crate) struct Shared {
+    pub(crate) pid: i32,
+    /// Where the ring is in the process.
+    pub(crate) ring: (u64, u64),
     pub(crate) memory: Arc<Memory>,
     pub(crate) slot: Arc<Mutex<Slot>>,
     pub(crate) daemon: Daemon,
@@ -135,6 +138,8 @@ impl Prepared {
             unsent.set(area.start, area.end, ());
         }
         let shared = Arc::new(Shared {
+            pid: parked.pid,
+            ring: parked.ring.range(),
             memory: Arc::clone(&parked.memory),
             slot: Arc::clone(&parked.slot),
             daemon: daemon.clone(),

@@ -162,7 +162,7 @@ impl Arrival<'_> {
                     local_pid: guest.pid,
                     command: hello.command.clone(),
                 });
-                Ok(Tracer::new(guest, task, requests, control, stream_out, shell, hello, image.reserved))
+                Ok(Tracer::new(guest, task, requests, control, stream_out, shell, hello))
             }
             Err(error) => {
                 say(&mut control, &FromHost::Failed { reason: chain(&error) })?;
@@ -187,6 +187,7 @@ fn build_guest(hello: &Hello, empty: Empty, image: &Image, lanes: &mut Lanes) ->
         memory,
         uffd,
         origins: Mutex::default(),
+        reserved: image.reserved,
         files_at_home: files_at_home(image),
         present: Mutex::new(Present::default()),
         unfinished: Mutex::new(thread.unfinished),

@@ -8,6 +8,7 @@
 use crate::fault::{Fault, Result};
 use crate::guest::{Buffers, Guest, Request, lock};
 use crate::own;
+use crate::procself;
 use minka_image::process::Unfinished;
 use minka_image::restart::RESTART_SYSCALL;
 use minka_kernel::ring::DATA_PER_SLOT;
@@ -96,6 +97,7 @@ impl Worker<'_> {
         match place {
             Place::Here => Ok(Answer::Native),
             Place::Both => own::both(self, call, spec),
+            Place::Home if let Some(answer) = procself::open(self, call)? => Ok(answer),
             Place::Cached | Place::Home => self.forward(spec, &call.arguments, 0),
             Place::Own => own::answer(self, call, spec),
             Place::Homeward => Ok(Answer::Homeward(spec.name.to_owned())),

@@ -43,6 +43,8 @@ pub(crate) struct Guest {
     pub(crate) memory: Memory,
     pub(crate) uffd: Userfault,
     pub(crate) origins: Mutex<Origins>,
+    /// What the home uses of the address space: first address and the one after the last.
+    pub(crate) reserved: (u64, u64),
     /// What is backed by a file at home, by its address there.
     pub(crate) files_at_home: Ranges<()>,
     pub(crate) present: Mutex<Present>,

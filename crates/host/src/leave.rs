@@ -44,7 +44,7 @@ pub(crate) fn leave(tracer: &mut Tracer, task: Stopped) -> Result<()> {
     let site = prepare::find_syscall(&guest.memory, tracer.vdso)?;
     let (_task, brk) = prepare::lone(task, site, call::BRK, [0; 6])?;
     let maps = procfs::maps(guest.pid).map_err(io("read the guest's maps"))?;
-    let wanted = wanted(tracer, &maps);
+    let wanted = without(lock(&guest.origins).wanted(&maps), guest.reserved);
     let unfinished = lock(&guest.unfinished).filter(|_| registers.rax == restart::RESTART_SYSCALL);
     let thread = Thread {
         tid: guest.home_pid,
@@ -83,9 +83,8 @@ fn go_on(found: &Registers, home_has_it: bool) -> Registers {
     restart::rewind(found, if here { RestartOwner::Host } else { RestartOwner::Home })
 }
 
-fn wanted(tracer: &Tracer, maps: &[Mapping]) -> Vec<Wanted> {
-    let (start, end) = tracer.reserved;
-    let wanted = lock(&tracer.guest.origins).wanted(maps);
+/// The pieces outside of what the home keeps for itself.
+pub(crate) fn without(wanted: Vec<Wanted>, (start, end): (u64, u64)) -> Vec<Wanted> {
     wanted.into_iter().filter(|piece| piece.end <= start || end <= piece.start).collect()
 }
 
@@ -93,7 +92,7 @@ fn wanted(tracer: &Tracer, maps: &[Mapping]) -> Vec<Wanted> {
 fn send_pages(tracer: &mut Tracer, maps: &[Mapping]) -> Result<()> {
     let pagemap =
         Pagemap::open(tracer.guest.pid).map_err(|error| Fault::Io("open the guest's page table", error))?;
-    let (reserved, reserved_end) = tracer.reserved;
+    let (reserved, reserved_end) = tracer.guest.reserved;
     let mut ranges = Vec::new();
     for mapping in maps.iter().filter(|mapping| !mapping.is_kernel()) {
         if mapping.start >= reserved && mapping.end <= reserved_end {

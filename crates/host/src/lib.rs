@@ -8,7 +8,7 @@
 //! | `arrive` | from the first connection to a running guest |
 //! | `prepare`, `build` | before and during the freeze |
 //! | `tracer` | the main thread: traces the guest |
-//! | `calls`, `own` | forwarded calls, and those with code of their own |
+//! | `calls`, `own`, `procself` | forwarded calls, and those with code of their own |
 //! | `pages` | faults, and the stream behind them |
 //! | `leave` | the way home |
 //! | `orders` | the socket to the node daemon |
@@ -23,6 +23,7 @@ mod orders;
 mod own;
 mod pages;
 mod prepare;
+mod procself;
 mod tracer;
 
 use minka_link::{Credentials, NodeConfig};

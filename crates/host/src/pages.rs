@@ -191,7 +191,8 @@ fn place(guest: &Guest, address: u64, content: &[u8]) -> Result<()> {
             at = piece_end;
             if origin == Some(Origin::Home(start)) {
                 let content = &content[(start - address) as usize..(piece_end - address) as usize];
-                let copied = guest.uffd.copy(start, content).map_err(|error| Fault::Io("place a page", error))?;
+                let copied =
+                    guest.uffd.copy(start, content).map_err(|error| Fault::Io("place a page", error))?;
                 if copied.done < piece_end - start {
                     at = start + copied.done;
                     break;

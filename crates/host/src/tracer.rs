@@ -42,7 +42,6 @@ pub(crate) struct Tracer {
     pub(crate) queued: BTreeMap<u32, (i32, [u8; SIGINFO_SIZE])>,
     next_mark: u32,
     recalled: bool,
-    pub(crate) reserved: (u64, u64),
     pub(crate) vdso: (u64, u64),
     _shell: Shell,
 }
@@ -66,7 +65,6 @@ impl Tracer {
         stream: Sender,
         shell: Shell,
         hello: &Hello,
-        reserved: (u64, u64),
     ) -> Self {
         Self {
             guest,
@@ -77,7 +75,6 @@ impl Tracer {
             queued: BTreeMap::new(),
             next_mark: 1,
             recalled: false,
-            reserved,
             vdso: hello.vdso,
             _shell: shell,
         }

@@ -203,17 +203,45 @@ pub const FETCH_MAX: u32 = 2 << 20;
 /// [`kind::RESULT`] frame like a call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Special {
-    /// Open a file at home that holds these bytes, for reading: a `/proc/self` file that shows the guest.
-    Snapshot {
-        /// The content.
-        content: Vec<u8>,
-        /// `O_CLOEXEC` or 0.
+    /// Open a file at home, for reading, that shows what a `/proc/self` file would: the home's view with the guest's
+    /// in it.
+    Proc {
+        /// Which file.
+        file: ProcFile,
+        /// The flags of the `open`.
         flags: u32,
     },
     /// The thread's signal mask has changed without a call that could be forwarded.
     Mask {
         /// Blocked signals, bit `n - 1` for signal `n`.
         mask: u64,
+    },
+}
+
+/// A `/proc/self` file, with what the guest adds to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ProcFile {
+    /// `maps`.
+    Maps {
+        /// The guest's address space.
+        space: Vec<Piece>,
+        /// Its heap: first address and the one after the last.
+        heap: (u64, u64),
+    },
+    /// `status`, as the host's kernel shows the guest.
+    Status {
+        /// The text.
+        guest: String,
+    },
+    /// `stat`, as the host's kernel shows the guest.
+    Stat {
+        /// The text.
+        guest: String,
+    },
+    /// A file that the guest's memory holds whole.
+    Whole {
+        /// The content.
+        content: String,
     },
 }
 
