@@ -1,0 +1,50 @@
+//! `cargo xtask test`: everything that a change has to pass, the quick things first.
+//!
+//! ```text
+//! packages ─► format ─► rules ─► lints ─► documentation tests ─► tests
+//! ```
+//!
+//! The tests come last so that the runner's own closing lines end the output. What this machine has no tool for is
+//! said right before them, and only that is left out.
+
+use std::path::Path;
+
+use crate::command::{cargo, has_subcommand, program, succeed};
+use crate::{Failure, check};
+
+/// Installs what the tests run and the system lacks.
+const INSTALLER: &str = "tests/install-packages";
+
+/// The variable by which tests find the `minka` program.
+const PROGRAM_VARIABLE: &str = "MINKA_BIN";
+
+/// Runs all of it; the first step that fails is the last.
+pub(crate) fn run(root: &Path) -> Result<(), Failure> {
+    let mut absent = Vec::new();
+    if root.join(INSTALLER).exists() {
+        succeed(&mut program(root.join(INSTALLER), root))?;
+    }
+    if has_subcommand("fmt", root) {
+        succeed(cargo(root).args(["fmt", "--all", "--check"]))?;
+    } else {
+        absent.push("rustfmt is not installed: the format was not checked");
+    }
+    check::run(root)?;
+    if has_subcommand("clippy", root) {
+        succeed(cargo(root).args(["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"]))?;
+    } else {
+        absent.push("clippy is not installed: its lints were not checked");
+    }
+    succeed(cargo(root).args(["test", "--workspace", "--doc"]))?;
+    // Built by the runner before any test starts, beside this program.
+    let minka = std::env::current_exe()?.with_file_name("minka");
+    let mut runner = cargo(root);
+    if has_subcommand("nextest", root) {
+        runner.args(["nextest", "run", "--workspace", "--no-fail-fast"]);
+    } else {
+        absent.push("nextest is not installed: `cargo test` runs the tests, without its time limits");
+        runner.args(["test", "--workspace", "--all-targets", "--no-fail-fast"]);
+    }
+    absent.iter().for_each(|notice| println!("\nnote: {notice}"));
+    succeed(runner.env(PROGRAM_VARIABLE, minka))
+}
