@@ -182,13 +182,18 @@ fn mapping_reason(pid: i32, mapping: &Mapping) -> Option<Reason> {
     take_lease(pid, mapping).err()
 }
 
+/// A lease is for the file's owner and the privileged; others depend on the host's having the very same file.
+fn is_not_permitted(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::PermissionDenied
+}
+
 /// `/dev/zero` and `/dev/shm/…` are memory; everything else below `/dev` that can be mapped is a device.
 fn is_device(path: &str) -> bool {
     path.starts_with("/dev/") && path != "/dev/zero" && !path.starts_with("/dev/shm/")
 }
 
 /// A lease on the file behind a read-only shared mapping.
-fn take_lease(pid: i32, mapping: &Mapping) -> Result<Lease, Reason> {
+fn take_lease(pid: i32, mapping: &Mapping) -> Result<Option<Lease>, Reason> {
     let Backing::File { path, .. } = &mapping.backing else {
         return Err(Reason::SharedMemory("anonymous".to_owned()));
     };
@@ -196,13 +201,17 @@ fn take_lease(pid: i32, mapping: &Mapping) -> Result<Lease, Reason> {
     let because = |error: io::Error| Reason::SharedFile { path: path.clone(), cause: error.to_string() };
     // In a user namespace of our own the kernel refuses map_files; the path then has to do.
     let file = File::open(link).or_else(|_| File::open(path)).map_err(because)?;
-    minka_kernel::process::read_lease(&file).map_err(because)?;
-    Ok(Lease { file, path: path.clone() })
+    match minka_kernel::process::read_lease(&file) {
+        Ok(()) => Ok(Some(Lease { file, path: path.clone() })),
+        Err(error) if is_not_permitted(&error) => Ok(None),
+        Err(error) => Err(because(error)),
+    }
 }
 
-/// Leases on every file that the process maps shared, to be held while it is away.
+/// Leases on the files that the process maps shared, as far as they are permitted, to be held while it is away.
 pub(crate) fn take_leases(pid: i32, maps: &[Mapping]) -> Result<Vec<Lease>, Reason> {
-    maps.iter().filter(|mapping| mapping.shared).map(|mapping| take_lease(pid, mapping)).collect()
+    let shared = maps.iter().filter(|mapping| mapping.shared);
+    shared.filter_map(|mapping| take_lease(pid, mapping).transpose()).collect()
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! What a home says of a process before it is stopped, and the image it makes of it afterwards.
 
+use crate::eligible::Reason;
 use crate::fault::{Fault, Result};
 use crate::park::Parked;
 use minka_identity::{Digests, digest_of};
@@ -69,7 +70,7 @@ impl Offer {
     }
 
     /// The image of the parked process, for a host that has the files marked in `accepted`.
-    pub(crate) fn image(&self, parked: &Parked, accepted: &[bool]) -> Result<Image> {
+    pub(crate) fn image(&self, parked: &Parked, accepted: &[bool], same_machine: bool) -> Result<Image> {
         let io = |what| move |error| Fault::Io(what, error);
         let maps = procfs::maps(parked.pid).map_err(io("read its maps"))?;
         let pagemap = Pagemap::open(parked.pid).map_err(io("open its page table"))?;
@@ -83,6 +84,13 @@ impl Offer {
                 && !has_private_copies(&pagemap, mapping)?
             {
                 source = Source::HostFile { file: *file, offset: mapping.offset };
+            }
+            if mapping.shared && !parked.is_leased(mapping) && !(same_machine && source != Source::Home) {
+                return Err(Reason::SharedFile {
+                    path: format!("{:?}", mapping.backing),
+                    cause: "no lease on it can be had".to_owned(),
+                }
+                .into());
             }
             areas.push(Area {
                 start: mapping.start,
@@ -105,12 +113,11 @@ impl Offer {
     }
 }
 
-/// A file that a host may have too: mapped private, not writable, still under its name.
+/// A file that a host may have too: mapped, not writable, still under its name. (A shared mapping may show later
+/// changes: it counts only where the host's file is the very same, see [`Offer::image`].)
 fn common_file(mapping: &Mapping) -> Option<(&str, &Mapping)> {
     match &mapping.backing {
-        Backing::File { path, deleted: false }
-            if !mapping.shared && !mapping.writable() && path.starts_with('/') =>
-        {
+        Backing::File { path, deleted: false } if !mapping.writable() && path.starts_with('/') => {
             Some((path, mapping))
         }
         _ => None,

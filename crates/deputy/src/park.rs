@@ -10,7 +10,7 @@ use crate::eligible::{self, Lease, Reason};
 use crate::fault::{Fault, Result};
 use crate::record::Record;
 use crate::tracee::{self, BLOCK_ALL, Halted};
-use minka_image::maps::Backing;
+use minka_image::maps::{Backing, Mapping};
 use minka_image::process::{Action, AltStack, Borders, Thread, Unfinished};
 use minka_image::registers::{NO_SYSCALL, Registers, USER_CS_64};
 use minka_image::restart::{self, RestartOwner};
@@ -337,6 +337,11 @@ impl Parked {
         self.call(call::SET_ROBUST_LIST, &[0, ROBUST_HEAD])?;
         self.call(call::SET_TID_ADDRESS, &[0])?;
         Ok(())
+    }
+
+    /// Whether nobody may write to the file behind a shared mapping while the process is away.
+    pub(crate) fn is_leased(&self, mapping: &Mapping) -> bool {
+        matches!(&mapping.backing, Backing::File { path, .. } if self.leases.iter().any(|lease| lease.path() == path))
     }
 
     /// Stops the agent's thread for a moment and sets its signal mask.

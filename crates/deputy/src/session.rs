@@ -25,6 +25,9 @@ use std::time::Duration;
 /// How long a host may take to prepare, or to build a guest.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
 
+/// How long it may take where all memory has to be there first.
+const EAGER_PATIENCE: Duration = Duration::from_secs(300);
+
 /// What the threads of a session tell the deputy's main thread.
 #[derive(Debug)]
 pub(crate) enum Event {
@@ -74,6 +77,9 @@ pub(crate) struct Prepared {
     pub(crate) node: String,
     offer: Offer,
     accepted: Vec<bool>,
+    /// The host cannot serve missing pages: all of them go before the guest runs.
+    eager: bool,
+    same_machine: bool,
     control: Channel,
     calls: Channel,
     faults: Channel,
@@ -107,8 +113,8 @@ impl Prepared {
         let mut control = open(Purpose::Open, Lane::Control)?;
         let offer = Offer::new(pid, config)?;
         send(&mut control, &FromHome::Hello(Box::new(offer.hello.clone())))?;
-        let accepted = match receive(&mut control)? {
-            FromHost::Prepared { files } => files,
+        let (accepted, eager, same_machine) = match receive(&mut control, PATIENCE)? {
+            FromHost::Prepared { files, eager, same_machine } => (files, eager, same_machine),
             FromHost::Refused { reason } => return Err(Fault::Refused { node: node.to_owned(), reason }),
             other => return Err(Fault::Said(format!("{node} answered {other:?} to an offer"))),
         };
@@ -116,6 +122,8 @@ impl Prepared {
             node: node.to_owned(),
             offer,
             accepted,
+            eager,
+            same_machine,
             control,
             calls: open(Purpose::Join, Lane::Calls)?,
             faults: open(Purpose::Join, Lane::Faults)?,
@@ -132,7 +140,7 @@ impl Prepared {
         tracing: &Arc<AtomicBool>,
         bell: &Arc<Bell>,
     ) -> Result<Session> {
-        let image = self.offer.image(parked, &self.accepted)?;
+        let image = self.offer.image(parked, &self.accepted, self.same_machine)?;
         let mut unsent = Ranges::new();
         for area in image.areas.iter().filter(|area| area.source == Source::Home) {
             unsent.set(area.start, area.end, ());
@@ -163,7 +171,13 @@ impl Prepared {
             start("faults", &shared, &sender, bell, self.faults, serve::faults),
             start("calls", &shared, &sender, bell, self.calls, serve::calls),
         ];
-        let running = match receive(&mut self.control) {
+        let mut stream_out = Some(stream_out);
+        if self.eager
+            && let Some(stream_out) = stream_out.take()
+        {
+            threads.push(start("stream", &shared, &sender, bell, (stream_out, parked.pid), serve::stream));
+        }
+        let running = match receive(&mut self.control, if self.eager { EAGER_PATIENCE } else { PATIENCE }) {
             Ok(FromHost::Running) => Ok(()),
             Ok(FromHost::Failed { reason }) => Err(Fault::Refused { node: self.node.clone(), reason }),
             Ok(other) => Err(Fault::Said(format!("{} answered {other:?} to an image", self.node))),
@@ -171,7 +185,16 @@ impl Prepared {
         };
         let (control, control_in) = self.control.split();
         if running.is_ok() {
-            threads.push(start("stream", &shared, &sender, bell, (stream_out, parked.pid), serve::stream));
+            if let Some(stream_out) = stream_out {
+                threads.push(start(
+                    "stream",
+                    &shared,
+                    &sender,
+                    bell,
+                    (stream_out, parked.pid),
+                    serve::stream,
+                ));
+            }
             threads.push(start(
                 "control",
                 &shared,
@@ -263,11 +286,11 @@ fn send(channel: &mut Channel, message: &FromHome) -> Result<()> {
     Ok(channel.send(Header::new(kind::FROM_HOME, 0), &[IoSlice::new(&message::encode(message))])?)
 }
 
-fn receive(channel: &mut Channel) -> Result<FromHost> {
+fn receive(channel: &mut Channel, limit: Duration) -> Result<FromHost> {
     let mut body = Vec::new();
     let header = channel
-        .recv_timeout(&mut body, Duration::from_micros(200), PATIENCE)?
-        .ok_or_else(|| Fault::Said(format!("the host did not answer within {PATIENCE:?}")))?;
+        .recv_timeout(&mut body, Duration::from_micros(200), limit)?
+        .ok_or_else(|| Fault::Said(format!("the host did not answer within {limit:?}")))?;
     Ok(message::decode(&header, &body, kind::FROM_HOST, "an answer of the host")?)
 }
 

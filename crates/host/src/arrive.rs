@@ -10,9 +10,11 @@ use crate::{calls, pages};
 use minka_image::process::Image;
 use minka_image::ranges::Ranges;
 use minka_kernel::process::{Bell, poll_readable};
+use minka_kernel::procfs;
 use minka_kernel::ptrace::Stopped;
 use minka_kernel::shell::Shell;
-use minka_link::{Channel, Credentials, NodeConfig, Receiver};
+use minka_kernel::uffd::Mode;
+use minka_link::{Channel, Credentials, NodeConfig, Receiver, Sender};
 use minka_wire::frame::Header;
 use minka_wire::local::{HostOrder, HostReport};
 use minka_wire::message::{self, FromHome, FromHost, Hello, kind};
@@ -82,7 +84,12 @@ impl Arrival<'_> {
                 return Err(error);
             }
         };
-        say(&mut control, &FromHost::Prepared { files: files.iter().map(Option::is_some).collect() })?;
+        let prepared = FromHost::Prepared {
+            files: files.iter().map(Option::is_some).collect(),
+            eager: empty.uffd.mode() == Mode::Track,
+            same_machine: procfs::boot_id().is_ok_and(|boot| boot == hello.boot_id),
+        };
+        say(&mut control, &prepared)?;
         drop(files);
         let mut lanes = Lanes::default();
         while !lanes.are_complete() {
@@ -143,19 +150,15 @@ impl Arrival<'_> {
         mut lanes: Lanes,
     ) -> Result<Tracer> {
         match build_guest(hello, empty, image, &mut lanes) {
-            Ok((task, guest, requests, shell)) => {
+            Ok(Ready { task, guest, requests, shell, stream }) => {
                 let task = task.resume(0).map_err(|error| Fault::Io("let the guest run", error))?;
                 say(&mut control, &FromHost::Running)?;
                 let (control, control_in) = control.split();
-                let (stream_out, stream_in) = lanes.take(Lane::Stream)?.split();
+                let (stream_out, mut stream_in) = stream;
                 run(&guest, "control", move |guest| listen(guest, control_in));
-                run(&guest, "stream", move |guest| {
-                    let mut receiver = stream_in;
-                    pages::stream(guest, &mut receiver)?;
-                    // The home sends no more here, but its end is noticed on the control lane first.
-                    std::mem::forget(receiver);
-                    Ok(())
-                });
+                if guest.uffd.mode() == Mode::Serve {
+                    run(&guest, "stream", move |guest| pages::stream(guest, &mut stream_in));
+                }
                 self.daemon.report(&HostReport::Guest {
                     home: home.to_owned(),
                     pid: hello.pid,
@@ -173,7 +176,13 @@ impl Arrival<'_> {
 }
 
 /// A guest that is ready to run, and what belongs to it.
-type Ready = (Stopped, Arc<Guest>, mpsc::Receiver<Request>, Shell);
+struct Ready {
+    task: Stopped,
+    guest: Arc<Guest>,
+    requests: mpsc::Receiver<Request>,
+    shell: Shell,
+    stream: (Sender, Receiver),
+}
 
 /// The freeze, as this side sees it.
 fn build_guest(hello: &Hello, empty: Empty, image: &Image, lanes: &mut Lanes) -> Result<Ready> {
@@ -205,12 +214,14 @@ fn build_guest(hello: &Hello, empty: Empty, image: &Image, lanes: &mut Lanes) ->
     });
     let parts = Parts { bench: &bench, uffd: &guest.uffd, pidfd: &pidfd, files: &files, site };
     let (calls, faults) = (lanes.take(Lane::Calls)?, lanes.take(Lane::Faults)?);
+    let (stream_out, mut stream_in) = lanes.take(Lane::Stream)?.split();
     let (task, listener) = build::build(&parts, image, task, |origins| {
         *lock(&guest.origins) = origins;
         run(&guest, "faults", move |guest| pages::faults(guest, faults));
+        if guest.uffd.mode() == Mode::Track { pages::fill(&guest, &mut stream_in, image) } else { Ok(()) }
     })?;
     run(&guest, "calls", move |guest| calls::serve(guest, &listener, calls));
-    Ok((task, guest, requests, shell))
+    Ok(Ready { task, guest, requests, shell, stream: (stream_out, stream_in) })
 }
 
 fn files_at_home(image: &Image) -> Ranges<()> {

@@ -6,7 +6,7 @@ use minka_image::PAGE;
 use minka_image::origin::Origins;
 use minka_image::process::{AltStack, Area, Image, Source};
 use minka_kernel::process::PidFd;
-use minka_kernel::ptrace::{Options, Stopped};
+use minka_kernel::ptrace::Stopped;
 use minka_kernel::seccomp::{self, Listener};
 use minka_kernel::uffd::Userfault;
 use minka_kernel::workbench::{Call, DATA_LENGTH, Workbench};
@@ -136,7 +136,7 @@ pub(crate) fn finish(
     let inner = results[1];
     let listener =
         pidfd.descriptor(inner as i32).map_err(|error| Fault::Io("take over the listener", error))?;
-    let (task, _) = bench.run(task, &[Call::new(call::CLOSE, &[inner as u64])])?;
+    // The guest keeps a descriptor of it, with which it can do nothing: every call on descriptors goes home.
     Ok((task, Listener::new(listener)))
 }
 
@@ -148,7 +148,6 @@ pub(crate) fn enter(task: Stopped, image: &Image, site: u64, empty: &Workbench) 
     if result != 0 {
         return Err(Fault::Build { what: "munmap of the workbench".to_owned(), result });
     }
-    task.set_options(Options::EXIT_KILL).map_err(io("arm the filter"))?;
     let thread = &image.threads[0];
     task.set_registers(&thread.registers).map_err(io("set the guest's registers"))?;
     task.set_extended(&thread.extended).map_err(io("set the guest's extended registers"))?;
@@ -205,10 +204,10 @@ pub(crate) fn build(
     empty: &Parts<'_>,
     image: &Image,
     task: Stopped,
-    serve: impl FnOnce(Origins),
+    serve: impl FnOnce(Origins) -> Result<()>,
 ) -> Result<(Stopped, Listener)> {
     let (task, origins) = map_areas(task, image, empty.bench, empty.uffd, empty.files)?;
-    serve(origins);
+    serve(origins)?;
     let (task, listener) = finish(task, image, empty.bench, empty.pidfd)?;
     let task = enter(task, image, empty.site, empty.bench)?;
     Ok((task, listener))

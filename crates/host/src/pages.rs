@@ -4,6 +4,7 @@ use crate::fault::{Fault, Result};
 use crate::guest::{Guest, lock};
 use minka_image::PAGE;
 use minka_image::origin::Origin;
+use minka_image::process::{Image, Source};
 use minka_kernel::process::poll_readable;
 use minka_kernel::uffd::Event;
 use minka_link::{Channel, Receiver, Sender};
@@ -174,6 +175,28 @@ pub(crate) fn stream(guest: &Guest, receiver: &mut Receiver) -> Result<()> {
             found => return Err(MessageError::Kind { found, expected: "pages" }.into()),
         }
     }
+}
+
+/// Takes in all pages before the guest runs, where its faults cannot be served; from then on writes are tracked.
+pub(crate) fn fill(guest: &Guest, receiver: &mut Receiver, image: &Image) -> Result<()> {
+    let mut body = Vec::new();
+    loop {
+        let header = receiver.recv(&mut body, Duration::ZERO)?;
+        match header.kind {
+            kind::PRESENT | kind::PRESENT_END => {}
+            kind::PAGES => {
+                let written = guest.memory.poke(header.correlation, &body);
+                written.map_err(|error| Fault::Io("write a page into the guest", error))?;
+            }
+            kind::END => break,
+            found => return Err(MessageError::Kind { found, expected: "pages" }.into()),
+        }
+    }
+    for area in image.areas.iter().filter(|area| area.source == Source::Home) {
+        let tracked = guest.uffd.protect(area.start, area.end - area.start);
+        tracked.map_err(|error| Fault::Io("track the guest's writes", error))?;
+    }
+    Ok(())
 }
 
 /// Puts streamed pages where they still belong. The lock is held so that the guest cannot have discarded or moved a

@@ -10,7 +10,7 @@ use minka_kernel::memory::Memory;
 use minka_kernel::process::PidFd;
 use minka_kernel::ptrace::{Options, Running, Stopped, Waited};
 use minka_kernel::shell::{Plan, Shell};
-use minka_kernel::uffd::{USERFAULTFD_IOC_NEW, Userfault};
+use minka_kernel::uffd::{Mode, USER_MODE_ONLY, USERFAULTFD, USERFAULTFD_IOC_NEW, Userfault};
 use minka_kernel::workbench::{self, Call, Workbench};
 use minka_kernel::{cpu, process, procfs, shared};
 use minka_link::NodeConfig;
@@ -38,11 +38,6 @@ pub(crate) mod call {
 
 const ARCH_MAP_VDSO_64: u64 = 0x2003;
 const RSEQ_UNREGISTER: u64 = 1;
-
-/// Trace options while a guest is built: its calls pass the filter, and it dies with us.
-pub(crate) fn building() -> Options {
-    Options::EXIT_KILL.and(Options::SUSPEND_SECCOMP)
-}
 
 /// An empty guest that waits for its image.
 #[derive(Debug)]
@@ -109,9 +104,8 @@ fn clock_offsets(hello: &Hello) -> std::io::Result<(i64, i64)> {
 /// Makes the shell and empties the guest in it. To be called while this program has one thread.
 pub(crate) fn empty_guest(hello: &Hello, files: &[Option<File>]) -> Result<Empty> {
     let io = |what| move |error| Fault::Io(what, error);
-    let device = File::open("/dev/userfaultfd")
-        .or_else(|_| File::options().read(true).write(true).open("/dev/userfaultfd"));
-    let device = device.map_err(io("open /dev/userfaultfd"))?;
+    // Only the privileged may open it; without it everything is copied before the guest runs.
+    let device = File::open("/dev/userfaultfd").ok();
     let memfd = shared::memfd(c"minka", workbench::LENGTH).map_err(io("make the workbench"))?;
     let plan = Plan {
         pid: hello.pid,
@@ -123,7 +117,7 @@ pub(crate) fn empty_guest(hello: &Hello, files: &[Option<File>]) -> Result<Empty
     for (resource, soft) in &hello.limits {
         process::set_soft_limit(guest, *resource, *soft).map_err(io("set the guest's limits"))?;
     }
-    let task = Running::seize(guest, building()).map_err(io("trace the guest"))?;
+    let task = Running::seize(guest, Options::EXIT_KILL).map_err(io("trace the guest"))?;
     task.interrupt().map_err(io("stop the guest"))?;
     let task = match task.wait().map_err(io("stop the guest"))? {
         Waited::Stopped(task, _) => task,
@@ -132,29 +126,35 @@ pub(crate) fn empty_guest(hello: &Hello, files: &[Option<File>]) -> Result<Empty
     };
     let bench = Workbench::create(memfd.as_fd(), hello.workbench).map_err(io("lay out the workbench"))?;
     let pidfd = PidFd::open(guest).map_err(io("hold the guest"))?;
-    let (task, uffd) = make_userfault(task, &bench, &pidfd, device.as_raw_fd())?;
+    let (task, uffd) = make_userfault(task, &bench, &pidfd, device.as_ref())?;
     let task = clear(task, &bench, hello)?;
     let files = files.iter().map(|file| file.as_ref().map(AsRawFd::as_raw_fd)).collect();
     let memory = Memory::open(guest).map_err(io("open the guest's memory"))?;
     Ok(Empty { task, bench, uffd, memory, pidfd, files, shell })
 }
 
-/// The guest makes a userfaultfd by the device that it inherited, for its own memory.
+/// The guest makes a userfaultfd for its own memory: by the device that it inherited, or the unprivileged kind.
 fn make_userfault(
     task: Stopped,
     bench: &Workbench,
     pidfd: &PidFd,
-    device: i32,
+    device: Option<&File>,
 ) -> Result<(Stopped, Userfault)> {
     const CLOEXEC_NONBLOCK: u64 = 0o2_000_000 | 0o4_000;
-    let make = Call::new(call::IOCTL, &[device as u64, USERFAULTFD_IOC_NEW, CLOEXEC_NONBLOCK]);
+    let (make, mode) = match device {
+        Some(device) => {
+            let device = device.as_raw_fd() as u64;
+            (Call::new(call::IOCTL, &[device, USERFAULTFD_IOC_NEW, CLOEXEC_NONBLOCK]), Mode::Serve)
+        }
+        None => (Call::new(USERFAULTFD, &[CLOEXEC_NONBLOCK | USER_MODE_ONLY]), Mode::Track),
+    };
     let (task, results) = bench.run(task, &[make])?;
     if results[0] < 0 {
         return Err(Fault::Build { what: "userfaultfd".to_owned(), result: results[0] });
     }
     let inner = results[0] as i32;
     let fd = pidfd.descriptor(inner).map_err(|error| Fault::Io("take over the userfaultfd", error))?;
-    let uffd = Userfault::new(fd).map_err(|error| Fault::Io("set up userfaultfd", error))?;
+    let uffd = Userfault::new(fd, mode).map_err(|error| Fault::Io("set up userfaultfd", error))?;
     let (task, _) = bench.run(task, &[Call::new(call::CLOSE, &[inner as u64])])?;
     Ok((task, uffd))
 }

@@ -27,13 +27,6 @@ impl Options {
     pub const TRACE_EXEC: Self = Self(libc::PTRACE_O_TRACEEXEC as u32);
     /// Kill the task when the tracer ends.
     pub const EXIT_KILL: Self = Self(libc::PTRACE_O_EXITKILL as u32);
-    /// Let injected calls pass the task's seccomp filter (needs `CAP_SYS_ADMIN`).
-    pub const SUSPEND_SECCOMP: Self = Self(1 << 21);
-
-    /// Both.
-    pub const fn and(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
 }
 
 /// Why a task is stopped.

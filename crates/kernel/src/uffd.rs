@@ -2,7 +2,7 @@
 
 use crate::check;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 const API: u64 = 0xaa;
 const FEATURE_EVENT_REMAP: u64 = 1 << 2;
@@ -76,6 +76,17 @@ pub struct Copied {
 #[derive(Debug)]
 pub struct Userfault {
     fd: OwnedFd,
+    mode: Mode,
+}
+
+/// What a userfaultfd may be used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Missing pages are served, also those that the kernel itself touches.
+    Serve,
+    /// Writes are tracked and changes reported: all that an unprivileged descriptor (`UFFD_USER_MODE_ONLY`) is good
+    /// for here, since nobody could serve the kernel's own faults.
+    Track,
 }
 
 /// `struct uffd_msg`.
@@ -94,7 +105,7 @@ const BATCH: usize = 16;
 
 impl Userfault {
     /// Takes over a userfaultfd that was made inside the process to be served, and agrees on the features.
-    pub fn new(fd: OwnedFd) -> io::Result<Self> {
+    pub fn new(fd: OwnedFd, mode: Mode) -> io::Result<Self> {
         let features = FEATURE_EVENT_REMAP
             | FEATURE_EVENT_REMOVE
             | FEATURE_EVENT_UNMAP
@@ -103,7 +114,12 @@ impl Userfault {
         let mut api = [API, features, 0];
         // SAFETY: `struct uffdio_api` is three words, which live over the call.
         check(i64::from(unsafe { libc::ioctl(fd.as_raw_fd(), UFFDIO_API, api.as_mut_ptr()) }))?;
-        Ok(Self { fd })
+        Ok(Self { fd, mode })
+    }
+
+    /// What it may be used for.
+    pub fn mode(&self) -> Mode {
+        self.mode
     }
 
     /// The descriptor, to be polled for reading.
@@ -112,9 +128,10 @@ impl Userfault {
         self.fd.as_fd()
     }
 
-    /// Serves faults on missing pages of `[start, start + length)` and tracks writes to them.
+    /// Serves faults on missing pages of `[start, start + length)` (if it may) and tracks writes to them.
     pub fn register(&self, start: u64, length: u64) -> io::Result<()> {
-        let mut register = [start, length, REGISTER_MODE_MISSING | REGISTER_MODE_WP, 0];
+        let missing = if self.mode == Mode::Serve { REGISTER_MODE_MISSING } else { 0 };
+        let mut register = [start, length, missing | REGISTER_MODE_WP, 0];
         // SAFETY: `struct uffdio_register` is four words, which live over the call.
         check(i64::from(unsafe { libc::ioctl(self.fd.as_raw_fd(), UFFDIO_REGISTER, register.as_mut_ptr()) }))
             .map(drop)
@@ -200,10 +217,7 @@ impl Userfault {
     }
 }
 
-/// Makes a userfaultfd in this process by the system call; it serves whoever shares this address space.
-pub fn create() -> io::Result<OwnedFd> {
-    // SAFETY: no pointers; the descriptor returned is ours.
-    let fd = check(unsafe { libc::syscall(libc::SYS_userfaultfd, libc::O_CLOEXEC | libc::O_NONBLOCK) })?;
-    // SAFETY: just created, owned by nobody else.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
-}
+/// Number of `userfaultfd(2)` and its flag for what everybody may do.
+pub const USERFAULTFD: i64 = libc::SYS_userfaultfd;
+/// `UFFD_USER_MODE_ONLY`.
+pub const USER_MODE_ONLY: u64 = 1;

@@ -123,6 +123,10 @@ pub enum FromHost {
     Prepared {
         /// For each offered file: whether an identical one is here.
         files: Vec<bool>,
+        /// This host cannot serve missing pages: all of them have to come before the guest runs.
+        eager: bool,
+        /// This host runs on the home's own machine, so that its files are the very same.
+        same_machine: bool,
     },
     /// This host cannot take the process.
     Refused {
