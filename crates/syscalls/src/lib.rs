@@ -5,7 +5,8 @@
 //! is a walk over the table:
 //!
 //! * [`decide`] tells where a call runs, and [`filter::program`] says the same to the kernel;
-//! * [`marshal`] carries a forwarded call from the guest to the home and its results back.
+//! * [`marshal`] carries a forwarded call from the guest to the home and its results back;
+//! * [`render`] shows a call as text.
 //!
 //! Nothing here touches the operating system: memory is a trait, the filter is data.
 //!
@@ -23,10 +24,12 @@
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("addresses of x86-64 programs must fit into a usize");
 
+pub mod errors;
 pub mod filter;
 mod layout;
 pub mod marshal;
 mod notation;
+pub mod render;
 pub mod spec;
 pub mod symbols;
 pub mod table;

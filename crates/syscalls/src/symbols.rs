@@ -5,9 +5,9 @@
 /// Names for the values of one kind of argument.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Symbols {
-    /// Bits that hold one of several values rather than flags; those values are in `values`.
+    /// Bits that hold one of several values rather than flags.
     pub field: u32,
-    /// Names of the values of the field.
+    /// Names of the values of the field. Without a field, the name of zero.
     pub values: &'static [(u32, &'static str)],
     /// Names of the flags outside the field; those of several bits come before those of their parts.
     pub flags: &'static [(u32, &'static str)],
@@ -45,9 +45,9 @@ symbols! {
                0o100000 O_LARGEFILE 0o200000 O_DIRECTORY 0o400000 O_NOFOLLOW 0o1000000 O_NOATIME
                0o2000000 O_CLOEXEC 0o10000000 O_PATH];
     mode: Octal, field 0 [] flags [];
-    access_mode: Hexadecimal, field 7 [0 F_OK] flags [4 R_OK 2 W_OK 1 X_OK];
+    access_mode: Hexadecimal, field 0 [0 F_OK] flags [4 R_OK 2 W_OK 1 X_OK];
     whence: Decimal, field 0xffffffff [0 SEEK_SET 1 SEEK_CUR 2 SEEK_END 3 SEEK_DATA 4 SEEK_HOLE] flags [];
-    protection: Hexadecimal, field 7 [0 PROT_NONE]
+    protection: Hexadecimal, field 0 [0 PROT_NONE]
         flags [1 PROT_READ 2 PROT_WRITE 4 PROT_EXEC 0x01000000 PROT_GROWSDOWN 0x02000000 PROT_GROWSUP];
     map_flags: Hexadecimal, field 0xf [1 MAP_SHARED 2 MAP_PRIVATE 3 MAP_SHARED_VALIDATE 8 MAP_DROPPABLE]
         flags [0x10 MAP_FIXED 0x20 MAP_ANONYMOUS 0x40 MAP_32BIT 0x100 MAP_GROWSDOWN 0x800 MAP_DENYWRITE
@@ -89,6 +89,13 @@ symbols! {
     wait_options: Hexadecimal, field 0 []
         flags [1 WNOHANG 2 WUNTRACED 4 WEXITED 8 WCONTINUED 0x1000000 WNOWAIT 0x20000000 __WNOTHREAD 0x40000000 __WALL
                0x80000000 __WCLONE];
+    poll_events: Hexadecimal, field 0 []
+        flags [1 POLLIN 2 POLLPRI 4 POLLOUT 8 POLLERR 0x10 POLLHUP 0x20 POLLNVAL 0x40 POLLRDNORM 0x80 POLLRDBAND
+               0x100 POLLWRNORM 0x200 POLLWRBAND 0x400 POLLMSG 0x2000 POLLRDHUP];
+    epoll_events: Hexadecimal, field 0 []
+        flags [1 EPOLLIN 2 EPOLLPRI 4 EPOLLOUT 8 EPOLLERR 0x10 EPOLLHUP 0x40 EPOLLRDNORM 0x80 EPOLLRDBAND
+               0x100 EPOLLWRNORM 0x200 EPOLLWRBAND 0x400 EPOLLMSG 0x2000 EPOLLRDHUP 0x10000000 EPOLLEXCLUSIVE
+               0x20000000 EPOLLWAKEUP 0x40000000 EPOLLONESHOT 0x80000000 EPOLLET];
     epoll_operation: Decimal, field 0xffffffff [1 EPOLL_CTL_ADD 2 EPOLL_CTL_DEL 3 EPOLL_CTL_MOD] flags [];
     futex_operation: Hexadecimal, field 0x7f
         [0 FUTEX_WAIT 1 FUTEX_WAKE 3 FUTEX_REQUEUE 4 FUTEX_CMP_REQUEUE 5 FUTEX_WAKE_OP 6 FUTEX_LOCK_PI

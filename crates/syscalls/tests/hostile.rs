@@ -26,7 +26,7 @@ impl Memory for Everywhere {
         *self.read.borrow_mut() += into.len();
         for (index, byte) in into.iter_mut().enumerate() {
             let at = address + index as u64;
-            *byte = self.set.get(&at).copied().unwrap_or((at.wrapping_mul(0x9e37_79b9) >> 13) as u8);
+            *byte = self.set.get(&at).copied().unwrap_or_else(|| (at.wrapping_mul(0x9e37_79b9) >> 13) as u8);
         }
         into.len()
     }
@@ -49,7 +49,7 @@ const FENCE: usize = 4096;
 
 /// Whether the kernel would take an argument of a placed call for an address that leads out of the area.
 fn leads_out(address: u64) -> bool {
-    let faults = address < 4096 || address > 0x7fff_ffff_f000;
+    let faults = !(4096..=0x7fff_ffff_f000).contains(&address);
     let inside = (AREA_ADDRESS..=AREA_ADDRESS + AREA as u64).contains(&address);
     !faults && !inside
 }
@@ -193,6 +193,17 @@ proptest! {
     }
 
     #[test]
+    fn any_exchange_can_be_shown(
+        (spec, args) in call(), content in prop::collection::vec(any::<u8>(), 0..600),
+        reply in prop::collection::vec(any::<u8>(), 0..300),
+    ) {
+        let mut body = head(spec.number, &args);
+        body.extend(content);
+        let text = minka_syscalls::render::exchange(&body, &reply);
+        prop_assert!(text.contains(" = ") && text.len() < 100_000, "{} bytes", text.len());
+    }
+
+    #[test]
     fn random_replies((spec, args) in call(), reply in prop::collection::vec(any::<u8>(), 0..300)) {
         let _ = marshal::scatter(spec, &args, &reply, &mut Everywhere::default());
     }
@@ -238,7 +249,8 @@ fn buffers(spec: &'static Spec, args: &[u64; 6], words: &[u64]) -> Vec<std::ops:
     let mut body = Vec::new();
     if marshal::gather(spec, args, &plausible(words), AREA, &mut body).is_err() {
         // Not carried at all: only what the arguments themselves bound could be written.
-        return vec![0..u64::MAX];
+        all.push(0..u64::MAX);
+        return all;
     }
     let Ok(placed) = marshal::place(&body, &mut area, AREA_ADDRESS)
         .or_else(|_| marshal::place_own(&body, &mut area, AREA_ADDRESS))

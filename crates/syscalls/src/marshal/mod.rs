@@ -55,8 +55,8 @@ pub use gather::{Capped, Gathered, Reason, Refusal, gather, gather_after};
 pub use place::{Placed, place, place_own};
 pub use scatter::{scatter, scatter_after};
 
-use carrier::{Block, Carrier, Location, Output, Patch};
-use walk::walk;
+pub(crate) use carrier::{Block, Carrier, Location, Output, Patch};
+pub(crate) use walk::walk;
 
 /// Size of a request's head in bytes: number and arguments.
 pub const REQUEST_HEAD: usize = 56;
@@ -104,7 +104,7 @@ pub enum Malformed {
 }
 
 /// Reads a little-endian number at an offset; what lies beyond the end reads as zero.
-fn load(bytes: &[u8], offset: usize) -> u64 {
+pub(crate) fn load(bytes: &[u8], offset: usize) -> u64 {
     let mut number = [0; 8];
     let tail = bytes.get(offset..).unwrap_or_default();
     let length = tail.len().min(8);
