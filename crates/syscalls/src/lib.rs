@@ -6,7 +6,8 @@
 //!
 //! * [`decide`] tells where a call runs, and [`filter::program`] says the same to the kernel;
 //! * [`marshal`] carries a forwarded call from the guest to the home and its results back;
-//! * [`render`] shows a call as text.
+//! * [`render`] shows a call as text;
+//! * [`docs::markdown`] is the page for people, and [`coverage`] its figures.
 //!
 //! Nothing here touches the operating system: memory is a trait, the filter is data.
 //!
@@ -24,6 +25,8 @@
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("addresses of x86-64 programs must fit into a usize");
 
+pub mod coverage;
+pub mod docs;
 pub mod errors;
 pub mod filter;
 mod layout;

@@ -135,6 +135,16 @@ fn terminals() {
         ioctl(libc::FIOCLEX).agree();
     }
     each(Scene::new(libc::SYS_write), &masters).input(0, b"a line\n").value(7).agree();
+    for slave in &slaves {
+        // What was written comes through the line discipline a little later.
+        let waited = Scene::new(libc::SYS_poll)
+            .word(0, slave.as_raw_fd() as u32)
+            .word(4, 1)
+            .at(0)
+            .value(1)
+            .value(5000);
+        assert_eq!(waited.direct().0, 1);
+    }
     each(Scene::new(libc::SYS_ioctl), &slaves).raw_value(libc::FIONREAD).at(64).agree();
     assert_eq!(each(Scene::new(libc::SYS_read), &slaves).at(64).value(100).agree(), 7);
 }
