@@ -55,6 +55,14 @@ struct Away {
     parked: Parked,
     running: Running,
     session: Session,
+    /// Where it is going, while the pages that it changed are sent ahead.
+    bound: Option<Bound>,
+}
+
+/// Where a process is going that is still computing.
+enum Bound {
+    Home,
+    Node(Box<Prepared>),
 }
 
 /// What became of a process that was away.
@@ -63,8 +71,8 @@ enum Next {
     Away(Away),
     /// Go home, for this reason (none: somebody asked for it).
     Home(Away, Option<String>),
-    /// Go to another node.
-    Elsewhere(Away, String),
+    /// Go to another node, which is ready.
+    Elsewhere(Away, Box<Prepared>),
     /// It replaced its image.
     Replaced(Stopped, String),
     /// It has ended, or is at home.
@@ -189,7 +197,7 @@ impl Deputy {
                 let freeze_us = start.elapsed().as_micros() as u64;
                 let at = Some(session.node.clone());
                 self.daemon.report(&DeputyReport::Arrived { at, reason: None, freeze_us });
-                Ok(Away { parked, running, session })
+                Ok(Away { parked, running, session, bound: None })
             }
             Err(error) => Err((parked, running, error)),
         }
@@ -206,7 +214,7 @@ impl Deputy {
             away = match next {
                 Next::Away(away) => away,
                 Next::Home(away, reason) => return self.go_home(away, reason),
-                Next::Elsewhere(away, to) => match self.go_elsewhere(away, to)? {
+                Next::Elsewhere(away, prepared) => match self.go_elsewhere(away, *prepared)? {
                     Ok(away) => away,
                     Err(reason) => return Ok(reason),
                 },
@@ -220,6 +228,15 @@ impl Deputy {
     fn wait(&self, mut away: Away) -> std::result::Result<Next, (Away, Fault)> {
         if let Some(reason) = away.session.postponed.take() {
             return Ok(Next::Home(away, Some(reason)));
+        }
+        if away.session.has_stream()
+            && let Some(bound) = away.bound.take()
+        {
+            // What could be sent ahead has been.
+            return Ok(match bound {
+                Bound::Node(prepared) => Next::Elsewhere(away, prepared),
+                Bound::Home => Next::Home(away, None),
+            });
         }
         let readable = match poll_readable(&[self.news.raw(), self.bell.raw(), self.daemon.raw()], None) {
             Ok(readable) => readable,
@@ -244,7 +261,7 @@ impl Deputy {
                 Ok(event) => {
                     // There may be more.
                     self.bell.ring();
-                    return heard(away, event);
+                    return self.heard(away, event);
                 }
                 Err(_) => return Ok(Next::Away(away)),
             }
@@ -255,12 +272,18 @@ impl Deputy {
                     self.daemon.report(&DeputyReport::Refused { reason: format!("it is at {to} already") });
                     Next::Away(away)
                 }
-                Some(DeputyOrder::Move { to, .. }) => Next::Elsewhere(away, to),
+                Some(DeputyOrder::Move { to, .. }) => {
+                    match Prepared::new(self.pid, &to, &self.config, &self.credentials) {
+                        Ok(prepared) => return self.set_out(away, Bound::Node(Box::new(prepared))),
+                        Err(error) => self.refuse(&error),
+                    }
+                    Next::Away(away)
+                }
                 Some(DeputyOrder::Trace { on }) => {
                     self.tracing.store(on, Ordering::Relaxed);
                     Next::Away(away)
                 }
-                Some(DeputyOrder::Home) => Next::Home(away, None),
+                Some(DeputyOrder::Home) => return self.set_out(away, Bound::Home),
                 Some(DeputyOrder::Start { .. } | DeputyOrder::Rescue { .. }) => Next::Away(away),
                 None => Next::Home(away, Some("the node daemon has ended".to_owned())),
             });
@@ -268,11 +291,39 @@ impl Deputy {
         Ok(Next::Away(away))
     }
 
+    /// The process is to go somewhere: what it has changed is sent ahead while it computes on.
+    fn set_out(&self, mut away: Away, bound: Bound) -> std::result::Result<Next, (Away, Fault)> {
+        match away.session.precopy(&self.bell) {
+            // It was on its way already: now it is going there.
+            Ok(_) => {
+                away.bound = Some(bound);
+                Ok(Next::Away(away))
+            }
+            Err(error) => Err((away, error)),
+        }
+    }
+
+    fn heard(&self, mut away: Away, event: Event) -> std::result::Result<Next, (Away, Fault)> {
+        match event {
+            Event::Said(FromHost::Homeward { reason }) => Ok(Next::Home(away, Some(reason))),
+            Event::Said(FromHost::SignalTaken) => Ok(Next::Away(away)),
+            Event::Said(other) => Err((away, Fault::Said(format!("the host said {other:?}")))),
+            Event::Precopied(stream) => {
+                away.session.restore_stream(stream);
+                Ok(Next::Away(away))
+            }
+            Event::Lost(reason) => Err((away, Fault::Said(reason))),
+        }
+    }
+
     fn news_of_task(&self, away: Away) -> std::result::Result<Next, (Away, Fault)> {
-        let Away { parked, running, mut session } = away;
+        let Away { parked, running, mut session, bound } = away;
         match running.try_wait() {
-            Ok(Waited::Still(running)) => Ok(Next::Away(Away { parked, running, session })),
-            Ok(Waited::Stopped(task, stop)) => self.stopped(parked, task, stop, session),
+            Ok(Waited::Still(running)) => Ok(Next::Away(Away { parked, running, session, bound })),
+            Ok(Waited::Stopped(task, stop)) => match self.stopped(parked, task, stop, session)? {
+                Next::Away(away) => Ok(Next::Away(Away { bound, ..away })),
+                other => Ok(other),
+            },
             Ok(Waited::Gone(_)) => {
                 parked.ring.end();
                 session.close();
@@ -323,14 +374,14 @@ impl Deputy {
             Fate::Homeward => match tracee::postpone(task, signal, &mut parked.held) {
                 Ok(running) => {
                     let reason = format!("signal {signal}");
-                    Ok(Next::Home(Away { parked, running, session }, Some(reason)))
+                    Ok(Next::Home(Away { parked, running, session, bound: None }, Some(reason)))
                 }
                 Err(error) => vanished(parked, session, &error),
             },
             Fate::Guest => {
                 if let Err(error) = hand_over(self.pid, &task, signal, &mut session) {
                     return match task.resume(0) {
-                        Ok(running) => Err((Away { parked, running, session }, error)),
+                        Ok(running) => Err((Away { parked, running, session, bound: None }, error)),
                         Err(_) => vanished(parked, session, &error),
                     };
                 }
@@ -344,7 +395,7 @@ impl Deputy {
 
     fn go_home(&self, away: Away, reason: Option<String>) -> Result<Option<String>> {
         let start = Instant::now();
-        let Away { mut parked, running, mut session } = away;
+        let Away { mut parked, running, mut session, .. } = away;
         match homecoming::bring_home(&mut parked, running, &mut session) {
             Ok(running) => {
                 session.close();
@@ -358,17 +409,14 @@ impl Deputy {
         }
     }
 
-    /// From one host to another. The next host is prepared before the guest is stopped.
-    fn go_elsewhere(&self, away: Away, to: String) -> Result<std::result::Result<Away, Option<String>>> {
-        let prepared = match Prepared::new(self.pid, &to, &self.config, &self.credentials) {
-            Ok(prepared) => prepared,
-            Err(error) => {
-                self.refuse(&error);
-                return Ok(Ok(away));
-            }
-        };
+    /// From one host to another, which has prepared itself.
+    fn go_elsewhere(
+        &self,
+        away: Away,
+        prepared: Prepared,
+    ) -> Result<std::result::Result<Away, Option<String>>> {
         let start = Instant::now();
-        let Away { mut parked, running, mut session } = away;
+        let Away { mut parked, running, mut session, .. } = away;
         let running = match homecoming::bring_home(&mut parked, running, &mut session) {
             Ok(running) => running,
             Err(error) => return Ok(Err(self.end(parked, session, &error))),
@@ -404,7 +452,7 @@ impl Deputy {
 
     /// The host is lost.
     fn lost(&self, away: Away, error: &Fault) -> Result<Option<String>> {
-        let Away { parked, running, session } = away;
+        let Away { parked, running, session, .. } = away;
         if session.shared.committed.load(Ordering::SeqCst) {
             return Ok(self.end(parked, session, error));
         }
@@ -441,15 +489,6 @@ enum Fate {
     Homeward,
 }
 
-fn heard(away: Away, event: Event) -> std::result::Result<Next, (Away, Fault)> {
-    match event {
-        Event::Said(FromHost::Homeward { reason }) => Ok(Next::Home(away, Some(reason))),
-        Event::Said(FromHost::SignalTaken) => Ok(Next::Away(away)),
-        Event::Said(other) => Err((away, Fault::Said(format!("the host said {other:?}")))),
-        Event::Lost(reason) => Err((away, Fault::Said(reason))),
-    }
-}
-
 /// Has the host make the signal pending in the guest, and waits until it is. Only then may the call that it
 /// interrupted return its restart code there.
 fn hand_over(pid: i32, task: &Stopped, signal: i32, session: &mut Session) -> Result<()> {
@@ -461,6 +500,7 @@ fn hand_over(pid: i32, task: &Stopped, signal: i32, session: &mut Session) -> Re
         match session.events.recv_timeout(until.saturating_duration_since(Instant::now())) {
             Ok(Event::Said(FromHost::SignalTaken)) => return Ok(()),
             Ok(Event::Said(FromHost::Homeward { reason })) => session.postponed = Some(reason),
+            Ok(Event::Precopied(stream)) => session.restore_stream(stream),
             Ok(Event::Said(other)) => {
                 return Err(Fault::Said(format!("the host said {other:?} to a signal")));
             }
@@ -481,7 +521,7 @@ fn resumed(
     next: impl FnOnce(Away) -> Next,
 ) -> std::result::Result<Next, (Away, Fault)> {
     match task.resume(signal) {
-        Ok(running) => Ok(next(Away { parked, running, session })),
+        Ok(running) => Ok(next(Away { parked, running, session, bound: None })),
         Err(error) => vanished(parked, session, &Fault::Trace(error)),
     }
 }

@@ -14,6 +14,7 @@ use crate::session::{PATIENCE, Session};
 use crate::tracee::{self, BLOCK_ALL, Halted, Signal};
 use minka_image::origin::{self, Step, Wanted};
 use minka_image::process::Thread;
+use minka_kernel::memory::Memory;
 use minka_kernel::procfs;
 use minka_kernel::ptrace::{Running, SIGINFO_SIZE, Stop, Waited};
 use minka_link::Receiver;
@@ -26,8 +27,7 @@ use std::time::{Duration, Instant};
 pub(crate) fn bring_home(parked: &mut Parked, running: Running, session: &mut Session) -> Result<Running> {
     let mut running = interrupt_call(parked, running, session)?;
     session.say(&FromHome::Recall)?;
-    let mut stream =
-        session.take_stream().ok_or_else(|| Fault::Said("the stream lane has been used up".to_owned()))?;
+    let mut stream = session.take_stream()?;
     let leaving = receive_until_leaving(parked, session, &mut stream)?;
     rearrange(parked, &leaving)?;
     receive_pages(parked, &mut stream)?;
@@ -43,6 +43,19 @@ pub(crate) fn bring_home(parked: &mut Parked, running: Running, session: &mut Se
         running = make_pending(parked, running, (signal, info))?;
     }
     Ok(running)
+}
+
+/// Writes the pages that come early, until there are no more for the time being.
+pub(crate) fn write_early_pages(memory: &Memory, ring: (u64, u64), stream: &mut Receiver) -> Result<()> {
+    let mut body = Vec::new();
+    loop {
+        let header = receive(stream, &mut body)?;
+        match header.kind {
+            kind::PAGES => write_pages(memory, ring, header.correlation, &body)?,
+            kind::PRECOPIED => return Ok(()),
+            found => return Err(MessageError::Kind { found, expected: "pages" }.into()),
+        }
+    }
 }
 
 /// Blocks all signals and gets the agent out of a forwarded call, if it is in one.
@@ -75,7 +88,7 @@ fn receive_until_leaving(parked: &Parked, session: &Session, stream: &mut Receiv
     loop {
         let header = receive(stream, &mut body)?;
         match header.kind {
-            kind::PAGES => write_pages(parked, header.correlation, &body)?,
+            kind::PAGES => write_pages(&parked.memory, parked.ring.range(), header.correlation, &body)?,
             kind::FROM_HOST => match message::decode(&header, &body, kind::FROM_HOST, "the guest's state")? {
                 FromHost::Leaving(leaving) => return Ok(*leaving),
                 FromHost::Failed { reason } => {
@@ -93,7 +106,7 @@ fn receive_pages(parked: &Parked, stream: &mut Receiver) -> Result<()> {
     loop {
         let header = receive(stream, &mut body)?;
         match header.kind {
-            kind::PAGES => write_pages(parked, header.correlation, &body)?,
+            kind::PAGES => write_pages(&parked.memory, parked.ring.range(), header.correlation, &body)?,
             kind::END => return Ok(()),
             found => return Err(MessageError::Kind { found, expected: "pages" }.into()),
         }
@@ -107,13 +120,13 @@ fn receive(stream: &mut Receiver, body: &mut Vec<u8>) -> Result<minka_wire::fram
 }
 
 /// Writes pages where they belong. The ring is not the guest's: a host that writes there breaks the rules.
-fn write_pages(parked: &Parked, address: u64, content: &[u8]) -> Result<()> {
-    let (ring_start, ring_end) = parked.ring.range();
+fn write_pages(memory: &Memory, ring: (u64, u64), address: u64, content: &[u8]) -> Result<()> {
+    let (ring_start, ring_end) = ring;
     let end = address.saturating_add(content.len() as u64);
     if address < ring_end && ring_start < end {
         return Err(Fault::Said(format!("the host sent pages for {address:#x}, where the ring is")));
     }
-    parked.memory.poke(address, content).map_err(|error| Fault::Io("write a page that came home", error))
+    memory.poke(address, content).map_err(|error| Fault::Io("write a page that came home", error))
 }
 
 /// Makes the address space what it was in the guest.

@@ -1,20 +1,23 @@
 //! The threads that serve a guest: its calls, its missing pages, and the stream behind them.
 
 use crate::fault::{Fault, Result};
+use crate::homecoming;
 use crate::procself;
-use crate::session::{Shared, lock};
+use crate::session::{Event, Shared, lock};
 use minka_image::PAGE;
 use minka_image::TASK_SIZE;
 use minka_image::ranges::Ranges;
 use minka_image::restart::{self, RESTART_SYSCALL};
 use minka_kernel::pagemap::{Pagemap, Want};
+use minka_kernel::process::Bell;
 use minka_kernel::ring::Slot;
-use minka_link::{Channel, Sender};
+use minka_link::{Channel, Receiver, Sender};
 use minka_syscalls::marshal::{self, Placed};
 use minka_wire::frame::Header;
 use minka_wire::message::{self, FETCH_MAX, Fetch, ProcFile, RESTART, Special, kind};
 use std::io::IoSlice;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 /// How long a thread polls its socket before it sleeps. A polled round trip costs a fraction of a blocking one;
@@ -260,6 +263,18 @@ pub(crate) fn faults(shared: &Shared, mut channel: Channel) -> Result<()> {
         shared.near.store(end, Ordering::Relaxed);
         channel.send(Header::new(kind::PAGES, address), &[IoSlice::new(&pages)])?;
     }
+}
+
+/// Takes in the pages that come early, on the way home.
+pub(crate) fn precopied(
+    shared: &Shared,
+    (mut stream, events, bell): (Receiver, mpsc::Sender<Event>, Arc<Bell>),
+) -> Result<()> {
+    homecoming::write_early_pages(&shared.memory, shared.ring, &mut stream)?;
+    // The main thread has gone if nobody receives it.
+    let _ = events.send(Event::Precopied(stream));
+    bell.ring();
+    Ok(())
 }
 
 /// Tells the host which pages exist, then sends all of them that it has not asked for.

@@ -33,6 +33,8 @@ const EAGER_PATIENCE: Duration = Duration::from_secs(300);
 pub(crate) enum Event {
     /// The host said something.
     Said(FromHost),
+    /// The pages that the guest had changed are at home; what it changes from now on comes when it is stopped.
+    Precopied(Receiver),
     /// The host is lost, or broke the rules.
     Lost(String),
 }
@@ -95,6 +97,7 @@ pub(crate) struct Session {
     /// The guest asked to go home while something else was being waited for.
     pub(crate) postponed: Option<String>,
     control: Sender,
+    events_in: mpsc::Sender<Event>,
     stream_in: Option<Receiver>,
     closers: Vec<Closer>,
     threads: Vec<JoinHandle<()>>,
@@ -209,6 +212,7 @@ impl Prepared {
             shared,
             events,
             postponed: None,
+            events_in: sender,
             control,
             stream_in: Some(stream_in),
             closers,
@@ -231,9 +235,40 @@ impl Session {
         Ok(self.control.send(header, &[IoSlice::new(&message::encode(message))])?)
     }
 
-    /// The pages that come home; there is one reader, once.
-    pub(crate) fn take_stream(&mut self) -> Option<Receiver> {
-        self.stream_in.take()
+    /// Begins the way home while the guest runs on; [`Event::Precopied`] follows. False if it has begun already.
+    pub(crate) fn precopy(&mut self, bell: &Arc<Bell>) -> Result<bool> {
+        let Some(stream) = self.stream_in.take() else { return Ok(false) };
+        // Its memory at home is about to change: from now on the guest cannot be forgotten.
+        self.shared.commit();
+        self.say(&FromHome::Precopy)?;
+        let with = (stream, self.events_in.clone(), Arc::clone(bell));
+        self.threads.push(start("precopy", &self.shared, &self.events_in, bell, with, serve::precopied));
+        Ok(true)
+    }
+
+    /// Whether nobody is using the lane on which pages come home.
+    pub(crate) fn has_stream(&self) -> bool {
+        self.stream_in.is_some()
+    }
+
+    /// Gives back the lane that precopying had.
+    pub(crate) fn restore_stream(&mut self, stream: Receiver) {
+        self.stream_in = Some(stream);
+    }
+
+    /// The lane on which pages come home. If some are coming early at this moment, waits for the last of these.
+    pub(crate) fn take_stream(&mut self) -> Result<Receiver> {
+        loop {
+            if let Some(stream) = self.stream_in.take() {
+                return Ok(stream);
+            }
+            match self.events.recv_timeout(PATIENCE) {
+                Ok(Event::Precopied(stream)) => return Ok(stream),
+                Ok(Event::Lost(reason)) => return Err(Fault::Said(reason)),
+                Ok(Event::Said(_)) => {}
+                Err(_) => return Err(Fault::Said(format!("{} sent no pages for {PATIENCE:?}", self.node))),
+            }
+        }
     }
 
     /// Ends the session: the host kills its guest when it hears this, or when the connection is cut.

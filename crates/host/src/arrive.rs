@@ -231,7 +231,11 @@ fn files_at_home(image: &Image) -> Ranges<()> {
 }
 
 /// Runs one of the guest's threads; its failure is the guest's end.
-fn run(guest: &Arc<Guest>, name: &'static str, body: impl FnOnce(&Guest) -> Result<()> + Send + 'static) {
+pub(crate) fn run(
+    guest: &Arc<Guest>,
+    name: &'static str,
+    body: impl FnOnce(&Guest) -> Result<()> + Send + 'static,
+) {
     let guest = Arc::clone(guest);
     std::thread::spawn(move || {
         if let Err(error) = body(&guest) {

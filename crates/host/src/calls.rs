@@ -65,9 +65,9 @@ impl Worker<'_> {
             Answer::Native => self.listener.pass(call.id),
             Answer::Result(result @ -516..=-512) => {
                 // Such a result may be seen only by the kernel: the thread must be about to stop or take a signal.
-                if result == -516 {
+                if result == -516 && call.call != RESTART_SYSCALL {
                     let unfinished = Unfinished { call: call.call, arguments: call.arguments };
-                    lock(&self.guest.unfinished).get_or_insert(unfinished);
+                    *lock(&self.guest.unfinished) = Some(unfinished);
                 }
                 self.guest.interrupt()?;
                 self.listener.answer(call.id, result)
@@ -91,8 +91,10 @@ impl Worker<'_> {
             return Ok(Answer::Homeward(format!("call {} is not known here", call.call)));
         };
         if call.call == RESTART_SYSCALL {
-            return self.restart();
+            return self.restart(call);
         }
+        // A handler ran in between, so the program has seen EINTR: nobody goes on with that call any more.
+        *lock(&self.guest.unfinished) = None;
         let (spec, place) = spec.settle(&call.arguments);
         match place {
             Place::Here => Ok(Answer::Native),
@@ -105,8 +107,12 @@ impl Worker<'_> {
     }
 
     /// Goes on with the call that was interrupted: at home if the home's kernel holds it, here otherwise.
-    fn restart(&mut self) -> Result<Answer> {
-        let Some(unfinished) = lock(&self.guest.unfinished).take() else { return Ok(Answer::Native) };
+    fn restart(&mut self, call: &Notification) -> Result<Answer> {
+        // The registers still hold the arguments of the call that was interrupted; others mean a local one.
+        let same = |unfinished: &Unfinished| unfinished.arguments == call.arguments;
+        let Some(unfinished) = lock(&self.guest.unfinished).take().filter(same) else {
+            return Ok(Answer::Native);
+        };
         let Some(spec) = minka_syscalls::lookup(unfinished.call) else {
             return Ok(Answer::Homeward("restart_syscall".to_owned()));
         };

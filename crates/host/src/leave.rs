@@ -1,10 +1,11 @@
 //! Sending a stopped guest home: its state, its address space, and the pages that it wrote.
 
 use crate::fault::{Fault, Result};
-use crate::guest::lock;
+use crate::guest::{Guest, lock};
 use crate::own;
 use crate::prepare::{self, call};
 use crate::tracer::Tracer;
+use minka_image::TASK_SIZE;
 use minka_image::maps::Mapping;
 use minka_image::origin::{Origin, Wanted};
 use minka_image::process::{Return, Thread};
@@ -13,6 +14,7 @@ use minka_image::restart::{self, RestartOwner};
 use minka_kernel::pagemap::{Pagemap, Want};
 use minka_kernel::ptrace::Stopped;
 use minka_kernel::{procfs, rseq};
+use minka_link::Sender;
 use minka_syscalls::Place;
 use minka_wire::frame::Header;
 use minka_wire::message::{self, FromHost, Leaving, Piece, kind};
@@ -21,6 +23,11 @@ use std::sync::atomic::Ordering;
 
 /// Bytes of pages per frame.
 const FRAME: u64 = 256 << 10;
+
+/// Times that changed pages are sent early at most.
+const PRECOPY_ROUNDS: usize = 6;
+/// With this little left (bytes), the guest may as well be stopped.
+const PRECOPY_ENOUGH: u64 = 4 << 20;
 
 const FUTEX: u64 = 202;
 
@@ -62,10 +69,12 @@ pub(crate) fn leave(tracer: &mut Tracer, task: Stopped) -> Result<()> {
     let pending =
         std::mem::take(&mut tracer.queued).into_values().map(|(n, info)| (n, info.to_vec())).collect();
     let leaving = FromHost::Leaving(Box::new(Leaving { state, space, pending }));
-    tracer.stream.queue(Header::new(kind::FROM_HOST, 0), &[IoSlice::new(&message::encode(&leaving))])?;
-    send_pages(tracer, &maps)?;
-    tracer.stream.queue(Header::new(kind::END, 0), &[])?;
-    tracer.stream.flush()?;
+    let stream = tracer.stream();
+    let stream = &mut lock(&stream);
+    stream.queue(Header::new(kind::FROM_HOST, 0), &[IoSlice::new(&message::encode(&leaving))])?;
+    send_pages(&guest, stream, &maps)?;
+    stream.queue(Header::new(kind::END, 0), &[])?;
+    stream.flush()?;
     // The task is dropped in its stop: nothing but its end is ever asked of it again.
     Ok(())
 }
@@ -88,17 +97,48 @@ pub(crate) fn without(wanted: Vec<Wanted>, (start, end): (u64, u64)) -> Vec<Want
     wanted.into_iter().filter(|piece| piece.end <= start || end <= piece.start).collect()
 }
 
+/// Sends what the guest has changed so far, while it runs on, until little is left or it changes as fast as it is
+/// sent. Only memory that is at home at the same address: the rest has no place there yet.
+pub(crate) fn precopy(guest: &Guest, stream: &mut Sender) -> Result<()> {
+    let pagemap = open_pagemap(guest)?;
+    let mut before = u64::MAX;
+    for _ in 0..PRECOPY_ROUNDS {
+        let areas: Vec<(u64, u64)> = lock(&guest.origins)
+            .pieces(0, TASK_SIZE)
+            .into_iter()
+            .filter(|(start, _, origin)| *origin == Some(Origin::Home(*start)))
+            .map(|(start, end, _)| (start, end))
+            .collect();
+        let mut ranges = Vec::new();
+        for (start, end) in areas {
+            // An area that was unmapped or moved meanwhile has nothing to report.
+            let _ = pagemap.scan(start, end, Want::WrittenThenProtect, |a, b| ranges.push((a, b)));
+        }
+        let bytes: u64 = ranges.iter().map(|(start, end)| end - start).sum();
+        send_ranges(guest, stream, &ranges)?;
+        stream.flush()?;
+        if bytes <= PRECOPY_ENOUGH || bytes > before / 4 * 3 {
+            break;
+        }
+        before = bytes;
+    }
+    Ok(stream.send(Header::new(kind::PRECOPIED, 0), &[])?)
+}
+
+fn open_pagemap(guest: &Guest) -> Result<Pagemap> {
+    Pagemap::open(guest.pid).map_err(|error| Fault::Io("open the guest's page table", error))
+}
+
 /// The pages that the home does not have: those written since they came from it, and those of new memory.
-fn send_pages(tracer: &mut Tracer, maps: &[Mapping]) -> Result<()> {
-    let pagemap =
-        Pagemap::open(tracer.guest.pid).map_err(|error| Fault::Io("open the guest's page table", error))?;
-    let (reserved, reserved_end) = tracer.guest.reserved;
+fn send_pages(guest: &Guest, stream: &mut Sender, maps: &[Mapping]) -> Result<()> {
+    let pagemap = open_pagemap(guest)?;
+    let (reserved, reserved_end) = guest.reserved;
     let mut ranges = Vec::new();
     for mapping in maps.iter().filter(|mapping| !mapping.is_kernel()) {
         if mapping.start >= reserved && mapping.end <= reserved_end {
             continue;
         }
-        for (start, end, origin) in lock(&tracer.guest.origins).pieces(mapping.start, mapping.end) {
+        for (start, end, origin) in lock(&guest.origins).pieces(mapping.start, mapping.end) {
             let want =
                 if matches!(origin, Some(Origin::HostFile(_))) { Want::PrivateCopies } else { Want::Written };
             pagemap
@@ -106,14 +146,18 @@ fn send_pages(tracer: &mut Tracer, maps: &[Mapping]) -> Result<()> {
                 .map_err(|error| Fault::Io("look for written pages", error))?;
         }
     }
+    send_ranges(guest, stream, &ranges)
+}
+
+fn send_ranges(guest: &Guest, stream: &mut Sender, ranges: &[(u64, u64)]) -> Result<()> {
     let mut content = vec![0; FRAME as usize];
     for (start, end) in ranges {
-        let mut at = start;
-        while at < end {
+        let mut at = *start;
+        while at < *end {
             let length = (end - at).min(FRAME);
             let content = &mut content[..length as usize];
-            tracer.guest.memory.peek(at, content);
-            tracer.stream.queue(Header::new(kind::PAGES, at), &[IoSlice::new(content)])?;
+            guest.memory.peek(at, content);
+            stream.queue(Header::new(kind::PAGES, at), &[IoSlice::new(content)])?;
             at += length;
         }
     }

@@ -1,7 +1,7 @@
 //! The host's main thread: it traces the guest, puts signals into it, and lets it go.
 
 use crate::fault::{Fault, Result, chain};
-use crate::guest::{Guest, Request};
+use crate::guest::{Guest, Request, lock};
 use crate::leave;
 use crate::orders::Daemon;
 use minka_kernel::process::{SignalFd, poll_readable};
@@ -14,8 +14,7 @@ use minka_wire::local::HostOrder;
 use minka_wire::message::{self, FromHome, FromHost, Hello, kind};
 use std::collections::BTreeMap;
 use std::io::IoSlice;
-use std::sync::Arc;
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
 
 /// Signal numbers that are treated by name.
 mod signal {
@@ -37,7 +36,7 @@ pub(crate) struct Tracer {
     task: Option<Task>,
     requests: mpsc::Receiver<Request>,
     control: Sender,
-    pub(crate) stream: Sender,
+    stream: Arc<Mutex<Sender>>,
     /// Signals that were queued to the guest and have not been delivered: their original information.
     pub(crate) queued: BTreeMap<u32, (i32, [u8; SIGINFO_SIZE])>,
     next_mark: u32,
@@ -71,7 +70,7 @@ impl Tracer {
             task: Some(Task::Running(task)),
             requests,
             control,
-            stream,
+            stream: Arc::new(Mutex::new(stream)),
             queued: BTreeMap::new(),
             next_mark: 1,
             recalled: false,
@@ -130,6 +129,12 @@ impl Tracer {
             }
             Request::Homeward(reason) => self.say_homeward(&reason)?,
             Request::Said(FromHome::Signal { signal, info, .. }) => self.queue(signal, info)?,
+            Request::Said(FromHome::Precopy) => {
+                let stream = Arc::clone(&self.stream);
+                crate::arrive::run(&self.guest, "precopy", move |guest| {
+                    leave::precopy(guest, &mut lock(&stream))
+                });
+            }
             Request::Said(FromHome::Recall) => {
                 self.recalled = true;
                 match self.task.take() {
@@ -145,6 +150,11 @@ impl Tracer {
             Request::Lost(reason) => return Ok(Some(Outcome::Lost(reason))),
         }
         Ok(None)
+    }
+
+    /// The lane for pages on the way home.
+    pub(crate) fn stream(&self) -> Arc<Mutex<Sender>> {
+        Arc::clone(&self.stream)
     }
 
     fn interrupt(&mut self) -> Result<()> {

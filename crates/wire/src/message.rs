@@ -10,6 +10,7 @@
 //!            Signal ──────────────────────────────►
 //!                  ◄───────────────────── SignalTaken
 //!                  ◄──────────────────────── Homeward   the guest asks for something only home can do
+//!            Precopy ─────────────────────────────►    changed pages come early, while the guest runs
 //!            Recall ──────────────────────────────►    guest is stopped
 //!                  ◄───────────────── Leaving(return)
 //!            Bye ─────────────────────────────────►    guest is killed
@@ -50,6 +51,8 @@ pub mod kind {
     pub const PRESENT_END: u16 = 8;
     /// No more [`PAGES`] follow.
     pub const END: u16 = 9;
+    /// The pages sent early are all there; the rest follows when the guest has been stopped.
+    pub const PRECOPIED: u16 = 11;
     /// A call of [`super::Special`] form.
     pub const SPECIAL: u16 = 10;
 }
@@ -110,6 +113,8 @@ pub enum FromHome {
         /// The kernel's `siginfo_t`, 128 bytes.
         info: Vec<u8>,
     },
+    /// The guest is going to be recalled: send early what it has changed so far.
+    Precopy,
     /// Stop the guest and send back what it changed.
     Recall,
     /// The session is over: the guest is not needed any more.
