@@ -318,3 +318,58 @@ const fn check_length(spec: &Spec, kind: Kind) {
     };
     assert!(matches!(spec.arguments[counter as usize].kind, Kind::Value(_)), "a length must be a number");
 }
+
+#[cfg(test)]
+mod test {
+    use super::check;
+    use crate::spec::{Argument, Direction, Format, Kind, Marks, Outcome, Place, Spec, When};
+
+    fn spec(number: u32, arguments: &'static [Argument]) -> Spec {
+        Spec {
+            number,
+            call: number,
+            name: "test",
+            arguments,
+            outcome: Outcome::Value,
+            cases: &[],
+            otherwise: Place::Home,
+            marks: Marks::NONE,
+            note: "",
+        }
+    }
+
+    const fn argument(kind: Kind) -> Argument {
+        Argument { name: "argument", kind, when: When::Success }
+    }
+
+    #[test]
+    fn ascending_numbers_are_accepted() {
+        check(&[spec(1, &[]), spec(2, &[]), spec(5, &[])]);
+    }
+
+    #[test]
+    #[should_panic(expected = "none may come twice")]
+    fn a_number_comes_only_once() {
+        check(&[spec(1, &[]), spec(1, &[])]);
+    }
+
+    #[test]
+    #[should_panic(expected = "numbers must ascend")]
+    fn numbers_ascend() {
+        check(&[spec(2, &[]), spec(1, &[])]);
+    }
+
+    #[test]
+    #[should_panic(expected = "a length must be a number")]
+    fn a_length_is_a_number() {
+        const ARGUMENTS: &[Argument] = &[argument(Kind::Str), argument(Kind::Vector(Direction::In, 0))];
+        check(&[spec(1, ARGUMENTS)]);
+    }
+
+    #[test]
+    #[should_panic(expected = "at most six arguments")]
+    fn there_are_six_registers() {
+        const ARGUMENTS: &[Argument] = &[argument(Kind::Value(Format::I32)); 7];
+        check(&[spec(1, ARGUMENTS)]);
+    }
+}

@@ -258,14 +258,15 @@ enum Limit {
     Resumable,
 }
 
-/// How many messages of an array fit into this much of the area.
+/// How many messages of an array can be read and fit into this much of the area.
 pub(crate) fn count_messages(memory: &impl Memory, guest: u64, count: usize, available: usize) -> usize {
     let mut used = count * MULTI_MESSAGE + 2 * 4096;
     for message in 0..count {
         let mut header = [0; MESSAGE];
         let address = guest.saturating_add((message * MULTI_MESSAGE) as u64);
         if memory.read(address, &mut header) < MESSAGE {
-            return count;
+            // The kernel stops here with what it has done; if that is nothing, it faults.
+            return message.max(1);
         }
         let vectors = super::load(&header, 24).min(MOST_VECTORS) as usize;
         let control = super::load(&header, 40);

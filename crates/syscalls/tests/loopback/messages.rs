@@ -187,6 +187,20 @@ fn broken_messages() {
 }
 
 #[test]
+fn arrays_of_messages_that_end_in_bad_memory() {
+    for readable in [0, 1, 2] {
+        let [ours, _theirs] = pairs(libc::SOCK_DGRAM);
+        let at = SIZE - 64 * readable;
+        let mut send = each(Scene::new(libc::SYS_sendmmsg), &ours);
+        for index in 0..readable {
+            send = message(send, 64 * index, at + 64 * index, &[(30_000, 100)], None);
+        }
+        let result = send.at(at).value(3).value(0).agree();
+        assert_eq!(result, if readable == 0 { -i64::from(libc::EFAULT) } else { readable as i64 });
+    }
+}
+
+#[test]
 fn as_many_messages_as_fit() {
     let [ours, theirs] = pairs(libc::SOCK_DGRAM);
     for _ in 0..4 {
