@@ -493,6 +493,7 @@ enum Fate {
 /// interrupted return its restart code there.
 fn hand_over(pid: i32, task: &Stopped, signal: i32, session: &mut Session) -> Result<()> {
     session.shared.commit();
+    session.shared.signalled.store(true, Ordering::SeqCst);
     let info = task.signal_info().map_err(Fault::Trace)?.to_vec();
     session.say(&FromHome::Signal { tid: pid, signal, info })?;
     let until = Instant::now() + SIGNAL_LIMIT;

@@ -48,6 +48,8 @@ pub enum Reason {
     Personality(u32),
     #[error("it maps {path} shared, which may change: {cause}")]
     SharedFile { path: String, cause: String },
+    #[error("it has a timer that counts its CPU time")]
+    CpuTimer,
     #[error("it could not be examined: {0}")]
     Unknown(String),
 }
@@ -109,6 +111,9 @@ fn examine(pid: i32) -> io::Result<Vec<Reason>> {
     }
     let personality = personality(pid)?;
     because(personality & !ADDR_NO_RANDOMIZE != 0, Reason::Personality(personality));
+    if has_cpu_timer(pid) {
+        reasons.push(Reason::CpuTimer);
+    }
     descriptors(pid, &mut reasons)?;
     if let Some(sharer) = memory_sharer(pid, stat.parent)? {
         reasons.push(Reason::SharedAddressSpace(sharer));
@@ -130,6 +135,15 @@ fn is_32_bit(pid: i32) -> io::Result<bool> {
     let mut class = [0];
     File::open(format!("/proc/{pid}/exe"))?.read_exact_at(&mut class, 4)?;
     Ok(class == [1])
+}
+
+/// POSIX timers of CPU clocks: the process at home would not run, and they would never fire. (Interval timers of
+/// that kind are not shown in `/proc`: they are asked for when the process has been parked.)
+fn has_cpu_timer(pid: i32) -> bool {
+    // Only the owner of the namespace may read it, and not every kernel has it.
+    let timers = std::fs::read_to_string(format!("/proc/{pid}/timers")).unwrap_or_default();
+    let clocks = timers.lines().filter_map(|line| line.strip_prefix("ClockID: ")?.trim().parse::<i32>().ok());
+    clocks.into_iter().any(|clock| matches!(clock, 2 | 3) || clock < 0)
 }
 
 fn descriptors(pid: i32, reasons: &mut Vec<Reason>) -> io::Result<()> {

@@ -37,6 +37,7 @@ pub(crate) mod call {
     pub(crate) const RT_SIGPROCMASK: u64 = 14;
     pub(crate) const ACCESS: u64 = 21;
     pub(crate) const MREMAP: u64 = 25;
+    pub(crate) const GETITIMER: u64 = 36;
     pub(crate) const SIGALTSTACK: u64 = 131;
     pub(crate) const PRCTL: u64 = 157;
     pub(crate) const SET_TID_ADDRESS: u64 = 218;
@@ -69,6 +70,8 @@ pub(crate) struct Parked {
     pub(crate) leases: Vec<Lease>,
     /// Address of a `syscall` instruction that is there without the ring.
     site: u64,
+    /// What the kernel at home has for the alternate signal stack.
+    alt_stack_at_home: AltStack,
 }
 
 /// How the process to be parked is found.
@@ -129,8 +132,12 @@ pub(crate) fn park(pid: i32, found: Found, record: &Record) -> Result<(Parked, R
         held,
         leases: still.leases,
         site: still.site,
+        alt_stack_at_home: AltStack::default(),
     };
-    parked.ask(&still.status)?;
+    if let Err(error) = parked.ask(&still.status) {
+        parked.release(running)?;
+        return Err(error);
+    }
     record.parked(&parked.thread, parked.ring.range());
     let running = parked.with_mask(running, mask)?;
     Ok((parked, running))
@@ -320,8 +327,7 @@ impl Parked {
 
     /// What only the process itself can tell, and what must not happen to it while it is parked.
     fn ask(&mut self, status: &Status) -> Result<()> {
-        let (_, brk) = (0, self.call(call::BRK, &[0])?);
-        self.borders.brk = brk as u64;
+        self.borders.brk = self.call(call::BRK, &[0])? as u64;
         for signal in (1..=64u8).filter(|signal| (status.caught | status.ignored) >> (signal - 1) & 1 == 1) {
             let arguments = |data| [u64::from(signal), 0, data, 8, 0, 0];
             let (_, bytes) = self.call_for::<{ Action::SIZE }>(call::RT_SIGACTION, arguments)?;
@@ -331,8 +337,15 @@ impl Parked {
         let word = |at: usize| u64::from_le_bytes(stack[at..at + 8].try_into().expect("eight bytes"));
         let flags = word(8) as u32 & !AltStack::ON_STACK;
         self.thread.alt_stack = AltStack { base: word(0), flags, size: word(16) };
+        self.alt_stack_at_home = self.thread.alt_stack;
         let (_, address) = self.call_for::<8>(call::PRCTL, |data| [PR_GET_TID_ADDRESS, data, 0, 0, 0, 0])?;
         self.thread.tid_address = u64::from_le_bytes(address);
+        for which in [ITIMER_VIRTUAL, ITIMER_PROF] {
+            let (_, timer) = self.call_for::<32>(call::GETITIMER, |data| [which, data, 0, 0, 0, 0])?;
+            if timer != [0; 32] {
+                return Err(Reason::CpuTimer.into());
+            }
+        }
         // Otherwise its end would walk stale memory and wake futexes there.
         self.call(call::SET_ROBUST_LIST, &[0, ROBUST_HEAD])?;
         self.call(call::SET_TID_ADDRESS, &[0])?;
@@ -359,6 +372,14 @@ impl Parked {
             &[self.thread.robust_list.0, self.thread.robust_list.1.max(ROBUST_HEAD)],
         )?;
         self.call(call::SET_TID_ADDRESS, &[self.thread.tid_address])?;
+        if self.thread.alt_stack != self.alt_stack_at_home {
+            let AltStack { base, flags, size } = self.thread.alt_stack;
+            let words = [base, u64::from(flags), size].map(u64::to_le_bytes).concat();
+            let mut slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
+            slot.data()[..words.len()].copy_from_slice(&words);
+            let data = slot.data_address();
+            slot.call(call::SIGALTSTACK, [data, 0, 0, 0, 0, 0], Duration::ZERO)?;
+        }
         let Halted { task, .. } = tracee::halt(running, &mut self.held)?;
         let (start, end) = self.ring.range();
         let mut signals = Vec::new();
@@ -373,6 +394,9 @@ impl Parked {
         Ok(())
     }
 }
+
+const ITIMER_VIRTUAL: u64 = 1;
+const ITIMER_PROF: u64 = 2;
 
 /// Length of `struct robust_list_head`, the only one that the kernel accepts.
 const ROBUST_HEAD: u64 = 24;

@@ -63,6 +63,7 @@ fn perform(shared: &Shared, channel: &mut Channel, header: &Header, body: &[u8])
     let placed = place(body, slot.data(), address).map_err(Fault::Malformed)?;
     let call = u64::from(placed.number());
     let mut arguments = *placed.arguments();
+    shared.signalled.store(false, Ordering::SeqCst);
     shared.temporary_mask.store(has_temporary_mask(&placed), Ordering::SeqCst);
     let resumable = Resumable::of(&placed, body, address);
     let again = header.flags & RESTART != 0;
@@ -76,23 +77,20 @@ fn perform(shared: &Shared, channel: &mut Channel, header: &Header, body: &[u8])
     if let (Some(resumable), true) = (&resumable, at_home) {
         resumable.bring_back(shared, &mut slot);
     }
-    if result == EINTR && shared.recalling.load(Ordering::SeqCst) && restart::is_never_restarted(call) {
-        // We interrupted it ourselves, in order to bring the guest home: the program must not see that.
+    if result == EINTR && restart::is_never_restarted(call) && !shared.signalled.load(Ordering::SeqCst) {
+        // Our tracing interrupted it, or a signal that the program ignores: natively nothing would have.
         result = ERESTARTSYS;
     }
     let data = slot.data();
     if shared.tracing.load(Ordering::Relaxed) {
-        shared.daemon.trace(trace_line(&placed, body, result));
+        let line = minka_syscalls::render::call(placed.spec(), body, &placed, result, data);
+        shared.daemon.trace(line);
     }
     // The result is known: from here on nothing waits in the kernel.
     shared.busy.store(false, Ordering::SeqCst);
     let reply = marshal::collect(&placed, result, data);
     let parts: Vec<IoSlice<'_>> = reply.parts().map(IoSlice::new).collect();
     Ok(channel.send(Header::new(kind::RESULT, header.correlation), &parts)?)
-}
-
-fn trace_line(placed: &Placed, _body: &[u8], result: i64) -> String {
-    format!("{}() = {result}", placed.spec().name)
 }
 
 /// A call that the kernel can go on with after an interruption, and for which it then remembers where one of the

@@ -56,6 +56,8 @@ pub(crate) struct Shared {
     pub(crate) busy: AtomicBool,
     /// The call under way sets a signal mask for its own time only.
     pub(crate) temporary_mask: AtomicBool,
+    /// A signal was handed to the guest during the call under way.
+    pub(crate) signalled: AtomicBool,
     /// The guest has had effects: it cannot be forgotten any more.
     pub(crate) committed: AtomicBool,
     /// Pages that exist at home and have not been sent.
@@ -159,6 +161,7 @@ impl Prepared {
             recalling: AtomicBool::new(false),
             busy: AtomicBool::new(false),
             temporary_mask: AtomicBool::new(false),
+            signalled: AtomicBool::new(false),
             committed: AtomicBool::new(false),
             unsent: Mutex::new(unsent),
             near: AtomicU64::new(parked.thread.registers.rsp),

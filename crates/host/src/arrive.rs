@@ -205,6 +205,7 @@ fn build_guest(hello: &Hello, empty: Empty, image: &Image, lanes: &mut Lanes) ->
             tid_address: thread.tid_address,
             robust_list: thread.robust_list.0,
             alt_stack: thread.alt_stack,
+            alt_stack_changed: false,
         }),
         leaving: AtomicBool::new(false),
         requests: sender,
@@ -212,7 +213,14 @@ fn build_guest(hello: &Hello, empty: Empty, image: &Image, lanes: &mut Lanes) ->
         faults: AtomicU64::new(0),
         cpu_before: image.cpu_us,
     });
-    let parts = Parts { bench: &bench, uffd: &guest.uffd, pidfd: &pidfd, files: &files, site };
+    let parts = Parts {
+        bench: &bench,
+        uffd: &guest.uffd,
+        pidfd: &pidfd,
+        files: &files,
+        site,
+        command: &hello.command,
+    };
     let (calls, faults) = (lanes.take(Lane::Calls)?, lanes.take(Lane::Faults)?);
     let (stream_out, mut stream_in) = lanes.take(Lane::Stream)?.split();
     let (task, listener) = build::build(&parts, image, task, |origins| {

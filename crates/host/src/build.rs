@@ -19,6 +19,7 @@ const MAP_STACK: u64 = 0x20000;
 const MAP_FIXED_NOREPLACE: u64 = 0x10_0000;
 const NO_DESCRIPTOR: u64 = u64::MAX;
 
+const PR_SET_NAME: u64 = 15;
 const PR_SET_MM: u64 = 35;
 const PR_SET_MM_MAP: u64 = 14;
 const SECCOMP_SET_MODE_FILTER: u64 = 1;
@@ -81,12 +82,8 @@ fn map_call(area: &Area, files: &[Option<i32>]) -> Result<Call> {
 }
 
 /// Everything but the memory: borders, signals, the filter, registers. The guest is ready to run afterwards.
-pub(crate) fn finish(
-    task: Stopped,
-    image: &Image,
-    bench: &Workbench,
-    pidfd: &PidFd,
-) -> Result<(Stopped, Listener)> {
+pub(crate) fn finish(task: Stopped, image: &Image, parts: &Parts<'_>) -> Result<(Stopped, Listener)> {
+    let Parts { bench, pidfd, command, .. } = *parts;
     let [thread] = &image.threads[..] else {
         return Err(Fault::Said(format!("the image has {} threads", image.threads.len())));
     };
@@ -97,6 +94,8 @@ pub(crate) fn finish(
         calls.push(Call::new(number, arguments));
         names.push(name);
     };
+    let command = data.put(&[command.as_bytes(), &[0]].concat())?;
+    demand("PR_SET_NAME".into(), call::PRCTL, &[PR_SET_NAME, command]);
     let borders = borders(image, &mut data)?;
     demand("PR_SET_MM_MAP".into(), call::PRCTL, &[PR_SET_MM, PR_SET_MM_MAP, borders, 104]);
     if let Some(rseq) = &thread.rseq {
@@ -208,7 +207,7 @@ pub(crate) fn build(
 ) -> Result<(Stopped, Listener)> {
     let (task, origins) = map_areas(task, image, empty.bench, empty.uffd, empty.files)?;
     serve(origins)?;
-    let (task, listener) = finish(task, image, empty.bench, empty.pidfd)?;
+    let (task, listener) = finish(task, image, empty)?;
     let task = enter(task, image, empty.site, empty.bench)?;
     Ok((task, listener))
 }
@@ -221,4 +220,6 @@ pub(crate) struct Parts<'a> {
     pub(crate) pidfd: &'a PidFd,
     pub(crate) files: &'a [Option<i32>],
     pub(crate) site: u64,
+    /// The name it has at home.
+    pub(crate) command: &'a str,
 }

@@ -70,6 +70,8 @@ pub(crate) struct Registrations {
     pub(crate) tid_address: u64,
     pub(crate) robust_list: u64,
     pub(crate) alt_stack: minka_image::process::AltStack,
+    /// The thread has asked for another one: only its kernel knows whether it got it.
+    pub(crate) alt_stack_changed: bool,
 }
 
 impl Guest {

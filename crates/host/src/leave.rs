@@ -8,7 +8,7 @@ use crate::tracer::Tracer;
 use minka_image::TASK_SIZE;
 use minka_image::maps::Mapping;
 use minka_image::origin::{Origin, Wanted};
-use minka_image::process::{Return, Thread};
+use minka_image::process::{AltStack, Return, Thread};
 use minka_image::registers::Registers;
 use minka_image::restart::{self, RestartOwner};
 use minka_kernel::pagemap::{Pagemap, Want};
@@ -47,9 +47,12 @@ pub(crate) fn leave(tracer: &mut Tracer, task: Stopped) -> Result<()> {
     let registers = go_on(&found, lock(&guest.unfinished).is_some());
     let extended = task.extended().map_err(io("read the guest's extended registers"))?;
     let mask = task.mask().map_err(io("read the guest's signal mask"))?;
-    let registered = *lock(&guest.registrations);
+    let mut registered = *lock(&guest.registrations);
     let site = prepare::find_syscall(&guest.memory, tracer.vdso)?;
-    let (_task, brk) = prepare::lone(task, site, call::BRK, [0; 6])?;
+    let (task, brk) = prepare::lone(task, site, call::BRK, [0; 6])?;
+    if registered.alt_stack_changed {
+        registered.alt_stack = alternate_stack(&guest, task, site, found.rsp)?;
+    }
     let maps = procfs::maps(guest.pid).map_err(io("read the guest's maps"))?;
     let wanted = without(lock(&guest.origins).wanted(&maps), guest.reserved);
     let unfinished = lock(&guest.unfinished).filter(|_| registers.rax == restart::RESTART_SYSCALL);
@@ -95,6 +98,24 @@ fn go_on(found: &Registers, home_has_it: bool) -> Registers {
 /// The pieces outside of what the home keeps for itself.
 pub(crate) fn without(wanted: Vec<Wanted>, (start, end): (u64, u64)) -> Vec<Wanted> {
     wanted.into_iter().filter(|piece| piece.end <= start || end <= piece.start).collect()
+}
+
+/// The alternate stack that the guest's kernel has. The answer is written below the thread's stack, beyond the
+/// red zone, and what was there is put back.
+fn alternate_stack(guest: &Guest, task: Stopped, site: u64, rsp: u64) -> Result<AltStack> {
+    let scratch = rsp.wrapping_sub(1024) & !15;
+    let mut saved = [0; 24];
+    guest.memory.peek(scratch, &mut saved);
+    let (_task, result) = prepare::lone(task, site, call::SIGALTSTACK, [0, scratch, 0, 0, 0, 0])?;
+    let mut bytes = [0; 24];
+    guest.memory.peek(scratch, &mut bytes);
+    let restored = guest.memory.poke(scratch, &saved);
+    if result != 0 || restored.is_err() {
+        return Err(Fault::Build { what: "sigaltstack on the way home".to_owned(), result });
+    }
+    let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
+    let flags = word(8) as u32 & !AltStack::ON_STACK;
+    Ok(AltStack { base: word(0), flags, size: word(16) })
 }
 
 /// Sends what the guest has changed so far, while it runs on, until little is left or it changes as fast as it is

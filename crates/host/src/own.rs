@@ -4,7 +4,6 @@ use crate::calls::{Answer, Worker};
 use crate::fault::Result;
 use crate::guest::{Guest, lock};
 use minka_image::origin::Origin;
-use minka_image::process::AltStack;
 use minka_kernel::procfs::Stat;
 use minka_kernel::seccomp::Notification;
 use minka_syscalls::Spec;
@@ -67,13 +66,16 @@ pub(crate) fn answer(worker: &mut Worker<'_>, call: &Notification, spec: &'stati
         }
         number::MADVISE => Ok(discard(worker, arguments[0], arguments[1])),
         number::RT_SIGRETURN => return_from_handler(worker, call),
-        number::SIGALTSTACK => alternate_stack(worker, call, spec),
+        number::SIGALTSTACK => Ok(alternate_stack(worker)),
         number::SET_TID_ADDRESS => {
             lock(&worker.guest.registrations).tid_address = arguments[0];
             Ok(Answer::Native)
         }
         number::SET_ROBUST_LIST => {
-            lock(&worker.guest.registrations).robust_list = arguments[0];
+            // The kernel accepts no other length.
+            if arguments[1] == 24 {
+                lock(&worker.guest.registrations).robust_list = arguments[0];
+            }
             Ok(Answer::Native)
         }
         number::GETRUSAGE | number::TIMES | number::CLOCK_GETTIME => cpu_time(worker, call, spec),
@@ -126,18 +128,10 @@ fn stack_pointer(pid: i32) -> Option<u64> {
     u64::from_str_radix(field.strip_prefix("0x")?, 16).ok()
 }
 
-/// Both kernels keep the alternate stack; the home's is changed first, since it may refuse.
-fn alternate_stack(worker: &mut Worker<'_>, call: &Notification, _spec: &'static Spec) -> Result<Answer> {
-    let new = call.arguments[0];
-    if new != 0 {
-        let mut bytes = [0; 24];
-        if worker.guest.memory.read(new, &mut bytes) == bytes.len() {
-            let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
-            let stack = AltStack { base: word(0), flags: word(8) as u32, size: word(16) };
-            lock(&worker.guest.registrations).alt_stack = stack;
-        }
-    }
-    Ok(Answer::Native)
+/// The guest's kernel keeps the alternate stack, and may refuse one; on the way home it is asked what it has.
+fn alternate_stack(worker: &Worker<'_>) -> Answer {
+    lock(&worker.guest.registrations).alt_stack_changed = true;
+    Answer::Native
 }
 
 /// CPU time is what was used at home and here together.

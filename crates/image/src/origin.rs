@@ -227,7 +227,9 @@ pub fn rearrange(home: &[Mapping], wanted: &[Wanted], keep: &[(u64, u64)]) -> Re
 fn place(piece: &Wanted, home: &[&Mapping], borders: &Ranges<Area>, steps: &mut Vec<Step>) {
     let length = piece.end - piece.start;
     match piece.source {
-        None if piece.stack => steps.push(Step::GrowStack { to: piece.start }),
+        None if piece.stack && borders.get(piece.start).is_none() => {
+            steps.push(Step::GrowStack { to: piece.start });
+        }
         None => steps.push(Step::Map { start: piece.start, length, protection: piece.protection }),
         Some(source) => {
             for (start, end, area) in borders.pieces(source, source + length) {
