@@ -126,12 +126,7 @@ impl Deputy {
                     if let (false, Some(reason)) = (at_exec, reasons.into_iter().next()) {
                         return Err(reason.into());
                     }
-                    let task = tracee::seize(self.pid)?;
-                    return if at_exec {
-                        self.wait_for_exec(task, &to)
-                    } else {
-                        self.leave(Found::Running(task), to)
-                    };
+                    return if at_exec { self.wait_for_exec(&to) } else { self.leave(Found::Free, to) };
                 }
                 Some(DeputyOrder::Trace { on }) => self.tracing.store(on, Ordering::Relaxed),
                 Some(DeputyOrder::Home) | None => return Ok(None),
@@ -141,7 +136,8 @@ impl Deputy {
     }
 
     /// Lets the process run until its `execve`.
-    fn wait_for_exec(&self, mut task: Running, to: &str) -> Result<Option<String>> {
+    fn wait_for_exec(&self, to: &str) -> Result<Option<String>> {
+        let mut task = tracee::seize(self.pid)?;
         self.daemon.report(&DeputyReport::Armed);
         loop {
             task = match task.wait().map_err(Fault::Trace)? {
@@ -179,7 +175,7 @@ impl Deputy {
 
     fn let_go(&self, found: Found) -> Result<()> {
         let task = match found {
-            Found::Running(task) => tracee::halt(task, &mut Vec::new())?.task,
+            Found::Free => return Ok(()),
             Found::AfterExec(task) => task,
         };
         task.detach(0).map_err(Fault::Trace)
@@ -229,6 +225,9 @@ impl Deputy {
         if let Some(reason) = away.session.postponed.take() {
             return Ok(Next::Home(away, Some(reason)));
         }
+        if let Some(event) = away.session.later.pop() {
+            return self.heard(away, event);
+        }
         if away.session.has_stream()
             && let Some(bound) = away.bound.take()
         {
@@ -273,10 +272,7 @@ impl Deputy {
                     Next::Away(away)
                 }
                 Some(DeputyOrder::Move { to, .. }) => {
-                    match Prepared::new(self.pid, &to, &self.config, &self.credentials) {
-                        Ok(prepared) => return self.set_out(away, Bound::Node(Box::new(prepared))),
-                        Err(error) => self.refuse(&error),
-                    }
+                    self.prepare(&away.session, to);
                     Next::Away(away)
                 }
                 Some(DeputyOrder::Trace { on }) => {
@@ -289,6 +285,18 @@ impl Deputy {
             });
         }
         Ok(Next::Away(away))
+    }
+
+    /// Lets the next host prepare, in a thread of its own: this one has a process to serve.
+    fn prepare(&self, session: &Session, to: String) {
+        let (pid, config, credentials) = (self.pid, self.config.clone(), self.credentials.clone());
+        let (events, bell) = (session.events_in.clone(), Arc::clone(&self.bell));
+        std::thread::spawn(move || {
+            let prepared = Prepared::new(pid, &to, &config, &credentials);
+            // The main thread has gone if nobody receives it; then the host notices that its lanes are cut.
+            let _ = events.send(Event::Ready(Box::new(prepared)));
+            bell.ring();
+        });
     }
 
     /// The process is to go somewhere: what it has changed is sent ahead while it computes on.
@@ -308,6 +316,13 @@ impl Deputy {
             Event::Said(FromHost::Homeward { reason }) => Ok(Next::Home(away, Some(reason))),
             Event::Said(FromHost::SignalTaken) => Ok(Next::Away(away)),
             Event::Said(other) => Err((away, Fault::Said(format!("the host said {other:?}")))),
+            Event::Ready(prepared) => match *prepared {
+                Ok(prepared) => self.set_out(away, Bound::Node(Box::new(prepared))),
+                Err(error) => {
+                    self.refuse(&error);
+                    Ok(Next::Away(away))
+                }
+            },
             Event::Precopied(stream) => {
                 away.session.restore_stream(stream);
                 Ok(Next::Away(away))
@@ -502,6 +517,7 @@ fn hand_over(pid: i32, task: &Stopped, signal: i32, session: &mut Session) -> Re
             Ok(Event::Said(FromHost::SignalTaken)) => return Ok(()),
             Ok(Event::Said(FromHost::Homeward { reason })) => session.postponed = Some(reason),
             Ok(Event::Precopied(stream)) => session.restore_stream(stream),
+            Ok(ready @ Event::Ready(_)) => session.later.push(ready),
             Ok(Event::Said(other)) => {
                 return Err(Fault::Said(format!("the host said {other:?} to a signal")));
             }

@@ -77,8 +77,8 @@ pub(crate) struct Parked {
 /// How the process to be parked is found.
 #[derive(Debug)]
 pub(crate) enum Found {
-    /// Seized, and computing.
-    Running(Running),
+    /// Computing, and nobody's.
+    Free,
     /// In the stop after its `execve`.
     AfterExec(Stopped),
 }
@@ -87,7 +87,7 @@ pub(crate) enum Found {
 pub(crate) fn park(pid: i32, found: Found, record: &Record) -> Result<(Parked, Running)> {
     let mut held = Vec::new();
     let running = match found {
-        Found::Running(task) => task,
+        Found::Free => tracee::seize(pid)?,
         // This stop is inside the call, whose result would still overwrite a register: leave it first.
         Found::AfterExec(task) => task.resume(0).map_err(Fault::Trace)?,
     };

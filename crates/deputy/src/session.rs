@@ -35,6 +35,8 @@ pub(crate) enum Event {
     Said(FromHost),
     /// The pages that the guest had changed are at home; what it changes from now on comes when it is stopped.
     Precopied(Receiver),
+    /// The next host has prepared itself, or not.
+    Ready(Box<Result<Prepared>>),
     /// The host is lost, or broke the rules.
     Lost(String),
 }
@@ -98,8 +100,10 @@ pub(crate) struct Session {
     pub(crate) events: mpsc::Receiver<Event>,
     /// The guest asked to go home while something else was being waited for.
     pub(crate) postponed: Option<String>,
+    /// What else happened meanwhile.
+    pub(crate) later: Vec<Event>,
     control: Sender,
-    events_in: mpsc::Sender<Event>,
+    pub(crate) events_in: mpsc::Sender<Event>,
     stream_in: Option<Receiver>,
     closers: Vec<Closer>,
     threads: Vec<JoinHandle<()>>,
@@ -215,6 +219,7 @@ impl Prepared {
             shared,
             events,
             postponed: None,
+            later: Vec::new(),
             events_in: sender,
             control,
             stream_in: Some(stream_in),
@@ -268,7 +273,7 @@ impl Session {
             match self.events.recv_timeout(PATIENCE) {
                 Ok(Event::Precopied(stream)) => return Ok(stream),
                 Ok(Event::Lost(reason)) => return Err(Fault::Said(reason)),
-                Ok(Event::Said(_)) => {}
+                Ok(Event::Said(_) | Event::Ready(_)) => {}
                 Err(_) => return Err(Fault::Said(format!("{} sent no pages for {PATIENCE:?}", self.node))),
             }
         }
