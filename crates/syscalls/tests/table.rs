@@ -110,6 +110,9 @@ fn places_depend_on_arguments() {
     assert_eq!(at(libc::SYS_ioctl, &[0, libc::TCGETS]), Place::Home);
     assert_eq!(at(libc::SYS_ioctl, &[0, 0x4010_4501]), Place::Homeward);
     assert_eq!(at(libc::SYS_ioctl, &[0, 0x8100_4506]), Place::Home, "EVIOCGNAME(256)");
+    assert_eq!(at(libc::SYS_ioctl, &[0, 0x8100_4804]), Place::Home, "HIDIOCGRAWNAME(256)");
+    assert_eq!(at(libc::SYS_ioctl, &[0, 0x8004_48d2]), Place::Homeward, "HCIGETDEVLIST");
+    assert_eq!(at(libc::SYS_ioctl, &[0, 0x8024_6a22]), Place::Homeward, "JSIOCGCORR");
     assert_eq!(at(libc::SYS_fcntl, &[0, libc::F_SETLKW as u64]), Place::Home);
     assert_eq!(at(libc::SYS_fcntl, &[0, 77]), Place::Homeward);
     assert_eq!(at(libc::SYS_prctl, &[libc::PR_SET_NAME as u64]), Place::Both);

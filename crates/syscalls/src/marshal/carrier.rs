@@ -106,6 +106,15 @@ pub(crate) trait Carrier {
     /// Writes an address for a buffer of no bytes.
     fn point_nowhere(&mut self, patch: Patch);
 
+    /// Changes a number in a structure that the kernel will see.
+    fn store(&mut self, location: Location, offset: usize, number: u64) {
+        let _ = (location, offset, number);
+    }
+    /// Changes an argument that the kernel will see.
+    fn argument(&mut self, index: usize, number: u64) {
+        let _ = (index, number);
+    }
+
     // What follows only the side of the guest does.
 
     /// Bytes of the transfer that are behind us.
@@ -125,14 +134,6 @@ pub(crate) trait Carrier {
     fn writable(&self, guest: u64, length: usize) -> usize {
         let _ = guest;
         length
-    }
-    /// Changes a number in a structure that travels.
-    fn store(&mut self, location: Location, offset: usize, number: u64) {
-        let _ = (location, offset, number);
-    }
-    /// Changes an argument that travels.
-    fn argument(&mut self, index: usize, number: u64) {
-        let _ = (index, number);
     }
     /// Notes that only this many bytes are transferred.
     fn capped(&mut self, covered: u64) {

@@ -17,7 +17,7 @@
 //! A pointer whose memory cannot be used travels as an address that faults at home too. So the home's kernel
 //! finds the very error, in the very order, that it would have found natively (EBADF before EFAULT, say), and
 //! before any effect. Input that can be read only in part is the exception: where the kernel would perform a part
-//! of the call, the guest goes home. Output is checked before the call as far as [`Memory::writable`] knows; what
+//! of the call, or may not look at all of it, the guest goes home. Output is checked before the call as far as [`Memory::writable`] knows; what
 //! only the write itself finds out becomes EFAULT (or a smaller count, where a count tells what was written) after
 //! the call has had its effect.
 //!

@@ -63,7 +63,10 @@ fn place_if(
     if !accepts(place) || spec.marks.absent || (place != Place::Own && kinds.zip(args).any(plain)) {
         return Err(Malformed::NotForwarded(spec.name));
     }
-    let placed = Placed { number: nr, arguments: args, spec, outputs: SmallVec::new() };
+    // What the table does not describe the kernel does not look at; should it, it finds nothing.
+    let described = spec.arguments.len();
+    let arguments = core::array::from_fn(|index| if index < described { args[index] } else { 0 });
+    let placed = Placed { number: nr, arguments, spec, outputs: SmallVec::new() };
     let mut placer = Placer { body, read: REQUEST_HEAD, area, area_address, used: 0, placed };
     walk(spec, &args, &mut placer)?;
     if placer.read != body.len() {
@@ -173,6 +176,14 @@ impl Carrier for Placer<'_> {
 
     fn point_nowhere(&mut self, patch: Patch) {
         self.point(patch, self.area_address.wrapping_add(self.used as u64));
+    }
+
+    fn store(&mut self, location: Location, offset: usize, number: u64) {
+        store(self.area, location.area + offset, number);
+    }
+
+    fn argument(&mut self, index: usize, number: u64) {
+        self.placed.arguments[index] = number;
     }
 
     fn too_large(&self) -> Malformed {

@@ -205,7 +205,8 @@ impl<C: Carrier> Walk<'_, C> {
         direction: Direction,
     ) -> Result<(), C::Stop> {
         let (patch, guest) = (Patch::Argument(index), self.arguments[index]);
-        let wanted = self.spec.number_in(&self.arguments, counter).unwrap_or(0).min(MOST_VECTORS) as usize;
+        let told = self.spec.number_in(&self.arguments, counter).unwrap_or(0);
+        let wanted = told.min(MOST_VECTORS) as usize;
         if wanted == 0 {
             self.carrier.point_nowhere(patch);
             return Ok(());
@@ -214,7 +215,8 @@ impl<C: Carrier> Walk<'_, C> {
         if count == 0 {
             return Err(self.carrier.too_large());
         }
-        if count < wanted {
+        if (count as u64) < told {
+            // recvmmsg itself knows no limit.
             self.carrier.argument(usize::from(counter), count as u64);
         }
         let room = count * MULTI_MESSAGE;

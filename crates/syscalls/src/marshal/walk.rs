@@ -115,7 +115,9 @@ impl<C: Carrier> Walk<'_, C> {
             return Ok(None);
         }
         let sent = if direction.is_read() { room } else { 0 };
-        self.carrier.block(patch, &Block { guest, sent, room, structure, divisible: false })
+        // Where the kernel writes, it may look at less than the size that it is told.
+        let divisible = direction == Direction::InOut;
+        self.carrier.block(patch, &Block { guest, sent, room, structure, divisible })
     }
 
     fn data(&mut self, index: usize, data: &Data, when: When) -> Result<(), C::Stop> {

@@ -28,7 +28,7 @@ syscalls! {
      14 rt_sigprocmask (how: how, set: sigset[size], old: out[sigset], size: usize) = both;
      15 rt_sigreturn () = own "the mask that it restores must be known at home";
      16 ioctl (fd: Fd, command: hex32, argument: hex)
-            = [command by IOCTL] [command & 0xc000ff00 by IOCTL_SIZED] homeward
+            = [command by IOCTL] [command & 0xc000ff00 by IOCTL_INPUT] [command & 0xc000fff0 by IOCTL_SIZED] homeward
               "forwarded for the listed commands; others may hide addresses";
      17 pread64 (fd: Fd, buf: out[u8; ret <= count], count: usize, offset: position) = home blocks short;
      18 pwrite64 (fd: Fd, buf: in[u8; count], count: usize, offset: position) = home blocks short;

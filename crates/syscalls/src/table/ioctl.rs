@@ -6,7 +6,6 @@ syscalls! {
     /// ioctl, by command.
     pub(crate) static IOCTL of 16;
 
-             1 FIBMAP (fd: Fd, command: hex32, block: inout[i32]) = home;
              2 FIGETBSZ (fd: Fd, command: hex32, size: out[i32]) = home;
         0x125e BLKROGET (fd: Fd, command: hex32, value: out[i32]) = home;
         0x125f BLKRRPART (fd: Fd, command: hex32) = home;
@@ -121,10 +120,17 @@ syscalls! {
 }
 
 syscalls! {
-    /// Families of commands that read as many bytes as the command's size bits say, by direction and type.
+    /// Families of commands that read as many bytes as their size bits say, by direction, type and upper half of the
+    /// number. Few families keep to that: Bluetooth's commands (0x48, from 0xc0 on) and the joystick's JSIOCGCORR
+    /// write more than their size bits say.
     pub(crate) static IOCTL_SIZED of 16;
 
-    0x80004500 EVIOCG (fd: Fd, command: hex32, data: encoded[command]) = home "evdev";
     0x80004800 HIDIOCG (fd: Fd, command: hex32, data: encoded[command]) = home "hidraw";
-    0x80006a00 JSIOCG (fd: Fd, command: hex32, data: encoded[command]) = home "joystick";
+}
+
+syscalls! {
+    /// The same for input devices, which use all numbers.
+    pub(crate) static IOCTL_INPUT of 16;
+
+    0x80004500 EVIOCG (fd: Fd, command: hex32, data: encoded[command]) = home "evdev";
 }

@@ -9,7 +9,7 @@ pub(crate) use commands::{
     FCNTL, FSCONFIG, KEYCTL, LANDLOCK, MSGCTL, NAME_TO_HANDLE, PRCTL, RECVFROM_TRUNCATED, RECVMMSG_TRUNCATED,
     RECVMSG_TRUNCATED, SEMCTL, SHMCTL,
 };
-pub(crate) use ioctl::{IOCTL, IOCTL_SIZED};
+pub(crate) use ioctl::{IOCTL, IOCTL_INPUT, IOCTL_SIZED};
 
 use crate::spec::Spec;
 

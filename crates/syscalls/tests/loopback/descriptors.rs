@@ -85,7 +85,7 @@ fn commands_of_fcntl() {
         for kind in [0, 1, 2, 9] {
             fcntl(command).with(100, &lock(kind)).at(100).agree();
         }
-        fcntl(command).at(SIZE - 8).agree();
+        fcntl(command).at(SIZE - 8).agree_unless_homeward();
         fcntl(command).value(0).agree();
     }
     let [_, writing] = pipes();
@@ -117,7 +117,7 @@ fn terminals() {
         {
             ioctl(command).at(64).agree();
             // The kernel may write the two bytes before it fails: only the error counts.
-            ioctl(command).blurred(SIZE - 2..SIZE).at(SIZE - 2).agree();
+            ioctl(command).blurred(SIZE - 2..SIZE).at(SIZE - 2).agree_unless_homeward();
         }
         for command in [libc::TCSETS, libc::TCSETSW, libc::TCSETSF] {
             assert_eq!(ioctl(command).input(64, settings).agree(), 0);
@@ -193,7 +193,7 @@ fn data_between_descriptors() {
     assert_eq!(between(libc::SYS_sendfile).value(0).value(100).agree(), 100);
     assert_eq!(between(libc::SYS_sendfile).long(64, 50).at(64).value(100).agree(), 100);
     between(libc::SYS_sendfile).long(64, u64::MAX).at(64).value(100).agree();
-    between(libc::SYS_sendfile).at(SIZE - 1).value(100).agree();
+    between(libc::SYS_sendfile).at(SIZE - 1).value(100).agree_unless_homeward();
     let copy = |from: u64, to: u64| {
         let scene = each(Scene::new(libc::SYS_copy_file_range), &sources).long(64, from).at(64);
         each(scene, &targets).long(128, to).at(128).value(500).value(0).agree()
