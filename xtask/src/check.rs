@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::{Failure, manifests, prose, source};
+use crate::{Failure, generated, manifests, prose, source};
 
 /// What checking found.
 #[derive(Debug, Default)]
@@ -19,6 +19,7 @@ pub(crate) fn run(root: &Path) -> Result<(), Failure> {
     manifests::check(root, &mut findings)?;
     source::check(root, &mut findings)?;
     prose::check(root, &mut findings)?;
+    generated::check(root, &mut findings);
     println!("\n== rules of the workspace");
     findings.warnings.iter().for_each(|warning| println!("warning: {warning}"));
     findings.errors.iter().for_each(|error| println!("error: {error}"));

@@ -2,6 +2,7 @@
 
 mod check;
 mod command;
+mod generated;
 mod manifests;
 mod pages;
 mod prose;
@@ -17,6 +18,7 @@ cargo xtask TASK
 
 test          everything a change has to pass: packages, format, lints, rules, documentation, tests
 check         the rules of the workspace that no compiler knows
+docs          make the documentation that is made from code
 pages [DIR]   make the manual pages and shell completions, in target/pages or DIR
 help          show this";
 
@@ -29,6 +31,7 @@ fn main() -> ExitCode {
     let outcome = match task.to_str() {
         Some("test") => test::run(&root()),
         Some("check") => check::run(&root()),
+        Some("docs") => generated::write(&root()),
         Some("pages") => pages::make(arguments.next().map(Into::into)),
         Some("help") | Some("") => {
             println!("{HELP}");
