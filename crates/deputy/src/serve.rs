@@ -297,14 +297,21 @@ pub(crate) fn stream(shared: &Shared, (mut sender, pid): (Sender, i32)) -> Resul
     Ok(sender.send(Header::new(kind::END, 0), &[])?)
 }
 
-/// The ranges of the image's areas that have content; what is left unsent is cut to them.
+/// The ranges of the image's areas that have content; what is left unsent is cut to them. Pages that are missing
+/// from anonymous memory read as zeros.
 fn scan(shared: &Shared, pid: i32) -> Result<Vec<(u64, u64)>> {
     let io = |error| Fault::Io("scan its page table", error);
     let pagemap = Pagemap::open(pid).map_err(io)?;
     let areas: Vec<(u64, u64)> = lock(&shared.unsent).iter().map(|(start, end, ())| (start, end)).collect();
     let mut present = Vec::new();
     for (start, end) in areas {
-        pagemap.scan(start, end, Want::Present, |a, b| present.push((a, b))).map_err(io)?;
+        for (start, end, from_file) in shared.from_files.pieces(start, end) {
+            if from_file.is_some() {
+                present.push((start, end));
+            } else {
+                pagemap.scan(start, end, Want::Present, |a, b| present.push((a, b))).map_err(io)?;
+            }
+        }
     }
     let mut unsent = lock(&shared.unsent);
     let mut left = Ranges::new();

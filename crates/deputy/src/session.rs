@@ -6,6 +6,7 @@ use crate::orders::Daemon;
 use crate::park::Parked;
 use crate::record::Record;
 use crate::serve;
+use minka_image::PAGE;
 use minka_image::process::Source;
 use minka_image::ranges::Ranges;
 use minka_kernel::memory::Memory;
@@ -64,6 +65,8 @@ pub(crate) struct Shared {
     pub(crate) committed: AtomicBool,
     /// Pages that exist at home and have not been sent.
     pub(crate) unsent: Mutex<Ranges<()>>,
+    /// Areas that are mapped from files: a page that nobody has touched yet has content all the same.
+    pub(crate) from_files: Ranges<()>,
     /// Where the guest last missed a page: the stream goes on from there.
     pub(crate) near: AtomicU64,
 }
@@ -151,8 +154,12 @@ impl Prepared {
     ) -> Result<Session> {
         let image = self.offer.image(parked, &self.accepted, self.same_machine)?;
         let mut unsent = Ranges::new();
+        let mut from_files = Ranges::new();
         for area in image.areas.iter().filter(|area| area.source == Source::Home) {
             unsent.set(area.start, area.end, ());
+            if area.file {
+                from_files.set(area.start, area.end, ());
+            }
         }
         let shared = Arc::new(Shared {
             pid: parked.pid,
@@ -168,7 +175,8 @@ impl Prepared {
             signalled: AtomicBool::new(false),
             committed: AtomicBool::new(false),
             unsent: Mutex::new(unsent),
-            near: AtomicU64::new(parked.thread.registers.rsp),
+            from_files,
+            near: AtomicU64::new(parked.thread.registers.rsp & !(PAGE - 1)),
         });
         send(&mut self.control, &FromHome::Enter(Box::new(image)))?;
         let closers = [&self.control, &self.calls, &self.faults, &self.stream]

@@ -193,8 +193,15 @@ impl Tracer {
 
     /// Looks whether the guest has stopped or ended.
     fn look(&mut self) -> Result<()> {
-        while let Some(Task::Running(task)) = self.task.take() {
-            let io = |error| Fault::Io("trace the guest", error);
+        let io = |error| Fault::Io("trace the guest", error);
+        loop {
+            let task = match self.task.take() {
+                Some(Task::Running(task)) => task,
+                stopped => {
+                    self.task = stopped;
+                    return Ok(());
+                }
+            };
             match task.try_wait().map_err(io)? {
                 Waited::Still(task) => {
                     self.task = Some(Task::Running(task));
@@ -206,7 +213,6 @@ impl Tracer {
                 Waited::Gone(end) => return Err(Fault::Gone(end)),
             }
         }
-        Ok(())
     }
 
     fn signalled(&mut self, task: Stopped, signal: i32) -> Result<()> {
@@ -220,6 +226,8 @@ impl Tracer {
         let synchronous = signal::SYNCHRONOUS.contains(&signal);
         let caught = Status::read(self.guest.pid).is_ok_and(|status| status.caught >> (signal - 1) & 1 == 1);
         if synchronous && (!caught || signal == signal::ILL) {
+            let address = u64::from_le_bytes(info[16..24].try_into().expect("eight bytes"));
+            tracing::debug!(signal, address, registers = ?task.registers(), "the guest raised a signal itself");
             // The instruction has not been executed: at home it is tried again, and Linux does the rest.
             if self.recalled {
                 return leave::leave(self, task);
