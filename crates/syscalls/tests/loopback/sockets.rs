@@ -207,3 +207,24 @@ fn sending_to_bad_addresses() {
         each(Scene::new(libc::SYS_sendto), &senders).at(0).value(100_000).value(0).input(200_000, &address);
     assert_eq!(large.value(16).agree(), -i64::from(libc::EMSGSIZE));
 }
+
+#[test]
+fn what_tcp_throws_away_is_not_written() {
+    use std::io::Write;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let connections = [(); 2].map(|()| {
+        let mut client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        client.write_all(&[7; 100]).unwrap();
+        (client, OwnedFd::from(listener.accept().unwrap().0))
+    });
+    let servers = connections.each_ref().map(|(_, server)| server.try_clone().unwrap());
+    let receive = |flags: i32| {
+        let scene = each(Scene::new(libc::SYS_recvfrom), &servers).at(64).value(40).value(flags);
+        scene.value(0).value(0).agree()
+    };
+    assert_eq!(receive(libc::MSG_PEEK), 40);
+    assert_eq!(receive(libc::MSG_TRUNC), 40);
+    assert_eq!(receive(0), 40);
+    assert_eq!(receive(libc::MSG_DONTWAIT), 20);
+    assert_eq!(receive(libc::MSG_DONTWAIT), -i64::from(libc::EAGAIN));
+}
