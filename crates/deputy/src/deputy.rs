@@ -21,6 +21,7 @@ use crate::park::{self, Found, Parked};
 use crate::record::Record;
 use crate::session::{Event, Prepared, Session};
 use crate::tracee::{self, Default, default_action};
+use minka_kernel::faultpoint::{self, Point};
 use minka_kernel::process::{Bell, SignalFd, poll_readable};
 use minka_kernel::procfs::Status;
 use minka_kernel::ptrace::{Running, Stop, Stopped, Waited};
@@ -162,6 +163,7 @@ impl Deputy {
                 return Err(error);
             }
         };
+        faultpoint::reach(Point::DeputyPrepared);
         let start = Instant::now();
         let (parked, running) = park::park(self.pid, found, &self.record)?;
         match self.enter(prepared, parked, running, start) {
@@ -190,6 +192,7 @@ impl Deputy {
     ) -> std::result::Result<Away, (Parked, Running, Fault)> {
         match prepared.enter(&parked, &self.daemon, &self.record, &self.tracing, &self.bell) {
             Ok(session) => {
+                faultpoint::reach(Point::DeputyAway);
                 let freeze_us = start.elapsed().as_micros() as u64;
                 let at = Some(session.node.clone());
                 self.daemon.report(&DeputyReport::Arrived { at, reason: None, freeze_us });
@@ -243,7 +246,7 @@ impl Deputy {
         };
         if readable[0] {
             self.news.drain();
-            if away.parked.leases.iter().any(eligible::Lease::is_breaking) {
+            if away.parked.a_lease_is_breaking() {
                 return Ok(Next::Home(
                     away,
                     Some("somebody writes to a file that it maps shared".to_owned()),

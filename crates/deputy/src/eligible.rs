@@ -222,6 +222,13 @@ fn take_lease(pid: i32, mapping: &Mapping) -> Result<Option<Lease>, Reason> {
     }
 }
 
+/// A lease on what the process has just mapped shared at `address`; `None` where that cannot be exact elsewhere.
+pub(crate) fn lease_at(pid: i32, address: u64) -> Option<Lease> {
+    let maps = procfs::maps(pid).ok()?;
+    let mapping = maps.iter().find(|mapping| mapping.start <= address && address < mapping.end)?;
+    take_lease(pid, mapping).ok().flatten()
+}
+
 /// Leases on the files that the process maps shared, as far as they are permitted, to be held while it is away.
 pub(crate) fn take_leases(pid: i32, maps: &[Mapping]) -> Result<Vec<Lease>, Reason> {
     let shared = maps.iter().filter(|mapping| mapping.shared);

@@ -14,6 +14,7 @@ use crate::session::{PATIENCE, Session};
 use crate::tracee::{self, BLOCK_ALL, Halted, Signal};
 use minka_image::origin::{self, Step, Wanted};
 use minka_image::process::Thread;
+use minka_kernel::faultpoint::{self, Point};
 use minka_kernel::memory::Memory;
 use minka_kernel::procfs;
 use minka_kernel::ptrace::{Running, SIGINFO_SIZE, Stop, Waited};
@@ -26,9 +27,11 @@ use std::time::{Duration, Instant};
 /// On failure the process is lost, unless the guest had no effects.
 pub(crate) fn bring_home(parked: &mut Parked, running: Running, session: &mut Session) -> Result<Running> {
     let mut running = interrupt_call(parked, running, session)?;
+    faultpoint::reach(Point::DeputyRecalling);
     session.say(&FromHome::Recall)?;
     let mut stream = session.take_stream()?;
     let leaving = receive_until_leaving(parked, session, &mut stream)?;
+    faultpoint::reach(Point::DeputyReturning);
     rearrange(parked, &leaving)?;
     receive_pages(parked, &mut stream)?;
     let state = leaving.state;
@@ -42,6 +45,7 @@ pub(crate) fn bring_home(parked: &mut Parked, running: Running, session: &mut Se
             info.try_into().map_err(|_| Fault::Said("the host returned half a signal".to_owned()))?;
         running = make_pending(parked, running, (signal, info))?;
     }
+    faultpoint::reach(Point::DeputyReturned);
     Ok(running)
 }
 

@@ -28,6 +28,7 @@ mod serve;
 mod session;
 mod tracee;
 
+use minka_kernel::faultpoint::{self, Point};
 use minka_link::{Credentials, NodeConfig};
 use minka_wire::local::{DeputyOrder, DeputyReport};
 use std::path::Path;
@@ -56,11 +57,14 @@ pub fn main() -> ExitCode {
 
 fn start(pid: i32, config: &str, rescue: bool, daemon: &orders::Daemon) -> Result<(), String> {
     let config = NodeConfig::read(Path::new(config)).map_err(|error| fault::chain(&error))?;
+    faultpoint::arm(&config.faults).map_err(|error| fault::chain(&error))?;
     if rescue {
+        faultpoint::reach(Point::RescueStarted);
         let reason = rescue::rescue(pid, &config.run_dir);
         daemon.report(&DeputyReport::Ended { reason });
         return Ok(());
     }
+    faultpoint::reach(Point::DeputyStarted);
     let keys = config.read_keys().map_err(|error| fault::chain(&error))?;
     let credentials = Credentials::new(&keys).map_err(|error| fault::chain(&error))?;
     deputy::Deputy::new(pid, config, credentials, daemon.clone())

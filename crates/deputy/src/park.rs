@@ -14,6 +14,7 @@ use minka_image::maps::{Backing, Mapping};
 use minka_image::process::{Action, AltStack, Borders, Thread, Unfinished};
 use minka_image::registers::{NO_SYSCALL, Registers, USER_CS_64};
 use minka_image::restart::{self, RestartOwner};
+use minka_kernel::faultpoint::{self, Point};
 use minka_kernel::inject::{self, SYSCALL};
 use minka_kernel::memory::Memory;
 use minka_kernel::process::PidFd;
@@ -67,7 +68,7 @@ pub(crate) struct Parked {
     /// SIGSTOPs to be sent again at the end.
     pub(crate) held: Vec<i32>,
     /// Files that it maps shared and that nobody may write to while it is away.
-    pub(crate) leases: Vec<Lease>,
+    pub(crate) leases: Arc<Mutex<Vec<Lease>>>,
     /// Address of a `syscall` instruction that is there without the ring.
     site: u64,
     /// What the kernel at home has for the alternate signal stack.
@@ -102,6 +103,7 @@ pub(crate) fn park(pid: i32, found: Found, record: &Record) -> Result<(Parked, R
         }
     };
     record.parking(&still.thread, &still.original);
+    faultpoint::reach(Point::DeputyStopped);
     let (task, ring) = match map_ring(pid, task, &still, &mut held) {
         Ok(mapped) => mapped,
         Err((None, error)) => return Err(error),
@@ -114,6 +116,7 @@ pub(crate) fn park(pid: i32, found: Found, record: &Record) -> Result<(Parked, R
         }
     };
     record.parked(&still.thread, ring.range());
+    faultpoint::reach(Point::DeputyMapped);
     let (rip, r12) = ring.entry();
     // No stack: the agent needs none, and a signal frame could never be written to stale memory.
     task.set_registers(&Registers { rip, r12, rsp: 0, orig_rax: NO_SYSCALL, ..still.original })
@@ -130,7 +133,7 @@ pub(crate) fn park(pid: i32, found: Found, record: &Record) -> Result<(Parked, R
         auxv: still.auxv,
         cpu_us: (0, 0),
         held,
-        leases: still.leases,
+        leases: Arc::new(Mutex::new(still.leases)),
         site: still.site,
         alt_stack_at_home: AltStack::default(),
     };
@@ -140,6 +143,7 @@ pub(crate) fn park(pid: i32, found: Found, record: &Record) -> Result<(Parked, R
     }
     record.parked(&parked.thread, parked.ring.range());
     let running = parked.with_mask(running, mask)?;
+    faultpoint::reach(Point::DeputyParked);
     Ok((parked, running))
 }
 
@@ -354,7 +358,14 @@ impl Parked {
 
     /// Whether nobody may write to the file behind a shared mapping while the process is away.
     pub(crate) fn is_leased(&self, mapping: &Mapping) -> bool {
-        matches!(&mapping.backing, Backing::File { path, .. } if self.leases.iter().any(|lease| lease.path() == path))
+        let leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
+        matches!(&mapping.backing, Backing::File { path, .. } if leases.iter().any(|lease| lease.path() == path))
+    }
+
+    /// Whether somebody wants to write to one of those files.
+    pub(crate) fn a_lease_is_breaking(&self) -> bool {
+        let leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
+        leases.iter().any(Lease::is_breaking)
     }
 
     /// Stops the agent's thread for a moment and sets its signal mask.
@@ -366,6 +377,7 @@ impl Parked {
 
     /// Lets the process go on as an ordinary one, with the state in `self.thread`. Nothing of the ring is left.
     pub(crate) fn release(mut self, running: Running) -> Result<()> {
+        faultpoint::reach(Point::DeputyReleasing);
         let running = self.with_mask(running, BLOCK_ALL)?;
         self.call(
             call::SET_ROBUST_LIST,
@@ -391,6 +403,7 @@ impl Parked {
         task.set_mask(self.thread.mask).map_err(Fault::Trace)?;
         task.detach(0).map_err(Fault::Trace)?;
         resend(self.pid, &self.held);
+        faultpoint::reach(Point::DeputyReleased);
         Ok(())
     }
 }

@@ -1,5 +1,6 @@
 //! The threads that serve a guest: its calls, its missing pages, and the stream behind them.
 
+use crate::eligible;
 use crate::fault::{Fault, Result};
 use crate::homecoming;
 use crate::procself;
@@ -8,13 +9,14 @@ use minka_image::PAGE;
 use minka_image::TASK_SIZE;
 use minka_image::ranges::Ranges;
 use minka_image::restart::{self, RESTART_SYSCALL};
+use minka_kernel::faultpoint::{self, Point};
 use minka_kernel::pagemap::{Pagemap, Want};
 use minka_kernel::process::Bell;
 use minka_kernel::ring::Slot;
 use minka_link::{Channel, Receiver, Sender};
 use minka_syscalls::marshal::{self, Placed};
 use minka_wire::frame::Header;
-use minka_wire::message::{self, FETCH_MAX, Fetch, ProcFile, RESTART, Special, kind};
+use minka_wire::message::{self, FETCH_MAX, Fetch, NOT_EXACT, ProcFile, RESTART, Special, kind};
 use std::io::IoSlice;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
@@ -72,7 +74,9 @@ fn perform(shared: &Shared, channel: &mut Channel, header: &Header, body: &[u8])
         None => false,
     };
     let (number, arguments) = if again { (RESTART_SYSCALL, [0; 6]) } else { (call, arguments) };
+    faultpoint::reach(Point::DeputyCall);
     let mut result = slot.call(number, arguments, Duration::ZERO).map_err(|_| Fault::Over)?;
+    faultpoint::reach(Point::DeputyCalled);
     shared.temporary_mask.store(false, Ordering::SeqCst);
     if let (Some(resumable), true) = (&resumable, at_home) {
         resumable.bring_back(shared, &mut slot);
@@ -165,7 +169,6 @@ const OWN_AT_HOME: &[&str] = &[
     "exit",
     "exit_group",
     "restart_syscall",
-    "sigaltstack",
     "getrusage",
     "times",
     "clock_gettime",
@@ -182,10 +185,41 @@ fn special(shared: &Shared, channel: &mut Channel, header: &Header, body: &[u8])
     shared.commit();
     let result = match message::decode(header, body, kind::SPECIAL, "a special call")? {
         Special::Mask { mask } => set_mask(shared, mask)?,
+        Special::MapFile { arguments } => map_file(shared, arguments)?,
         Special::Proc { file, flags } => snapshot(shared, proc_file(shared, &file).as_bytes(), flags)?,
     };
     shared.busy.store(false, Ordering::SeqCst);
     answer(channel, header, result)
+}
+
+/// Maps a file where the guest is going to have it too: privately, or shared for reading if nobody writes to it.
+fn map_file(shared: &Shared, arguments: [u64; 6]) -> Result<i64> {
+    const TYPE: u64 = 0x0f;
+    const SHARED: u64 = 0x01;
+    const PRIVATE: u64 = 0x02;
+    const WRITE: u64 = 2;
+    let [start, length, protection, flags, ..] = arguments;
+    let (ring_start, ring_end) = shared.ring;
+    let outside = start
+        .checked_add(length)
+        .is_some_and(|end| end <= TASK_SIZE && (end <= ring_start || ring_end <= start));
+    let kind = flags & TYPE;
+    if !outside || !(kind == PRIVATE || kind == SHARED && protection & WRITE == 0) {
+        return Err(Fault::Said(format!("the host asked for a mapping of {length} bytes at {start:#x}")));
+    }
+    let mut slot = lock(&shared.slot);
+    let mut call = |number, arguments| slot.call(number, arguments, Duration::ZERO).map_err(|_| Fault::Over);
+    let result = call(crate::park::call::MMAP, arguments)?;
+    if kind == SHARED && result as u64 == start {
+        match eligible::lease_at(shared.pid, start) {
+            Some(lease) => lock(&shared.leases).push(lease),
+            None => {
+                call(crate::park::call::MUNMAP, [start, length, 0, 0, 0, 0])?;
+                return Ok(NOT_EXACT);
+            }
+        }
+    }
+    Ok(result)
 }
 
 const SIG_SETMASK: u64 = 2;
@@ -259,6 +293,7 @@ pub(crate) fn faults(shared: &Shared, mut channel: Channel) -> Result<()> {
         shared.memory.peek(address, &mut pages);
         lock(&shared.unsent).clear(address, end);
         shared.near.store(end, Ordering::Relaxed);
+        faultpoint::reach(Point::DeputyFault);
         channel.send(Header::new(kind::PAGES, address), &[IoSlice::new(&pages)])?;
     }
 }
@@ -293,6 +328,7 @@ pub(crate) fn stream(shared: &Shared, (mut sender, pid): (Sender, i32)) -> Resul
         let content = &mut pages[..(end - start) as usize];
         shared.memory.peek(start, content);
         sender.send(Header::new(kind::PAGES, start), &[IoSlice::new(content)])?;
+        faultpoint::reach(Point::DeputyStreamed);
     }
     Ok(sender.send(Header::new(kind::END, 0), &[])?)
 }

@@ -1,5 +1,6 @@
 //! A session with one host: its channels, and the threads that serve them.
 
+use crate::eligible::Lease;
 use crate::fault::{Fault, Result, chain};
 use crate::offer::Offer;
 use crate::orders::Daemon;
@@ -9,6 +10,7 @@ use crate::serve;
 use minka_image::PAGE;
 use minka_image::process::Source;
 use minka_image::ranges::Ranges;
+use minka_kernel::faultpoint::{self, Point};
 use minka_kernel::memory::Memory;
 use minka_kernel::process::Bell;
 use minka_kernel::ring::Slot;
@@ -50,6 +52,8 @@ pub(crate) struct Shared {
     pub(crate) ring: (u64, u64),
     pub(crate) memory: Arc<Memory>,
     pub(crate) slot: Arc<Mutex<Slot>>,
+    /// Files that the process maps shared and that nobody may write to.
+    pub(crate) leases: Arc<Mutex<Vec<Lease>>>,
     pub(crate) daemon: Daemon,
     pub(crate) record: Arc<Record>,
     pub(crate) tracing: Arc<AtomicBool>,
@@ -166,6 +170,7 @@ impl Prepared {
             ring: parked.ring.range(),
             memory: Arc::clone(&parked.memory),
             slot: Arc::clone(&parked.slot),
+            leases: Arc::clone(&parked.leases),
             daemon: daemon.clone(),
             record: Arc::clone(record),
             tracing: Arc::clone(tracing),
@@ -179,6 +184,7 @@ impl Prepared {
             near: AtomicU64::new(parked.thread.registers.rsp & !(PAGE - 1)),
         });
         send(&mut self.control, &FromHome::Enter(Box::new(image)))?;
+        faultpoint::reach(Point::DeputySent);
         let closers = [&self.control, &self.calls, &self.faults, &self.stream]
             .map(Channel::closer)
             .into_iter()

@@ -9,6 +9,7 @@ use crate::tracer::Tracer;
 use crate::{calls, pages};
 use minka_image::process::Image;
 use minka_image::ranges::Ranges;
+use minka_kernel::faultpoint::{self, Point};
 use minka_kernel::process::{Bell, poll_readable};
 use minka_kernel::procfs;
 use minka_kernel::ptrace::Stopped;
@@ -72,6 +73,7 @@ impl Arrival<'_> {
         let FromHome::Hello(hello) = receive(&mut control)? else {
             return Err(Fault::Said(format!("{home} did not begin with an offer")));
         };
+        faultpoint::reach(Point::HostOffered);
         if let Some(reason) = prepare::judge(&hello, self.config) {
             say(&mut control, &FromHost::Refused { reason })?;
             return Ok(None);
@@ -89,6 +91,7 @@ impl Arrival<'_> {
             eager: empty.uffd.mode() == Mode::Track,
             same_machine: procfs::boot_id().is_ok_and(|boot| boot == hello.boot_id),
         };
+        faultpoint::reach(Point::HostPrepared);
         say(&mut control, &prepared)?;
         drop(files);
         let mut lanes = Lanes::default();
@@ -98,6 +101,7 @@ impl Arrival<'_> {
         let FromHome::Enter(image) = receive(&mut control)? else {
             return Err(Fault::Said(format!("{home} did not send an image")));
         };
+        faultpoint::reach(Point::HostEntering);
         self.enter(&home, &hello, empty, &image, control, lanes).map(Some)
     }
 
@@ -151,8 +155,11 @@ impl Arrival<'_> {
     ) -> Result<Tracer> {
         match build_guest(hello, empty, image, &mut lanes) {
             Ok(Ready { task, guest, requests, shell, stream }) => {
+                faultpoint::reach(Point::HostBuilt);
                 let task = task.resume(0).map_err(|error| Fault::Io("let the guest run", error))?;
+                faultpoint::reach(Point::HostResumed);
                 say(&mut control, &FromHost::Running)?;
+                faultpoint::reach(Point::HostRunning);
                 let (control, control_in) = control.split();
                 let (stream_out, mut stream_in) = stream;
                 run(&guest, "control", move |guest| listen(guest, control_in));
@@ -188,6 +195,7 @@ struct Ready {
 fn build_guest(hello: &Hello, empty: Empty, image: &Image, lanes: &mut Lanes) -> Result<Ready> {
     let Empty { task, bench, uffd, memory, pidfd, files, shell } = empty;
     let (sender, requests) = mpsc::channel();
+    let (adoptions, adopted) = mpsc::channel();
     let thread = image.threads.first().ok_or_else(|| Fault::Said("the image has no thread".to_owned()))?;
     let site = prepare::find_syscall(&memory, hello.vdso)?;
     let guest = Arc::new(Guest {
@@ -197,7 +205,9 @@ fn build_guest(hello: &Hello, empty: Empty, image: &Image, lanes: &mut Lanes) ->
         uffd,
         origins: Mutex::default(),
         reserved: image.reserved,
-        files_at_home: files_at_home(image),
+        files_at_home: Mutex::new(files_at_home(image)),
+        adoptions,
+        fault_bell: Bell::new().map_err(|error| Fault::Io("make a bell", error))?,
         present: Mutex::new(Present::default()),
         unfinished: Mutex::new(thread.unfinished),
         home_mask: AtomicU64::new(thread.mask),
@@ -225,7 +235,7 @@ fn build_guest(hello: &Hello, empty: Empty, image: &Image, lanes: &mut Lanes) ->
     let (stream_out, mut stream_in) = lanes.take(Lane::Stream)?.split();
     let (task, listener) = build::build(&parts, image, task, |origins| {
         *lock(&guest.origins) = origins;
-        run(&guest, "faults", move |guest| pages::faults(guest, faults));
+        run(&guest, "faults", move |guest| pages::faults(guest, faults, &adopted));
         if guest.uffd.mode() == Mode::Track { pages::fill(&guest, &mut stream_in, image) } else { Ok(()) }
     })?;
     run(&guest, "calls", move |guest| calls::serve(guest, &listener, calls));

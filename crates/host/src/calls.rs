@@ -6,11 +6,12 @@
 //! ```
 
 use crate::fault::{Fault, Result};
-use crate::guest::{Buffers, Guest, Request, lock};
+use crate::guest::{Buffers, Guest, Job, Request, lock};
 use crate::own;
 use crate::procself;
 use minka_image::process::Unfinished;
 use minka_image::restart::RESTART_SYSCALL;
+use minka_kernel::faultpoint::{self, Point};
 use minka_kernel::ring::DATA_PER_SLOT;
 use minka_kernel::seccomp::{ARCH_X86_64, Listener, Notification, Received};
 use minka_link::Channel;
@@ -32,6 +33,8 @@ const X32_BIT: u64 = 0x4000_0000;
 pub(crate) enum Answer {
     /// Its result.
     Result(i64),
+    /// New memory at this place, which the guest gets before it goes on.
+    Mapped(Job),
     /// Let it run natively in the guest.
     Native,
     /// Only home can do it.
@@ -69,12 +72,16 @@ impl Worker<'_> {
                     let unfinished = Unfinished { call: call.call, arguments: call.arguments };
                     *lock(&self.guest.unfinished) = Some(unfinished);
                 }
-                self.guest.interrupt()?;
+                self.guest.interrupt(None)?;
                 self.listener.answer(call.id, result)
             }
             Answer::Result(result) => self.listener.answer(call.id, result),
+            Answer::Mapped(job) => {
+                self.guest.interrupt(Some(job))?;
+                self.listener.answer(call.id, job.start as i64)
+            }
             Answer::Homeward(reason) => {
-                self.guest.interrupt()?;
+                self.guest.interrupt(None)?;
                 self.guest.ask(Request::Homeward(reason));
                 self.listener.answer(call.id, RESTART_THE_CALL)
             }
@@ -181,8 +188,10 @@ impl Worker<'_> {
     /// Sends `self.request` and waits for `self.reply`.
     fn exchange(&mut self, kind_of_call: u16, flags: u32) -> Result<()> {
         let header = Header { flags, ..Header::new(kind_of_call, self.guest.home_pid as u64) };
+        faultpoint::reach(Point::HostCall);
         self.channel.send(header, &[IoSlice::new(&self.request)])?;
         let answer = self.channel.recv(&mut self.reply, SPIN)?;
+        faultpoint::reach(Point::HostResult);
         if answer.kind != kind::RESULT {
             return Err(MessageError::Kind { found: answer.kind, expected: "the result of a call" }.into());
         }

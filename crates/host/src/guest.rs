@@ -15,14 +15,29 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// What the other threads ask of the tracer.
 #[derive(Debug)]
 pub(crate) enum Request {
-    /// Make sure that the thread stops before it executes another instruction; then say so.
-    Interrupt(mpsc::SyncSender<()>),
+    /// Make sure that the thread stops before it executes another instruction, and does the job then; say so.
+    Interrupt(mpsc::SyncSender<()>, Option<Job>),
     /// Have the guest recalled, for this reason.
     Homeward(String),
     /// Something came from the home.
     Said(minka_wire::message::FromHome),
     /// The guest cannot be served any more.
     Lost(String),
+}
+
+/// New memory for the guest, whose pages are at home.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Job {
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+    pub(crate) protection: u64,
+}
+
+/// Memory that the fault thread is to serve from now on; it says when it does.
+#[derive(Debug)]
+pub(crate) struct Adoption {
+    pub(crate) job: Job,
+    pub(crate) done: mpsc::SyncSender<std::io::Result<()>>,
 }
 
 /// Which pages exist at home.
@@ -46,7 +61,10 @@ pub(crate) struct Guest {
     /// What the home uses of the address space: first address and the one after the last.
     pub(crate) reserved: (u64, u64),
     /// What is backed by a file at home, by its address there.
-    pub(crate) files_at_home: Ranges<()>,
+    pub(crate) files_at_home: Mutex<Ranges<()>>,
+    /// New memory for the fault thread, and the bell that calls it.
+    pub(crate) adoptions: mpsc::Sender<Adoption>,
+    pub(crate) fault_bell: Bell,
     pub(crate) present: Mutex<Present>,
     /// The call that `restart_syscall` goes on with at home, if the home's kernel holds one.
     pub(crate) unfinished: Mutex<Option<Unfinished>>,
@@ -82,10 +100,10 @@ impl Guest {
         self.bell.ring();
     }
 
-    /// Returns once the guest's thread is bound to stop before its next instruction.
-    pub(crate) fn interrupt(&self) -> Result<()> {
+    /// Returns once the guest's thread is bound to stop before its next instruction, and to do a job then.
+    pub(crate) fn interrupt(&self, job: Option<Job>) -> Result<()> {
         let (done, interrupted) = mpsc::sync_channel(1);
-        self.ask(Request::Interrupt(done));
+        self.ask(Request::Interrupt(done, job));
         interrupted.recv().map_err(|_| Fault::Said("the tracer has ended".to_owned()))
     }
 }

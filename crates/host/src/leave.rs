@@ -11,6 +11,7 @@ use minka_image::origin::{Origin, Wanted};
 use minka_image::process::{AltStack, Return, Thread};
 use minka_image::registers::Registers;
 use minka_image::restart::{self, RestartOwner};
+use minka_kernel::faultpoint::{self, Point};
 use minka_kernel::pagemap::{Pagemap, Want};
 use minka_kernel::ptrace::Stopped;
 use minka_kernel::{procfs, rseq};
@@ -34,6 +35,7 @@ const FUTEX: u64 = 202;
 /// Sends everything home. The guest stays stopped: the home says when it is not needed any more.
 pub(crate) fn leave(tracer: &mut Tracer, task: Stopped) -> Result<()> {
     let io = |what| move |error| Fault::Io(what, error);
+    faultpoint::reach(Point::HostLeaving);
     tracer.guest.leaving.store(true, Ordering::SeqCst);
     let guest = std::sync::Arc::clone(&tracer.guest);
     let found = task.registers().map_err(io("read the guest's registers"))?;
@@ -78,6 +80,7 @@ pub(crate) fn leave(tracer: &mut Tracer, task: Stopped) -> Result<()> {
     send_pages(&guest, stream, &maps)?;
     stream.queue(Header::new(kind::END, 0), &[])?;
     stream.flush()?;
+    faultpoint::reach(Point::HostLeft);
     // The task is dropped in its stop: nothing but its end is ever asked of it again.
     Ok(())
 }

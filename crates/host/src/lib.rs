@@ -8,7 +8,7 @@
 //! | `arrive` | from the first connection to a running guest |
 //! | `prepare`, `build` | before and during the freeze |
 //! | `tracer` | the main thread: traces the guest |
-//! | `calls`, `own`, `procself` | forwarded calls, and those with code of their own |
+//! | `calls`, `own`, `procself`, `mapping` | forwarded calls, and those with code of their own |
 //! | `pages` | faults, and the stream behind them |
 //! | `leave` | the way home |
 //! | `orders` | the socket to the node daemon |
@@ -19,6 +19,7 @@ mod calls;
 mod fault;
 mod guest;
 mod leave;
+mod mapping;
 mod orders;
 mod own;
 mod pages;
@@ -26,6 +27,7 @@ mod prepare;
 mod procself;
 mod tracer;
 
+use minka_kernel::faultpoint;
 use minka_link::{Credentials, NodeConfig};
 use minka_wire::local::{HostOrder, HostReport};
 use std::path::Path;
@@ -54,6 +56,7 @@ pub fn main() -> ExitCode {
 fn serve(config: &str, daemon: &orders::Daemon) -> Result<tracer::Outcome, String> {
     let text = |error: &dyn std::error::Error| fault::chain(error);
     let config = NodeConfig::read(Path::new(config)).map_err(|error| text(&error))?;
+    faultpoint::arm(&config.faults).map_err(|error| text(&error))?;
     let keys = config.read_keys().map_err(|error| text(&error))?;
     let credentials = Credentials::new(&keys).map_err(|error| text(&error))?;
     minka_kernel::process::block_signals(&WATCHED);

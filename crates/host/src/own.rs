@@ -3,6 +3,7 @@
 use crate::calls::{Answer, Worker};
 use crate::fault::Result;
 use crate::guest::{Guest, lock};
+use crate::mapping;
 use minka_image::origin::Origin;
 use minka_kernel::procfs::Stat;
 use minka_kernel::seccomp::Notification;
@@ -13,6 +14,7 @@ use std::sync::atomic::Ordering;
 mod number {
     pub(super) const RT_SIGPROCMASK: u64 = 14;
     pub(super) const RT_SIGRETURN: u64 = 15;
+    pub(super) const MMAP: u64 = 9;
     pub(super) const MADVISE: u64 = 28;
     pub(super) const EXECVE: u64 = 59;
     pub(super) const EXIT: u64 = 60;
@@ -64,6 +66,7 @@ pub(crate) fn answer(worker: &mut Worker<'_>, call: &Notification, spec: &'stati
         number::EXECVE | number::EXECVEAT | number::EXIT | number::EXIT_GROUP => {
             worker.forward(spec, arguments, 0)
         }
+        number::MMAP => mapping::map_file(worker, arguments),
         number::MADVISE => Ok(discard(worker, arguments[0], arguments[1])),
         number::RT_SIGRETURN => return_from_handler(worker, call),
         number::SIGALTSTACK => Ok(alternate_stack(worker)),
@@ -89,7 +92,7 @@ fn discard(worker: &Worker<'_>, start: u64, length: u64) -> Answer {
     let from_file = |(start, end, origin): (u64, u64, Option<Origin>)| match origin {
         Some(Origin::HostFile(_)) => true,
         Some(Origin::Home(source)) => {
-            !worker.guest.files_at_home.within(source, source + (end - start)).is_empty()
+            !lock(&worker.guest.files_at_home).within(source, source + (end - start)).is_empty()
         }
         Some(Origin::Zero) | None => false,
     };

@@ -1,10 +1,11 @@
 //! The guest's memory: the thread that serves its faults, and the one that takes in the stream behind them.
 
 use crate::fault::{Fault, Result};
-use crate::guest::{Guest, lock};
+use crate::guest::{Adoption, Guest, Job, lock};
 use minka_image::PAGE;
 use minka_image::origin::Origin;
 use minka_image::process::{Image, Source};
+use minka_kernel::faultpoint::{self, Point};
 use minka_kernel::process::poll_readable;
 use minka_kernel::uffd::Event;
 use minka_link::{Channel, Receiver, Sender};
@@ -13,6 +14,7 @@ use minka_wire::message::{self, Fetch, MessageError, kind};
 use std::io::IoSlice;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::Ordering;
+use std::sync::mpsc;
 use std::time::Duration;
 
 /// Bytes fetched round a missing page at first.
@@ -26,16 +28,24 @@ static ZEROS: [u8; WINDOW_MIN as usize] = [0; WINDOW_MIN as usize];
 
 /// Serves the guest's faults until the channel is closed. This thread must never touch the guest's memory but
 /// through userfaultfd: it would wait for itself.
-pub(crate) fn faults(guest: &Guest, channel: Channel) -> Result<()> {
+pub(crate) fn faults(guest: &Guest, channel: Channel, adoptions: &mpsc::Receiver<Adoption>) -> Result<()> {
     let mut channel = Lane::new(channel);
     let mut events = Vec::new();
     let mut pages = Vec::new();
     let mut walk = Walk::default();
     let closed = channel.receiver.as_fd().as_raw_fd();
     loop {
-        let readable = poll_readable(&[guest.uffd.descriptor().as_raw_fd(), closed], None)
-            .map_err(|error| Fault::Io("wait for faults", error))?;
+        let watched = [guest.uffd.descriptor().as_raw_fd(), closed, guest.fault_bell.raw()];
+        let readable = poll_readable(&watched, None).map_err(|error| Fault::Io("wait for faults", error))?;
         guest.uffd.read(&mut events).map_err(|error| Fault::Io("read faults", error))?;
+        if readable[2] && events.is_empty() {
+            // What was there before has been taken note of by now: every event of it came first.
+            guest.fault_bell.quiet();
+            while let Ok(Adoption { job, done }) = adoptions.try_recv() {
+                // The tracer waits for this; if it has gone, nobody does.
+                let _ = done.send(adopt(guest, job));
+            }
+        }
         if readable[1] && events.is_empty() {
             // Nothing was asked for, so this can only be the end of the channel.
             channel.receiver.recv(&mut pages, Duration::ZERO)?;
@@ -53,6 +63,15 @@ pub(crate) fn faults(guest: &Guest, channel: Channel) -> Result<()> {
             }
         }
     }
+}
+
+/// Serves new memory from now on: its pages are at home, in a file.
+fn adopt(guest: &Guest, Job { start, end, .. }: Job) -> std::io::Result<()> {
+    guest.uffd.register(start, end - start)?;
+    lock(&guest.present).ranges.set(start, end, ());
+    lock(&guest.files_at_home).set(start, end, ());
+    lock(&guest.origins).from_home(start, end);
+    Ok(())
 }
 
 /// The lane, in its halves: one is polled together with the userfaultfd.
@@ -103,6 +122,7 @@ fn serve(
             release(guest, address, start + copied.done)?;
         }
         Supply::Home { start, end, source } => {
+            faultpoint::reach(Point::HostFault);
             let fetch = Fetch { address: source, length: (end - start) as u32 };
             channel.sender.send(Header::new(kind::FETCH, 0), &[IoSlice::new(&message::encode(&fetch))])?;
             let header = channel.receiver.recv(pages, SPIN)?;
@@ -170,7 +190,10 @@ pub(crate) fn stream(guest: &Guest, receiver: &mut Receiver) -> Result<()> {
                 }
             }
             kind::PRESENT_END => lock(&guest.present).complete = true,
-            kind::PAGES => place(guest, header.correlation, &body)?,
+            kind::PAGES => {
+                place(guest, header.correlation, &body)?;
+                faultpoint::reach(Point::HostStreamed);
+            }
             kind::END => return Ok(()),
             found => return Err(MessageError::Kind { found, expected: "pages" }.into()),
         }

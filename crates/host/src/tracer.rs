@@ -1,9 +1,11 @@
 //! The host's main thread: it traces the guest, puts signals into it, and lets it go.
 
 use crate::fault::{Fault, Result, chain};
-use crate::guest::{Guest, Request, lock};
+use crate::guest::{Adoption, Guest, Job, Request, lock};
 use crate::leave;
 use crate::orders::Daemon;
+use crate::prepare;
+use minka_kernel::faultpoint::{self, Point};
 use minka_kernel::process::{SignalFd, poll_readable};
 use minka_kernel::procfs::Status;
 use minka_kernel::ptrace::{Running, SIGINFO_SIZE, Stop, Stopped, Waited};
@@ -41,6 +43,8 @@ pub(crate) struct Tracer {
     pub(crate) queued: BTreeMap<u32, (i32, [u8; SIGINFO_SIZE])>,
     next_mark: u32,
     recalled: bool,
+    /// What is to be done for the guest when it stops.
+    job: Option<Job>,
     pub(crate) vdso: (u64, u64),
     _shell: Shell,
 }
@@ -74,6 +78,7 @@ impl Tracer {
             queued: BTreeMap::new(),
             next_mark: 1,
             recalled: false,
+            job: None,
             vdso: hello.vdso,
             _shell: shell,
         }
@@ -122,7 +127,8 @@ impl Tracer {
 
     fn obey(&mut self, request: Request) -> Result<Option<Outcome>> {
         match request {
-            Request::Interrupt(done) => {
+            Request::Interrupt(done, job) => {
+                self.job = job.or(self.job);
                 self.interrupt()?;
                 // The worker waits for this; if it has gone, nobody does.
                 let _ = done.send(());
@@ -136,6 +142,7 @@ impl Tracer {
                 });
             }
             Request::Said(FromHome::Recall) => {
+                faultpoint::reach(Point::HostRecalled);
                 self.recalled = true;
                 match self.task.take() {
                     Some(Task::Stopped(task)) => leave::leave(self, task)?,
@@ -208,11 +215,38 @@ impl Tracer {
                     return Ok(());
                 }
                 Waited::Stopped(task, Stop::Signal(signal)) => self.signalled(task, signal)?,
+                Waited::Stopped(task, Stop::Interrupt) if self.job.is_some() => {
+                    let task = self.work(task)?;
+                    if self.recalled {
+                        return leave::leave(self, task);
+                    }
+                    self.task = Some(Task::Running(task.resume(0).map_err(io)?));
+                }
                 Waited::Stopped(task, _) if self.recalled => return leave::leave(self, task),
                 Waited::Stopped(task, _) => self.task = Some(Task::Running(task.resume(0).map_err(io)?)),
                 Waited::Gone(end) => return Err(Fault::Gone(end)),
             }
         }
+    }
+
+    /// Gives the guest the memory that it has been promised, and has it served.
+    fn work(&mut self, task: Stopped) -> Result<Stopped> {
+        const PRIVATE_ANONYMOUS_FIXED_NORESERVE: u64 = 0x02 | 0x20 | 0x10 | 0x4000;
+        let Some(job) = self.job.take() else { return Ok(task) };
+        let site = prepare::find_syscall(&self.guest.memory, self.vdso)?;
+        let flags = PRIVATE_ANONYMOUS_FIXED_NORESERVE;
+        let arguments = [job.start, job.end - job.start, job.protection, flags, u64::MAX, 0];
+        let (task, result) = prepare::lone(task, site, prepare::call::MMAP, arguments)?;
+        if result as u64 != job.start {
+            return Err(Fault::Build { what: format!("mmap at {:#x}", job.start), result });
+        }
+        let (done, adopted) = mpsc::sync_channel(1);
+        // If the fault thread has gone, so has the home.
+        let _ = self.guest.adoptions.send(Adoption { job, done });
+        self.guest.fault_bell.ring();
+        let adopted = adopted.recv().map_err(|_| Fault::Said("the fault thread has ended".to_owned()))?;
+        adopted.map_err(|error| Fault::Io("serve new memory", error))?;
+        Ok(task)
     }
 
     fn signalled(&mut self, task: Stopped, signal: i32) -> Result<()> {

@@ -220,12 +220,21 @@ pub enum Special {
         /// The flags of the `open`.
         flags: u32,
     },
+    /// Map a file at a fixed address, privately or shared for reading; [`NOT_EXACT`] is an answer.
+    MapFile {
+        /// Address, length, protection, flags, descriptor, offset.
+        arguments: [u64; 6],
+    },
     /// The thread's signal mask has changed without a call that could be forwarded.
     Mask {
         /// Blocked signals, bit `n - 1` for signal `n`.
         mask: u64,
     },
 }
+
+/// The answer to [`Special::MapFile`] when only the home itself could show the file exactly. No system call
+/// returns it.
+pub const NOT_EXACT: i64 = i64::MIN;
 
 /// A `/proc/self` file, with what the guest adds to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

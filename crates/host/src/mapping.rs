@@ -1,0 +1,149 @@
+//! A guest maps a file (privately, or shared for reading): the home maps it, and its pages come from there like all others.
+//!
+//! ```text
+//!  guest ──mmap──► worker: choose the address ──MapFile──► home: mmap(FIXED) of the real file
+//!                     │ interrupt, with the job ──► tracer
+//!                     └─ answer: the address ──► guest stops before its next instruction
+//!                                 tracer: anonymous memory there ──► fault thread: adopt it ──► guest goes on
+//! ```
+
+use crate::calls::{Answer, Worker};
+use crate::fault::Result;
+use crate::guest::{Guest, Job, lock};
+use minka_image::maps::{Backing, Mapping};
+use minka_image::origin::Origin;
+use minka_image::{PAGE, TASK_SIZE};
+use minka_kernel::procfs;
+use minka_kernel::uffd::Mode;
+use minka_wire::message::{NOT_EXACT, Special};
+
+const TYPE: u64 = 0x0f;
+const SHARED: u64 = 0x01;
+const PRIVATE: u64 = 0x02;
+const WRITE: u64 = 2;
+const FIXED: u64 = 0x10;
+const FIXED_NOREPLACE: u64 = 0x10_0000;
+/// `MAP_DENYWRITE`, `MAP_EXECUTABLE` (both without effect), `MAP_NORESERVE`, `MAP_POPULATE`, `MAP_NONBLOCK`,
+/// `MAP_STACK`: nothing that would make the memory behave differently.
+const HARMLESS: u64 = 0x800 | 0x1000 | 0x4000 | 0x8000 | 0x1_0000 | 0x2_0000;
+const EEXIST: i64 = -17;
+
+/// The answer to an `mmap` that the filter did not allow.
+pub(crate) fn map_file(worker: &mut Worker<'_>, arguments: &[u64; 6]) -> Result<Answer> {
+    let homeward = || Ok(Answer::Homeward("mmap".to_owned()));
+    let [hint, length, protection, flags, descriptor, offset] = *arguments;
+    let readable_only = flags & TYPE == SHARED && protection & WRITE == 0;
+    let plain = (flags & TYPE == PRIVATE || readable_only)
+        && flags & !(TYPE | FIXED | FIXED_NOREPLACE | HARMLESS) == 0;
+    if worker.guest.uffd.mode() == Mode::Track {
+        // Nobody could serve its pages here.
+        return homeward();
+    }
+    let Some(length) = length.checked_next_multiple_of(PAGE).filter(|length| plain && *length > 0) else {
+        return homeward();
+    };
+    let Ok(maps) = procfs::maps(worker.guest.pid) else { return homeward() };
+    let start = match choose(&maps, hint, length, flags) {
+        Choice::At(start) => start,
+        Choice::Taken => return Ok(Answer::Result(EEXIST)),
+        Choice::Nowhere => return homeward(),
+    };
+    let end = start + length;
+    let (reserved, reserved_end) = worker.guest.reserved;
+    if (start < reserved_end && reserved < end) || is_source_of_other_memory(worker.guest, start, end) {
+        return homeward();
+    }
+    let flags = (flags & TYPE) | FIXED | (flags & HARMLESS);
+    let result = worker
+        .special(&Special::MapFile { arguments: [start, length, protection, flags, descriptor, offset] })?;
+    if result == NOT_EXACT {
+        return homeward();
+    }
+    if result as u64 != start {
+        return Ok(Answer::Result(result));
+    }
+    Ok(Answer::Mapped(Job { start, end, protection }))
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Choice {
+    At(u64),
+    Taken,
+    Nowhere,
+}
+
+/// Where the kernel would put it, or nearly so: in the highest gap below what is mapped already.
+fn choose(maps: &[Mapping], hint: u64, length: u64, flags: u64) -> Choice {
+    let is_free = |start: u64| {
+        let end = start.checked_add(length).filter(|end| *end <= TASK_SIZE);
+        end.is_some_and(|end| {
+            start >= LOWEST && maps.iter().all(|mapping| mapping.end <= start || end <= mapping.start)
+        })
+    };
+    let aligned = hint.is_multiple_of(PAGE);
+    if flags & FIXED != 0 {
+        let inside = hint >= LOWEST && hint.checked_add(length).is_some_and(|end| end <= TASK_SIZE);
+        return if aligned && inside { Choice::At(hint) } else { Choice::Nowhere };
+    }
+    if flags & FIXED_NOREPLACE != 0 {
+        return if aligned && is_free(hint) { Choice::At(hint) } else { Choice::Taken };
+    }
+    if hint != 0 && is_free(hint & !(PAGE - 1)) {
+        return Choice::At(hint & !(PAGE - 1));
+    }
+    // The stack grows down into the gap below it: that one is never used.
+    let mut ceiling = None;
+    for mapping in
+        maps.iter().rev().filter(|mapping| mapping.end <= TASK_SIZE && mapping.backing != Backing::Stack)
+    {
+        if let Some(ceiling) = ceiling
+            && ceiling >= mapping.end
+            && ceiling - mapping.end >= length
+        {
+            return Choice::At(ceiling - length);
+        }
+        ceiling = Some(mapping.start);
+    }
+    match ceiling {
+        Some(ceiling) if ceiling >= length + LOWEST => Choice::At(ceiling - length),
+        _ => Choice::Nowhere,
+    }
+}
+
+/// Below this the kernel maps nothing that was not asked for there (`vm.mmap_min_addr`).
+const LOWEST: u64 = 0x1_0000;
+
+/// Whether the home has something there that the guest has at another address.
+fn is_source_of_other_memory(guest: &Guest, start: u64, end: u64) -> bool {
+    lock(&guest.origins).pieces(0, TASK_SIZE).into_iter().any(|(at, piece_end, origin)| match origin {
+        Some(Origin::Home(source)) => source != at && source < end && start < source + (piece_end - at),
+        _ => false,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mapping(start: u64, end: u64, backing: Backing) -> Mapping {
+        Mapping { start, end, protection: 1, shared: false, offset: 0, device: 0, inode: 0, backing }
+    }
+
+    #[test]
+    fn places_are_chosen_as_the_kernel_would() {
+        let maps = [
+            mapping(0x40_0000, 0x41_0000, Backing::Anonymous),
+            mapping(0x7000_0000, 0x7001_0000, Backing::Anonymous),
+            mapping(0x7002_0000, 0x7003_0000, Backing::Anonymous),
+            mapping(0x7f00_0000, 0x7f01_0000, Backing::Stack),
+        ];
+        assert_eq!(choose(&maps, 0, 0x1000, 0), Choice::At(0x7001_f000));
+        assert_eq!(choose(&maps, 0, 0x2_0000, 0), Choice::At(0x6ffe_0000));
+        assert_eq!(choose(&maps, 0x5000_0000, 0x1000, 0), Choice::At(0x5000_0000));
+        assert_eq!(choose(&maps, 0x40_1000, 0x1000, 0), Choice::At(0x7001_f000));
+        assert_eq!(choose(&maps, 0x40_1000, 0x1000, FIXED), Choice::At(0x40_1000));
+        assert_eq!(choose(&maps, 0x40_1000, 0x1000, FIXED_NOREPLACE), Choice::Taken);
+        assert_eq!(choose(&maps, 0x40_1001, 0x1000, FIXED), Choice::Nowhere);
+        assert_eq!(choose(&maps, 0, TASK_SIZE, 0), Choice::Nowhere);
+    }
+}
