@@ -13,12 +13,14 @@
 //! | [`rseq`] | ending a restartable sequence |
 //! | [`seccomp`] | a guest's calls as notifications |
 //! | [`uffd`], [`pagemap`], [`memory`], [`shared`] | memory: faults, written pages, reading and writing, sharing |
+//! | [`faultpoint`] | where a test can have a program fail |
 //! | [`process`], [`procfs`], [`futex`], [`cpu`] | small requests |
 //! | [`namespace`], [`netlink`], [`spawn`] | what a lab is made of |
 
 #![allow(unsafe_code)]
 
 pub mod cpu;
+pub mod faultpoint;
 pub mod futex;
 pub mod inject;
 pub mod memory;

@@ -86,6 +86,9 @@ pub struct NodeConfig {
     /// Processor features that this node pretends not to have: an aid for testing clusters of unequal machines.
     #[serde(default)]
     pub without_cpu: Vec<String>,
+    /// Where its deputy and host programs fail, and how: an aid for tests, see `minka_kernel::faultpoint`.
+    #[serde(default)]
+    pub faults: Vec<String>,
     /// Patience and buffers of channels.
     #[serde(default)]
     pub link: Tuning,
