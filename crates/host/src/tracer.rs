@@ -17,12 +17,16 @@ use minka_wire::message::{self, FromHome, FromHost, Hello, kind};
 use std::collections::BTreeMap;
 use std::io::IoSlice;
 use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
 
 /// Signal numbers that are treated by name.
 mod signal {
     pub(super) const ILL: i32 = 4;
     pub(super) const SYNCHRONOUS: [i32; 6] = [4, 5, 7, 8, 11, 31];
 }
+
+/// How long a goodbye may take longer than the end of the lanes after it.
+const FAREWELL: Duration = Duration::from_millis(250);
 
 /// Where the guest is.
 #[derive(Debug)]
@@ -154,9 +158,21 @@ impl Tracer {
             }
             Request::Said(FromHome::Bye) => return Ok(Some(Outcome::Done)),
             Request::Said(other) => return Err(Fault::Said(format!("the home said {other:?}"))),
-            Request::Lost(reason) => return Ok(Some(Outcome::Lost(reason))),
+            Request::Lost(reason) => return Ok(Some(self.farewell(reason))),
         }
         Ok(None)
+    }
+
+    /// A lane was cut. When the home has said goodbye before, that may only be on its way through another one.
+    fn farewell(&self, reason: String) -> Outcome {
+        let until = Instant::now() + FAREWELL;
+        loop {
+            match self.requests.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(Request::Said(FromHome::Bye)) => return Outcome::Done,
+                Ok(_) => {}
+                Err(_) => return Outcome::Lost(reason),
+            }
+        }
     }
 
     /// The lane for pages on the way home.

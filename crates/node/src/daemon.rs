@@ -195,6 +195,11 @@ impl Daemon {
             };
             log_report(pid, &report);
             let last = matches!(report, DeputyReport::Ended { .. });
+            // A process that was placed at its execve has another name now.
+            let arrived = matches!(report, DeputyReport::Arrived { .. });
+            if let Some(identity) = arrived.then(|| self.processes.look(pid)).flatten() {
+                self.tell(|state| state.book.renamed(identity));
+            }
             self.tell(|state| state.book.report(Instant::now(), id, report));
             if last {
                 break;
