@@ -26,6 +26,9 @@ pub(crate) enum Fault {
     Refused { node: String, reason: String },
     #[error("{0}")]
     Said(String),
+    /// The process has been ended, for this reason.
+    #[error("{0}")]
+    Lost(String),
     #[error("the process ended meanwhile ({0:?})")]
     Gone(End),
     #[error("understand a forwarded call")]

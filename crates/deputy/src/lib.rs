@@ -6,6 +6,7 @@
 //! | module | what |
 //! |---|---|
 //! | `deputy` | the main thread: traces the original process, decides |
+//! | `away` | a process that is away, step by step |
 //! | `eligible` | whether a process can move, and if not, why |
 //! | `park`, `tracee`, `record` | stopping a process, the agent, and the record for a rescue |
 //! | `offer` | what a host is told before and after the stop |
@@ -14,6 +15,7 @@
 //! | `homecoming` | the way back |
 //! | `orders` | the socket to the node daemon |
 
+mod away;
 mod deputy;
 pub mod eligible;
 mod fault;

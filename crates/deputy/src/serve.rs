@@ -163,16 +163,8 @@ fn place(body: &[u8], area: &mut [u8], address: u64) -> std::result::Result<Plac
 }
 
 /// Calls with code of their own at the host that are performed at home in the end.
-const OWN_AT_HOME: &[&str] = &[
-    "execve",
-    "execveat",
-    "exit",
-    "exit_group",
-    "restart_syscall",
-    "getrusage",
-    "times",
-    "clock_gettime",
-];
+const OWN_AT_HOME: &[&str] =
+    &["execve", "execveat", "exit", "exit_group", "restart_syscall", "getrusage", "times", "clock_gettime"];
 
 fn has_temporary_mask(placed: &Placed) -> bool {
     placed.spec().temporary_mask().is_some_and(|argument| placed.arguments()[argument] != 0)

@@ -1,0 +1,250 @@
+//! A process that is away: what its signals, its host and its own calls make of it.
+//!
+//! Everything here is a step: the deputy's main loop asks what is due, hands in what has happened, and gets told how
+//! the process goes on. An error means that the host is lost; what that means is the main loop's to say.
+
+use crate::fault::{Fault, Result, chain};
+use crate::park::Parked;
+use crate::session::{Event, Prepared, Session};
+use crate::tracee::{self, Default, default_action};
+use minka_kernel::process::Bell;
+use minka_kernel::procfs::Status;
+use minka_kernel::ptrace::{Running, Stop, Stopped, Waited};
+use minka_wire::message::{FromHome, FromHost};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// How long the host may take to put a signal into its guest.
+const SIGNAL_LIMIT: Duration = Duration::from_secs(5);
+
+/// The original process in the agent, and the session with the host where its guest is.
+#[derive(Debug)]
+pub(crate) struct Away {
+    parked: Parked,
+    /// Nothing once the process has ended, or replaced its image.
+    task: Option<Running>,
+    session: Session,
+    /// Where it is going, while the pages that it changed are sent ahead.
+    bound: Option<Bound>,
+}
+
+/// Where a process is going that is still computing.
+#[derive(Debug)]
+pub(crate) enum Bound {
+    Home,
+    Node(Box<Prepared>),
+}
+
+/// How the process goes on.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// As before.
+    Stay,
+    /// Home, for this reason (none: somebody asked for it).
+    Home(Option<String>),
+    /// To another node, which is ready.
+    Elsewhere(Box<Prepared>),
+    /// With a new image.
+    Replaced(Stopped),
+    /// Not at all: it has ended.
+    Over,
+}
+
+/// Where a signal that arrived at home is dealt with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// By Linux, at home.
+    Native,
+    /// In the guest, by its handler.
+    Guest,
+    /// At home, after the guest has come back.
+    Homeward,
+}
+
+impl Away {
+    pub(crate) fn new(parked: Parked, task: Running, session: Session) -> Self {
+        Self { parked, task: Some(task), session, bound: None }
+    }
+
+    /// The session with the host.
+    pub(crate) fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// The process, to be brought home. Its task is nothing if it has ended meanwhile.
+    pub(crate) fn into_parts(self) -> (Parked, Option<Running>, Session) {
+        (self.parked, self.task, self.session)
+    }
+
+    /// What can be done without waiting for anything.
+    pub(crate) fn due(&mut self) -> Step {
+        if let Some(reason) = self.session.postponed.take() {
+            return Step::Home(Some(reason));
+        }
+        if self.session.has_stream()
+            && let Some(bound) = self.bound.take()
+        {
+            // What could be sent ahead has been.
+            return match bound {
+                Bound::Node(prepared) => Step::Elsewhere(prepared),
+                Bound::Home => Step::Home(None),
+            };
+        }
+        Step::Stay
+    }
+
+    /// Sends the process somewhere: what it has changed goes ahead while it computes on.
+    pub(crate) fn set_out(&mut self, bound: Bound, bell: &Arc<Bell>) -> Result<()> {
+        // It may be on its way already; then it is going there now.
+        self.session.precopy(bell)?;
+        self.bound = Some(bound);
+        Ok(())
+    }
+
+    /// Something that a thread of the session told.
+    pub(crate) fn next_event(&mut self) -> Option<Event> {
+        self.session.later.pop().or_else(|| self.session.events.try_recv().ok())
+    }
+
+    /// Whether somebody wants to write to a file that the process maps shared.
+    pub(crate) fn a_lease_is_breaking(&self) -> bool {
+        self.parked.a_lease_is_breaking()
+    }
+
+    /// Looks whether the original process has stopped or ended.
+    pub(crate) fn look(&mut self) -> Result<Step> {
+        let Some(task) = self.task.take() else { return Ok(Step::Over) };
+        match task.try_wait() {
+            Ok(Waited::Still(task)) => {
+                self.task = Some(task);
+                Ok(Step::Stay)
+            }
+            Ok(Waited::Stopped(task, Stop::Signal(signal))) => self.signalled(task, signal),
+            Ok(Waited::Stopped(task, Stop::Exec)) => {
+                self.parked.ring.end();
+                Ok(Step::Replaced(task))
+            }
+            Ok(Waited::Stopped(task, _)) => Ok(self.resume(task, 0)),
+            Ok(Waited::Gone(_)) => Ok(self.over()),
+            Err(error) => {
+                // Cannot happen to a process that we trace; if it does, it is not ours any more.
+                tracing::error!(pid = self.parked.pid, %error, "failed to wait for the process");
+                Ok(self.over())
+            }
+        }
+    }
+
+    fn over(&mut self) -> Step {
+        self.parked.ring.end();
+        Step::Over
+    }
+
+    /// Lets the task go on; if it cannot, it has been killed under our hands.
+    fn resume(&mut self, task: Stopped, signal: i32) -> Step {
+        match task.resume(signal) {
+            Ok(task) => {
+                self.task = Some(task);
+                Step::Stay
+            }
+            Err(_) => self.over(),
+        }
+    }
+
+    fn signalled(&mut self, task: Stopped, signal: i32) -> Result<Step> {
+        match self.fate(signal) {
+            Fate::Native => Ok(self.resume(task, signal)),
+            Fate::Homeward => match tracee::postpone(task, signal, &mut self.parked.held) {
+                Ok(task) => {
+                    self.task = Some(task);
+                    Ok(Step::Home(Some(format!("signal {signal}"))))
+                }
+                Err(_) => Ok(self.over()),
+            },
+            Fate::Guest => {
+                let handed_over = self.hand_over(&task, signal);
+                if handed_over.is_ok()
+                    && tracee::end_forwarded_call(&task, self.parked.ring.after_call()).is_err()
+                {
+                    return Ok(self.over());
+                }
+                let step = self.resume(task, 0);
+                handed_over.map(|()| step)
+            }
+        }
+    }
+
+    /// A call under way may have set a mask for its own time only: a handler would have to run with that mask and
+    /// return to the other, and only the kernel that made the call can do so.
+    fn fate(&self, signal: i32) -> Fate {
+        // A process that cannot be read has been killed; Linux knows what to do with it.
+        let Ok(status) = Status::read(self.parked.pid) else { return Fate::Native };
+        let bit = 1u64 << (signal - 1);
+        if status.ignored & bit != 0 {
+            return Fate::Native;
+        }
+        if status.caught & bit != 0 {
+            let temporary = self.session.shared.temporary_mask.load(Ordering::SeqCst);
+            return if temporary { Fate::Homeward } else { Fate::Guest };
+        }
+        match default_action(signal) {
+            Default::Ignore | Default::Terminate => Fate::Native,
+            Default::Core | Default::Stop => Fate::Homeward,
+        }
+    }
+
+    /// Has the host make the signal pending in the guest, and waits until it is. Only then may the call that it
+    /// interrupted return its restart code there.
+    fn hand_over(&mut self, task: &Stopped, signal: i32) -> Result<()> {
+        let session = &mut self.session;
+        session.shared.commit();
+        session.shared.signalled.store(true, Ordering::SeqCst);
+        let info = task.signal_info().map_err(Fault::Trace)?.to_vec();
+        session.say(&FromHome::Signal { tid: self.parked.pid, signal, info })?;
+        let until = Instant::now() + SIGNAL_LIMIT;
+        loop {
+            match session.events.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(Event::Said(FromHost::SignalTaken)) => return Ok(()),
+                Ok(Event::Said(FromHost::Homeward { reason })) => session.postponed = Some(reason),
+                Ok(Event::Precopied(stream)) => session.restore_stream(stream),
+                Ok(ready @ Event::Ready(_)) => session.later.push(ready),
+                Ok(Event::Said(other)) => {
+                    return Err(Fault::Said(format!("the host said {other:?} to a signal")));
+                }
+                Ok(Event::Lost(reason)) => return Err(Fault::Said(reason)),
+                Err(_) => {
+                    return Err(Fault::Said(format!(
+                        "the host did not take a signal within {SIGNAL_LIMIT:?}"
+                    )));
+                }
+            }
+        }
+    }
+
+    /// Deals with what the host said.
+    pub(crate) fn heard(&mut self, said: FromHost) -> Result<Step> {
+        match said {
+            FromHost::Homeward { reason } => Ok(Step::Home(Some(reason))),
+            FromHost::SignalTaken => Ok(Step::Stay),
+            other => Err(Fault::Said(format!("the host said {other:?}"))),
+        }
+    }
+
+    /// The pages that could be sent ahead are here.
+    pub(crate) fn precopied(&mut self, stream: minka_link::Receiver) {
+        self.session.restore_stream(stream);
+    }
+
+    /// What the guest computed is lost, so the process ends, as by SIGKILL. Says why.
+    pub(crate) fn end(parked: &Parked, session: Session, error: &Fault) -> String {
+        let reason = format!("lost while it was at {}: {}", session.node, chain(error));
+        tracing::error!(pid = parked.pid, %reason, "the process is ended");
+        parked.ring.end();
+        if let Ok(process) = minka_kernel::process::PidFd::open(parked.pid) {
+            // It may have ended by itself.
+            let _ = process.signal(tracee::libc_signal::KILL);
+        }
+        session.close();
+        reason
+    }
+}
