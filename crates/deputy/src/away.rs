@@ -240,7 +240,7 @@ impl Away {
         let reason = format!("lost while it was at {}: {}", session.node, chain(error));
         tracing::error!(pid = parked.pid, %reason, "the process is ended");
         parked.ring.end();
-        if let Ok(process) = minka_kernel::process::PidFd::open(parked.pid) {
+        if let Ok(process) = minka_kernel::spawn::ProcessHandle::open(parked.pid.cast_unsigned()) {
             // It may have ended by itself.
             let _ = process.signal(tracee::libc_signal::KILL);
         }

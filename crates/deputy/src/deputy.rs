@@ -23,10 +23,12 @@ use crate::record::Record;
 use crate::session::{Event, Prepared, Session};
 use crate::tracee;
 use minka_kernel::faultpoint::{self, Point};
-use minka_kernel::process::{Bell, SignalFd, poll_readable};
+use minka_kernel::process::Bell;
 use minka_kernel::ptrace::{Running, Stop, Stopped, Waited};
+use minka_kernel::spawn::{SignalQueue, wait_readable};
 use minka_link::{Credentials, NodeConfig};
 use minka_wire::local::{DeputyOrder, DeputyReport};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -44,7 +46,7 @@ pub(crate) struct Deputy {
     record: Arc<Record>,
     tracing: Arc<AtomicBool>,
     bell: Arc<Bell>,
-    news: SignalFd,
+    news: SignalQueue,
 }
 
 impl Deputy {
@@ -54,7 +56,6 @@ impl Deputy {
         credentials: Credentials,
         daemon: Daemon,
     ) -> Result<Self> {
-        minka_kernel::process::block_signals(&WATCHED);
         let io = |error| Fault::Io("prepare to wait", error);
         Ok(Self {
             pid,
@@ -64,7 +65,7 @@ impl Deputy {
             daemon,
             tracing: Arc::default(),
             bell: Arc::new(Bell::new().map_err(io)?),
-            news: SignalFd::new(&WATCHED).map_err(io)?,
+            news: SignalQueue::new(&WATCHED).map_err(io)?,
         })
     }
 
@@ -136,7 +137,8 @@ impl Deputy {
         let (parked, running) = park::park(self.pid, found, &self.record)?;
         match self.enter(prepared, parked, running, start) {
             Ok(away) => self.serve(away),
-            Err((parked, running, error)) => {
+            Err(back) => {
+                let (parked, running, error) = *back;
                 parked.release(running)?;
                 Err(error)
             }
@@ -157,7 +159,7 @@ impl Deputy {
         parked: Parked,
         running: Running,
         start: Instant,
-    ) -> std::result::Result<Away, (Parked, Running, Fault)> {
+    ) -> std::result::Result<Away, Box<(Parked, Running, Fault)>> {
         match prepared.enter(&parked, &self.daemon, &self.record, &self.tracing, &self.bell) {
             Ok(session) => {
                 faultpoint::reach(Point::DeputyAway);
@@ -166,7 +168,7 @@ impl Deputy {
                 self.daemon.report(&DeputyReport::Arrived { at, reason: None, freeze_us });
                 Ok(Away::new(parked, running, session))
             }
-            Err(error) => Err((parked, running, error)),
+            Err(error) => Err(Box::new((parked, running, error))),
         }
     }
 
@@ -201,7 +203,7 @@ impl Deputy {
             return self.event(away, event);
         }
         let [news, told, ordered] =
-            poll_readable(&[self.news.raw(), self.bell.raw(), self.daemon.raw()], None)
+            wait_readable(&[self.news.as_fd(), self.bell.as_fd(), self.daemon.as_fd()], None)
                 .map_err(|error| Fault::Io("wait", error))?[..]
         else {
             unreachable!("three descriptors have three answers");
@@ -211,7 +213,7 @@ impl Deputy {
             self.bell.quiet();
         }
         if news {
-            self.news.drain();
+            while self.news.next_arrived().is_some() {}
             if away.a_lease_is_breaking() {
                 return Ok(Step::Home(Some("somebody writes to a file that it maps shared".to_owned())));
             }
@@ -302,7 +304,8 @@ impl Deputy {
         let running = parked.with_mask(running, mask)?;
         match self.enter(prepared, parked, running, start) {
             Ok(away) => Ok(Some(away)),
-            Err((parked, running, error)) => {
+            Err(back) => {
+                let (parked, running, error) = *back;
                 parked.release(running)?;
                 self.arrived_home(Some(chain(&error)), start);
                 Ok(None)

@@ -2,7 +2,7 @@
 
 use minka_wire::local::{CHILD_SOCKET, DeputyOrder, DeputyReport, PACKET_MAX};
 use rustix::net::{RecvFlags, SendFlags};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -18,11 +18,6 @@ impl Daemon {
     pub(crate) fn inherited() -> Option<Self> {
         let socket = minka_kernel::process::inherited(CHILD_SOCKET)?;
         Some(Self { socket: Arc::new(socket), lost: Arc::default() })
-    }
-
-    /// To be polled for reading.
-    pub(crate) fn raw(&self) -> i32 {
-        self.socket.as_raw_fd()
     }
 
     /// The next order; `None` when the daemon has gone.
@@ -59,5 +54,11 @@ impl Daemon {
     fn send(&self, report: &DeputyReport, flags: SendFlags) -> bool {
         let Ok(packet) = serde_json::to_vec(report) else { return false };
         packet.len() <= PACKET_MAX && rustix::net::send(&self.socket, &packet, flags).is_ok()
+    }
+}
+
+impl AsFd for Daemon {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }

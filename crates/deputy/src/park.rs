@@ -17,10 +17,10 @@ use minka_image::restart::{self, RestartOwner};
 use minka_kernel::faultpoint::{self, Point};
 use minka_kernel::inject::{self, SYSCALL};
 use minka_kernel::memory::Memory;
-use minka_kernel::process::PidFd;
 use minka_kernel::procfs::{self, Stat, Status};
 use minka_kernel::ptrace::{Running, Stopped};
 use minka_kernel::ring::{self, Ring, Slot};
+use minka_kernel::spawn::ProcessHandle;
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -268,10 +268,12 @@ fn map_ring(
         return Err((Some(task), said("make the ring", fd)));
     }
     let length = ring::LENGTH as u64;
-    let memfd = PidFd::open(pid).and_then(|process| process.descriptor(fd as i32)).and_then(|memfd| {
-        minka_kernel::shared::resize(memfd.as_fd(), ring::LENGTH)?;
-        Ok(memfd)
-    });
+    let memfd = ProcessHandle::open(pid.cast_unsigned())
+        .and_then(|process| process.descriptor(fd as i32))
+        .and_then(|memfd| {
+            minka_kernel::shared::resize(memfd.as_fd(), ring::LENGTH)?;
+            Ok(memfd)
+        });
     let mapped = match &memfd {
         Ok(_) => make(task, call::MMAP, [0, length, PROT_RWX, MAP_SHARED, fd as u64, 0])?,
         Err(_) => (task, -1),
@@ -298,7 +300,7 @@ fn said(what: &'static str, result: i64) -> Fault {
 
 fn resend(pid: i32, held: &[i32]) {
     for signal in held {
-        if let Ok(process) = PidFd::open(pid) {
+        if let Ok(process) = ProcessHandle::open(pid.cast_unsigned()) {
             // It may have ended meanwhile; then there is nobody to stop.
             let _ = process.signal(*signal);
         }

@@ -5,9 +5,9 @@ use crate::record::{Content, Phase, Record};
 use crate::tracee::{self, BLOCK_ALL, Halted};
 use minka_kernel::inject::{self, SYSCALL};
 use minka_kernel::memory::Memory;
-use minka_kernel::process::PidFd;
 use minka_kernel::procfs;
 use minka_kernel::ptrace::Stopped;
+use minka_kernel::spawn::ProcessHandle;
 use std::path::Path;
 
 /// Restores the process from the record, or ends it where what it computed is lost. Returns why it was ended.
@@ -31,7 +31,7 @@ pub(crate) fn rescue(pid: i32, run_dir: &Path) -> Option<String> {
 }
 
 fn end(pid: i32, reason: &str) -> Option<String> {
-    if let Ok(process) = PidFd::open(pid) {
+    if let Ok(process) = ProcessHandle::open(pid.cast_unsigned()) {
         // It may have ended by itself.
         let _ = process.signal(tracee::libc_signal::KILL);
     }

@@ -10,10 +10,11 @@ use crate::{calls, pages};
 use minka_image::process::Image;
 use minka_image::ranges::Ranges;
 use minka_kernel::faultpoint::{self, Point};
-use minka_kernel::process::{Bell, poll_readable};
+use minka_kernel::process::Bell;
 use minka_kernel::procfs;
 use minka_kernel::ptrace::Stopped;
 use minka_kernel::shell::Shell;
+use minka_kernel::spawn::wait_readable;
 use minka_kernel::uffd::Mode;
 use minka_link::{Channel, Credentials, NodeConfig, Receiver, Sender};
 use minka_wire::frame::Header;
@@ -21,9 +22,10 @@ use minka_wire::local::{HostOrder, HostReport};
 use minka_wire::message::{self, FromHome, FromHost, Hello, kind};
 use minka_wire::preamble::{Lane, PREAMBLE_BYTES, Preamble};
 use std::io::IoSlice;
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, mpsc};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long the home may take for its next step.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -116,16 +118,10 @@ impl Arrival<'_> {
 
     /// Waits for the daemon to pass on a connection, and finishes its handshake.
     fn next_channel(&self) -> Result<(Lane, Channel)> {
-        let until = Instant::now() + PATIENCE;
         loop {
-            let left = until.saturating_duration_since(Instant::now()).as_millis() as u32;
-            let readable =
-                poll_readable(&[self.daemon.raw()], Some(left)).map_err(|error| Fault::Io("wait", error))?;
-            if !readable[0] && Instant::now() >= until {
+            let readable = wait_readable(&[self.daemon.as_fd()], Some(PATIENCE));
+            if !readable.map_err(|error| Fault::Io("wait", error))?[0] {
                 return Err(Fault::Said("the home did not open the session's lanes in time".to_owned()));
-            }
-            if !readable[0] {
-                continue;
             }
             match self.daemon.order() {
                 Some((HostOrder::Channel { preamble }, Some(stream))) => {

@@ -5,9 +5,9 @@ use crate::prepare::call;
 use minka_image::PAGE;
 use minka_image::origin::Origins;
 use minka_image::process::{AltStack, Area, Image, Source};
-use minka_kernel::process::PidFd;
 use minka_kernel::ptrace::Stopped;
 use minka_kernel::seccomp::{self, Listener};
+use minka_kernel::spawn::ProcessHandle;
 use minka_kernel::uffd::Userfault;
 use minka_kernel::workbench::{Call, DATA_LENGTH, Workbench};
 
@@ -217,7 +217,7 @@ pub(crate) fn build(
 pub(crate) struct Parts<'a> {
     pub(crate) bench: &'a Workbench,
     pub(crate) uffd: &'a Userfault,
-    pub(crate) pidfd: &'a PidFd,
+    pub(crate) pidfd: &'a ProcessHandle,
     pub(crate) files: &'a [Option<i32>],
     pub(crate) site: u64,
     /// The name it has at home.

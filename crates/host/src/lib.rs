@@ -59,8 +59,7 @@ fn serve(config: &str, daemon: &orders::Daemon) -> Result<tracer::Outcome, Strin
     faultpoint::arm(&config.faults).map_err(|error| text(&error))?;
     let keys = config.read_keys().map_err(|error| text(&error))?;
     let credentials = Credentials::new(&keys).map_err(|error| text(&error))?;
-    minka_kernel::process::block_signals(&WATCHED);
-    let news = minka_kernel::process::SignalFd::new(&WATCHED).map_err(|error| text(&error))?;
+    let news = minka_kernel::spawn::SignalQueue::new(&WATCHED).map_err(|error| text(&error))?;
     let arrival = arrive::Arrival { daemon, config: &config, credentials: &credentials };
     match arrival.take_in().map_err(|error| text(&error))? {
         Some(tracer) => Ok(tracer.serve(&news, daemon)),

@@ -5,7 +5,7 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlag
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
 use std::net::TcpStream;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Both directions.
 #[derive(Debug)]
@@ -17,11 +17,6 @@ impl Daemon {
     /// The socket that this program was started with.
     pub(crate) fn inherited() -> Option<Self> {
         Some(Self { socket: minka_kernel::process::inherited(CHILD_SOCKET)? })
-    }
-
-    /// To be polled for reading.
-    pub(crate) fn raw(&self) -> i32 {
-        self.socket.as_raw_fd()
     }
 
     /// The next order, with the connection that came with it; `None` when the daemon has gone.
@@ -60,5 +55,11 @@ impl Daemon {
     pub(crate) fn report(&self, report: &HostReport) {
         let Ok(packet) = serde_json::to_vec(report) else { return };
         let _ = rustix::net::send(&self.socket, &packet, SendFlags::NOSIGNAL);
+    }
+}
+
+impl AsFd for Daemon {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }

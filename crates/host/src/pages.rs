@@ -6,13 +6,13 @@ use minka_image::PAGE;
 use minka_image::origin::Origin;
 use minka_image::process::{Image, Source};
 use minka_kernel::faultpoint::{self, Point};
-use minka_kernel::process::poll_readable;
+use minka_kernel::spawn::wait_readable;
 use minka_kernel::uffd::Event;
 use minka_link::{Channel, Receiver, Sender};
 use minka_wire::frame::Header;
 use minka_wire::message::{self, Fetch, MessageError, kind};
 use std::io::IoSlice;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -33,10 +33,9 @@ pub(crate) fn faults(guest: &Guest, channel: Channel, adoptions: &mpsc::Receiver
     let mut events = Vec::new();
     let mut pages = Vec::new();
     let mut walk = Walk::default();
-    let closed = channel.receiver.as_fd().as_raw_fd();
     loop {
-        let watched = [guest.uffd.descriptor().as_raw_fd(), closed, guest.fault_bell.raw()];
-        let readable = poll_readable(&watched, None).map_err(|error| Fault::Io("wait for faults", error))?;
+        let watched = [guest.uffd.descriptor(), channel.receiver.as_fd(), guest.fault_bell.as_fd()];
+        let readable = wait_readable(&watched, None).map_err(|error| Fault::Io("wait for faults", error))?;
         guest.uffd.read(&mut events).map_err(|error| Fault::Io("read faults", error))?;
         if readable[2] && events.is_empty() {
             // What was there before has been taken note of by now: every event of it came first.

@@ -7,9 +7,9 @@ use minka_image::cpu::Features;
 use minka_image::maps::Backing;
 use minka_kernel::inject::{self, SYSCALL};
 use minka_kernel::memory::Memory;
-use minka_kernel::process::PidFd;
 use minka_kernel::ptrace::{Options, Running, Stopped, Waited};
 use minka_kernel::shell::{Plan, Shell};
+use minka_kernel::spawn::ProcessHandle;
 use minka_kernel::uffd::{Mode, USER_MODE_ONLY, USERFAULTFD, USERFAULTFD_IOC_NEW, Userfault};
 use minka_kernel::workbench::{self, Call, Workbench};
 use minka_kernel::{cpu, process, procfs, shared};
@@ -46,7 +46,7 @@ pub(crate) struct Empty {
     pub(crate) bench: Workbench,
     pub(crate) uffd: Userfault,
     pub(crate) memory: Memory,
-    pub(crate) pidfd: PidFd,
+    pub(crate) pidfd: ProcessHandle,
     /// Descriptors of the offered files in the guest, for those that are identical here.
     pub(crate) files: Vec<Option<i32>>,
     pub(crate) shell: Shell,
@@ -125,7 +125,7 @@ pub(crate) fn empty_guest(hello: &Hello, files: &[Option<File>]) -> Result<Empty
         Waited::Still(_) => unreachable!("a blocking wait returns only with news"),
     };
     let bench = Workbench::create(memfd.as_fd(), hello.workbench).map_err(io("lay out the workbench"))?;
-    let pidfd = PidFd::open(guest).map_err(io("hold the guest"))?;
+    let pidfd = ProcessHandle::open(guest.cast_unsigned()).map_err(io("hold the guest"))?;
     let (task, uffd) = make_userfault(task, &bench, &pidfd, device.as_ref())?;
     let task = clear(task, &bench, hello)?;
     let files = files.iter().map(|file| file.as_ref().map(AsRawFd::as_raw_fd)).collect();
@@ -137,7 +137,7 @@ pub(crate) fn empty_guest(hello: &Hello, files: &[Option<File>]) -> Result<Empty
 fn make_userfault(
     task: Stopped,
     bench: &Workbench,
-    pidfd: &PidFd,
+    pidfd: &ProcessHandle,
     device: Option<&File>,
 ) -> Result<(Stopped, Userfault)> {
     const CLOEXEC_NONBLOCK: u64 = 0o2_000_000 | 0o4_000;

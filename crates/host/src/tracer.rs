@@ -6,16 +6,17 @@ use crate::leave;
 use crate::orders::Daemon;
 use crate::prepare;
 use minka_kernel::faultpoint::{self, Point};
-use minka_kernel::process::{SignalFd, poll_readable};
 use minka_kernel::procfs::Status;
 use minka_kernel::ptrace::{Running, SIGINFO_SIZE, Stop, Stopped, Waited};
 use minka_kernel::shell::Shell;
+use minka_kernel::spawn::{SignalQueue, wait_readable};
 use minka_link::Sender;
 use minka_wire::frame::Header;
 use minka_wire::local::HostOrder;
 use minka_wire::message::{self, FromHome, FromHost, Hello, kind};
 use std::collections::BTreeMap;
 use std::io::IoSlice;
+use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
@@ -89,7 +90,7 @@ impl Tracer {
     }
 
     /// Serves the guest until it is gone.
-    pub(crate) fn serve(mut self, news: &SignalFd, daemon: &Daemon) -> Outcome {
+    pub(crate) fn serve(mut self, news: &SignalQueue, daemon: &Daemon) -> Outcome {
         loop {
             match self.wait(news, daemon) {
                 Ok(None) => {}
@@ -104,11 +105,11 @@ impl Tracer {
         }
     }
 
-    fn wait(&mut self, news: &SignalFd, daemon: &Daemon) -> Result<Option<Outcome>> {
-        let readable = poll_readable(&[news.raw(), self.guest.bell.raw(), daemon.raw()], None)
+    fn wait(&mut self, news: &SignalQueue, daemon: &Daemon) -> Result<Option<Outcome>> {
+        let readable = wait_readable(&[news.as_fd(), self.guest.bell.as_fd(), daemon.as_fd()], None)
             .map_err(|error| Fault::Io("wait", error))?;
         if readable[0] {
-            news.drain();
+            while news.next_arrived().is_some() {}
             self.look()?;
         }
         if readable[1] {

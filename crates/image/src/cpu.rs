@@ -92,8 +92,8 @@ impl Features {
     /// The features that `target` lacks, by name.
     pub fn missing_on(&self, target: &Features) -> Vec<String> {
         let mut missing = Vec::new();
-        for word in 0..WORDS {
-            let lacking = self.0[word] & !target.0[word] & !IGNORED[word];
+        for (word, ignored) in IGNORED.iter().enumerate() {
+            let lacking = self.0[word] & !target.0[word] & !ignored;
             missing.extend((0..64).filter(|bit| lacking >> bit & 1 == 1).map(|bit| name(word, bit)));
         }
         missing

@@ -315,9 +315,13 @@ mod tests {
                     space.insert(to + offset as u64, page);
                 }
             }
-            Step::Unmap { start, length } => range(start, length).for_each(|at| drop(space.remove(&at))),
+            Step::Unmap { start, length } => range(start, length).for_each(|at| {
+                space.remove(&at);
+            }),
             Step::Map { start, length, protection } => {
-                range(start, length).for_each(|at| drop(space.insert(at, (0, protection))));
+                range(start, length).for_each(|at| {
+                    space.insert(at, (0, protection));
+                });
             }
             Step::GrowStack { .. } => {}
             Step::Protect { start, length, protection } => {
@@ -367,11 +371,11 @@ mod tests {
             for change in changes {
                 match change {
                     Change::Unmap(a, l) => {
-                        (a..a + l).for_each(|at| drop(guest.remove(&at)));
+                        (a..a + l).for_each(|at| { guest.remove(&at); });
                         origins.unmapped(a, a + l);
                     }
                     Change::Map(a, l, p) => {
-                        (a..a + l).for_each(|at| drop(guest.insert(at, (0, p))));
+                        (a..a + l).for_each(|at| { guest.insert(at, (0, p)); });
                         origins.unmapped(a, a + l);
                     }
                     Change::Discard(a, l) => {
@@ -381,7 +385,7 @@ mod tests {
                     Change::Remap(a, b, l) => {
                         let disjoint = a + l <= b || b + l <= a;
                         if !disjoint || !(a..a + l).all(|at| guest.contains_key(&at)) { continue }
-                        (b..b + l).for_each(|at| drop(guest.remove(&at)));
+                        (b..b + l).for_each(|at| { guest.remove(&at); });
                         origins.unmapped(b, b + l);
                         origins.remapped(a, b, l);
                         for offset in 0..l {

@@ -31,8 +31,8 @@ impl CriticalSection {
 
     /// The registers after the abort that the kernel would have made, or `None` outside the sequence.
     pub fn abort(&self, registers: &Registers) -> Option<Registers> {
-        (registers.rip.wrapping_sub(self.start) < self.length)
-            .then(|| Registers { rip: self.abort, ..*registers })
+        let inside = registers.rip.wrapping_sub(self.start) < self.length;
+        inside.then_some(Registers { rip: self.abort, ..*registers })
     }
 }
 

@@ -47,7 +47,7 @@ impl Memory {
         let mut present = self.read(address, into);
         let mut at = present;
         while at < into.len() {
-            let page_end = (address + at as u64 | (minka_image::PAGE - 1)) + 1 - address;
+            let page_end = ((address + at as u64) | (minka_image::PAGE - 1)) + 1 - address;
             let end = (page_end as usize).min(into.len());
             match self.file.read_at(&mut into[at..end], address + at as u64) {
                 Ok(got) if got > 0 => {

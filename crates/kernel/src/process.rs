@@ -1,39 +1,8 @@
-//! Small requests about other processes: their descriptors, limits, comparisons, signals.
+//! Small requests about other processes (limits, comparisons, signals), clocks, leases, and a bell for threads.
 
 use crate::check;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-
-/// A process, held so that its PID cannot come to mean another.
-#[derive(Debug)]
-pub struct PidFd {
-    fd: OwnedFd,
-}
-
-impl PidFd {
-    /// Opens it.
-    pub fn open(pid: i32) -> io::Result<Self> {
-        // SAFETY: no pointers.
-        let fd = check(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
-        // SAFETY: just created, owned by nobody else.
-        Ok(Self { fd: unsafe { OwnedFd::from_raw_fd(fd as i32) } })
-    }
-
-    /// A copy of one of the process's descriptors.
-    pub fn descriptor(&self, number: i32) -> io::Result<OwnedFd> {
-        // SAFETY: no pointers.
-        let fd = check(unsafe { libc::syscall(libc::SYS_pidfd_getfd, self.fd.as_raw_fd(), number, 0) })?;
-        // SAFETY: just created, owned by nobody else.
-        Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
-    }
-
-    /// Sends a signal to the process.
-    pub fn signal(&self, signal: i32) -> io::Result<()> {
-        // SAFETY: no siginfo is passed.
-        check(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, self.fd.as_raw_fd(), signal, 0usize, 0) })
-            .map(drop)
-    }
-}
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// The robust futex list of a task: head address and length of the head.
 pub fn robust_list(tid: i32) -> io::Result<(u64, u64)> {
@@ -104,54 +73,6 @@ pub fn lease_is_breaking(file: &std::fs::File) -> bool {
     unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETLEASE) != libc::F_RDLCK }
 }
 
-/// Blocks a set of signals for the calling thread (and those that it starts from now on).
-pub fn block_signals(signals: &[i32]) {
-    // SAFETY: an empty set is filled in and passed on; all of it lives over the calls.
-    unsafe {
-        let mut set = std::mem::zeroed();
-        libc::sigemptyset(&raw mut set);
-        for signal in signals {
-            libc::sigaddset(&raw mut set, *signal);
-        }
-        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut());
-    }
-}
-
-/// A descriptor that becomes readable when one of the (blocked) signals arrives.
-#[derive(Debug)]
-pub struct SignalFd {
-    fd: OwnedFd,
-}
-
-impl SignalFd {
-    /// For these signals, which the caller has blocked.
-    pub fn new(signals: &[i32]) -> io::Result<Self> {
-        // SAFETY: the set is filled in before use and lives over the calls.
-        let fd = unsafe {
-            let mut set = std::mem::zeroed();
-            libc::sigemptyset(&raw mut set);
-            for signal in signals {
-                libc::sigaddset(&raw mut set, *signal);
-            }
-            check(i64::from(libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK)))?
-        };
-        // SAFETY: just created, owned by nobody else.
-        Ok(Self { fd: unsafe { OwnedFd::from_raw_fd(fd as i32) } })
-    }
-
-    /// To be polled for reading.
-    pub fn raw(&self) -> i32 {
-        self.fd.as_raw_fd()
-    }
-
-    /// Takes what has arrived.
-    pub fn drain(&self) {
-        let mut buffer = [0u8; 128 * 8];
-        // SAFETY: reads at most the buffer's length.
-        while unsafe { libc::read(self.fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) } > 0 {}
-    }
-}
-
 /// A descriptor that one thread makes readable for another.
 #[derive(Debug)]
 pub struct Bell {
@@ -165,11 +86,6 @@ impl Bell {
         let fd = check(i64::from(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) }))?;
         // SAFETY: just created, owned by nobody else.
         Ok(Self { fd: unsafe { OwnedFd::from_raw_fd(fd as i32) } })
-    }
-
-    /// To be polled for reading.
-    pub fn raw(&self) -> i32 {
-        self.fd.as_raw_fd()
     }
 
     /// Makes it readable.
@@ -186,19 +102,13 @@ impl Bell {
     }
 }
 
-static ONE: u64 = 1;
-
-/// Waits until one of the descriptors can be read (or has hung up); says which. `None` timeout: for ever.
-pub fn poll_readable(descriptors: &[i32], timeout_ms: Option<u32>) -> io::Result<Vec<bool>> {
-    let mut polls: Vec<libc::pollfd> =
-        descriptors.iter().map(|fd| libc::pollfd { fd: *fd, events: libc::POLLIN, revents: 0 }).collect();
-    let timeout = timeout_ms.map_or(-1, |ms| i32::try_from(ms).unwrap_or(i32::MAX));
-    // SAFETY: the array and its length belong together.
-    match check(i64::from(unsafe { libc::poll(polls.as_mut_ptr(), polls.len() as libc::nfds_t, timeout) })) {
-        Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
-        _ => Ok(polls.iter().map(|poll| poll.revents != 0).collect()),
+impl AsFd for Bell {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
 }
+
+static ONE: u64 = 1;
 
 /// Takes over a descriptor that this program was started with; `None` if there is none of that number.
 pub fn inherited(number: i32) -> Option<OwnedFd> {

@@ -50,6 +50,17 @@ impl ProcessHandle {
         if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
+    /// A copy of one of its descriptors; needs the right to trace it.
+    pub fn descriptor(&self, number: i32) -> io::Result<OwnedFd> {
+        // SAFETY: `pidfd_getfd` takes no pointers.
+        let raw = unsafe { libc::syscall(libc::SYS_pidfd_getfd, self.descriptor.as_raw_fd(), number, 0) };
+        if raw < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: it was just made and nothing else knows of it. Descriptor numbers fit into an int.
+        Ok(unsafe { OwnedFd::from_raw_fd(raw as i32) })
+    }
+
     /// Waits until the process has ended (no time-out: for ever). Says whether it has. It need not be a
     /// child.
     pub fn wait_for_end(&self, timeout: Option<Duration>) -> io::Result<bool> {
