@@ -27,6 +27,7 @@ pub(crate) enum Command {
     Status,
     #[command(subcommand)]
     Lab(Lab),
+    Bench(Bench),
     #[command(subcommand)]
     Node(Node),
     Completions(Completions),
@@ -118,6 +119,29 @@ pub(crate) struct LabRun {
     pub(crate) report: Option<PathBuf>,
     #[arg(value_name = "CMD", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
     pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Bench {
+    #[arg(long)]
+    pub(crate) quick: bool,
+    #[command(subcommand)]
+    pub(crate) what: What,
+}
+
+/// What `minka bench` measures.
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub(crate) enum What {
+    Freeze,
+    Pages,
+    Touch,
+    Syscall,
+    Compute,
+    Read,
+    Write,
+    Exec,
+    Home,
+    All,
 }
 
 fn nodes() -> clap::builder::RangedI64ValueParser<u32> {

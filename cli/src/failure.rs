@@ -44,6 +44,8 @@ pub(crate) enum Failure {
     ReservedName { name: String },
     #[error(transparent)]
     Lab(#[from] minka_lab::LabError),
+    #[error(transparent)]
+    Bench(#[from] minka_bench::BenchError),
     #[error("write the output")]
     Output(#[source] io::Error),
     #[error("start {}", program.display())]

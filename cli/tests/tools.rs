@@ -87,6 +87,7 @@ fn process() -> Process {
         freeze_us: Some(2310),
         reason: None,
         cantmove: Vec::new(),
+        memory: None,
     }
 }
 

@@ -56,3 +56,16 @@ help-lab-run--lab = Use this lab, which is up, instead of one for this run
 help-lab-run--shake = Move it and its children to the next node, and home in turn, every TIME, as 200ms
 help-lab-run--report = Write what came of the moves to this file, as JSON
 help-lab-run--command = The program and its arguments
+
+help-bench = Measure the figures that Minka promises, on this machine
+help-bench--quick = Measure less: enough to see that it works, too little to rely on
+help-bench-freeze = How long a program stands still when it is moved
+help-bench-pages = How fast its memory follows, against plain TCP
+help-bench-touch = How little it notices that its memory is still on the way
+help-bench-syscall = What a forwarded system call costs, against a TCP round trip
+help-bench-compute = What computing costs away from home
+help-bench-read = How fast a program away from home reads a file there, against plain TCP
+help-bench-write = How fast a program away from home writes a file there, against plain TCP
+help-bench-exec = What it costs to start a program on another node
+help-bench-home = What is left of a move once a program is home again
+help-bench-all = All of these (about 5 min)

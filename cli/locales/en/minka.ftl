@@ -148,3 +148,12 @@ demo-stayed = { $program } did not move: { $reason }
 demo-no-reason = it ended too soon
 demo-good = All { $programs } programs were moved about while they ran ({ $moves } moves), and all their results are right.
 demo-bad = Not all of the { $programs } programs moved and got it right.
+
+## minka bench
+
+bench-figure = FIGURE
+bench-measured = MEASURED
+bench-must = PROMISED
+bench-aim = AIM
+bench-good = kept
+bench-bad = MISSED

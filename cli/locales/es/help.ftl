@@ -56,3 +56,16 @@ help-lab-run--lab = Usa este laboratorio, ya en marcha, en lugar de uno para est
 help-lab-run--shake = Lo mueve, con sus hijos, al nodo siguiente y a casa por turnos, cada TIME, como 200ms
 help-lab-run--report = Escribe en este fichero, como JSON, qué ha sido de los viajes
 help-lab-run--command = El programa y sus argumentos
+
+help-bench = Medir en esta máquina las cifras que Minka promete
+help-bench--quick = Medir menos: lo justo para ver que funciona, no para fiarse
+help-bench-freeze = Cuánto tiempo se detiene un programa al trasladarlo
+help-bench-pages = Con qué rapidez le sigue su memoria, frente a TCP a secas
+help-bench-touch = Cuánto nota un programa que su memoria aún está en camino
+help-bench-syscall = Cuánto cuesta una llamada al sistema reenviada, frente a una ida y vuelta por TCP
+help-bench-compute = Cuánto cuesta calcular lejos de casa
+help-bench-read = Con qué rapidez lee un programa desde lejos un fichero de su casa, frente a TCP a secas
+help-bench-write = Con qué rapidez escribe un programa desde lejos un fichero de su casa, frente a TCP a secas
+help-bench-exec = Cuánto cuesta arrancar un programa en otro nodo
+help-bench-home = Qué queda de un traslado cuando el programa ha vuelto a casa
+help-bench-all = Todas ellas (unos 5 min)

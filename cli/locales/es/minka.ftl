@@ -148,3 +148,12 @@ demo-stayed = { $program } no se ha movido: { $reason }
 demo-no-reason = terminó demasiado pronto
 demo-good = Los { $programs } programas se movieron mientras se ejecutaban ({ $moves } viajes), y todos sus resultados son correctos.
 demo-bad = No todos los { $programs } programas se han movido con resultado correcto.
+
+## minka bench
+
+bench-figure = CIFRA
+bench-measured = MEDIDO
+bench-must = PROMETIDO
+bench-aim = META
+bench-good = cumplido
+bench-bad = NO CUMPLIDO

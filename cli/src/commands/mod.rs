@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+mod bench;
 mod foreground;
 mod lab;
 mod migrate;
@@ -22,6 +23,7 @@ pub(crate) fn perform(command: Command, output: &mut Output) -> Result<ExitCode,
     match command {
         Command::Run(arguments) => return run::run(&arguments, output),
         Command::Lab(command) => return lab::lab(&command, output),
+        Command::Bench(arguments) => bench::bench(&arguments, output)?,
         Command::Migrate(arguments) => migrate::migrate(&arguments, output)?,
         Command::Ps(arguments) => ps::ps(&arguments, output)?,
         Command::Trace(arguments) => trace::trace(&arguments, output)?,

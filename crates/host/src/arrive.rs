@@ -189,6 +189,7 @@ struct Ready {
 
 /// The freeze, as this side sees it.
 fn build_guest(hello: &Hello, empty: Empty, image: &Image, lanes: &mut Lanes) -> Result<Ready> {
+    let began = Instant::now();
     let Empty { task, bench, uffd, memory, pidfd, files, shell } = empty;
     let (sender, requests) = mpsc::channel();
     let (adoptions, adopted) = mpsc::channel();
@@ -217,6 +218,8 @@ fn build_guest(hello: &Hello, empty: Empty, image: &Image, lanes: &mut Lanes) ->
         requests: sender,
         bell: Arc::new(Bell::new().map_err(|error| Fault::Io("make a bell", error))?),
         faults: AtomicU64::new(0),
+        fetched: AtomicU64::new(0),
+        began,
         cpu_before: image.cpu_us,
     });
     let parts = Parts {

@@ -8,9 +8,11 @@ use minka_kernel::memory::Memory;
 use minka_kernel::process::Bell;
 use minka_kernel::uffd::Userfault;
 use minka_syscalls::marshal;
+use minka_wire::local::GuestMemory;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 /// What the other threads ask of the tracer.
 #[derive(Debug)]
@@ -21,6 +23,8 @@ pub(crate) enum Request {
     Homeward(String),
     /// Something came from the home.
     Said(minka_wire::message::FromHome),
+    /// All of its memory is here.
+    Complete(GuestMemory),
     /// The guest cannot be served any more.
     Lost(String),
 }
@@ -78,6 +82,10 @@ pub(crate) struct Guest {
     pub(crate) bell: Arc<Bell>,
     /// Pages that were missed.
     pub(crate) faults: AtomicU64,
+    /// Bytes that were fetched because of that.
+    pub(crate) fetched: AtomicU64,
+    /// When the image had arrived.
+    pub(crate) began: Instant,
     /// CPU time that the process used away from home before it ran here: user and system, microseconds.
     pub(crate) cpu_before: (u64, u64),
 }

@@ -1,7 +1,7 @@
 //! The guest's memory: the thread that serves its faults, and the one that takes in the stream behind them.
 
 use crate::fault::{Fault, Result};
-use crate::guest::{Adoption, Guest, Job, lock};
+use crate::guest::{Adoption, Guest, Job, Request, lock};
 use minka_image::PAGE;
 use minka_image::origin::Origin;
 use minka_image::process::{Image, Source};
@@ -10,6 +10,7 @@ use minka_kernel::spawn::wait_readable;
 use minka_kernel::uffd::Event;
 use minka_link::{Channel, Receiver, Sender};
 use minka_wire::frame::Header;
+use minka_wire::local::GuestMemory;
 use minka_wire::message::{self, Fetch, MessageError, kind};
 use std::io::IoSlice;
 use std::os::fd::AsFd;
@@ -134,6 +135,7 @@ fn serve(
             // The thread that faulted waits, and it is the only one: what it has mapped cannot have changed.
             let copied = guest.uffd.copy(start, pages).map_err(io)?;
             release(guest, address, start + copied.done)?;
+            guest.fetched.fetch_add(pages.len() as u64, Ordering::Relaxed);
             walk.next = end;
         }
     }
@@ -177,6 +179,7 @@ fn choose(guest: &Guest, address: u64, window: u64) -> Supply {
 /// Takes in what the home streams, until its end or the channel's.
 pub(crate) fn stream(guest: &Guest, receiver: &mut Receiver) -> Result<()> {
     let mut body = Vec::new();
+    let mut streamed_bytes = 0;
     loop {
         let header = receiver.recv(&mut body, Duration::ZERO)?;
         match header.kind {
@@ -192,8 +195,17 @@ pub(crate) fn stream(guest: &Guest, receiver: &mut Receiver) -> Result<()> {
             kind::PAGES => {
                 place(guest, header.correlation, &body)?;
                 faultpoint::reach(Point::HostStreamed);
+                streamed_bytes += body.len() as u64;
             }
-            kind::END => return Ok(()),
+            kind::END => {
+                guest.ask(Request::Complete(GuestMemory {
+                    faults: guest.faults.load(Ordering::Relaxed),
+                    fetched_bytes: guest.fetched.load(Ordering::Relaxed),
+                    streamed_bytes,
+                    stream_us: guest.began.elapsed().as_micros() as u64,
+                }));
+                return Ok(());
+            }
             found => return Err(MessageError::Kind { found, expected: "pages" }.into()),
         }
     }

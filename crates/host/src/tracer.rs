@@ -12,7 +12,7 @@ use minka_kernel::shell::Shell;
 use minka_kernel::spawn::{SignalQueue, wait_readable};
 use minka_link::Sender;
 use minka_wire::frame::Header;
-use minka_wire::local::HostOrder;
+use minka_wire::local::{HostOrder, HostReport};
 use minka_wire::message::{self, FromHome, FromHost, Hello, kind};
 use std::collections::BTreeMap;
 use std::io::IoSlice;
@@ -115,7 +115,7 @@ impl Tracer {
         if readable[1] {
             self.guest.bell.quiet();
             while let Ok(request) = self.requests.try_recv() {
-                if let Some(outcome) = self.obey(request)? {
+                if let Some(outcome) = self.obey(request, daemon)? {
                     return Ok(Some(outcome));
                 }
             }
@@ -130,7 +130,7 @@ impl Tracer {
         Ok(None)
     }
 
-    fn obey(&mut self, request: Request) -> Result<Option<Outcome>> {
+    fn obey(&mut self, request: Request, daemon: &Daemon) -> Result<Option<Outcome>> {
         match request {
             Request::Interrupt(done, job) => {
                 self.job = job.or(self.job);
@@ -159,6 +159,7 @@ impl Tracer {
             }
             Request::Said(FromHome::Bye) => return Ok(Some(Outcome::Done)),
             Request::Said(other) => return Err(Fault::Said(format!("the home said {other:?}"))),
+            Request::Complete(memory) => daemon.report(&HostReport::Memory(memory)),
             Request::Lost(reason) => return Ok(Some(self.farewell(reason))),
         }
         Ok(None)

@@ -136,6 +136,7 @@ impl Daemon {
                 HostReport::Guest { home, pid, local_pid, command } => {
                     info!(home, pid, local_pid, command, "a guest computes here");
                 }
+                HostReport::Memory(memory) => info!(%session, ?memory, "all of a guest's memory is here"),
                 HostReport::Ended { reason: Some(reason) } => warn!(%session, reason, "a guest ended"),
                 HostReport::Ended { reason: None } => debug!(%session, "a guest has left"),
             }

@@ -17,6 +17,7 @@
 //! A connection serves any number of requests, one after the other. Lists are sent item by item so that
 //! no line grows with the size of the cluster.
 
+pub use minka_wire::local::GuestMemory;
 use serde::{Deserialize, Serialize};
 
 /// The version of this protocol that this build speaks.
@@ -154,6 +155,9 @@ pub struct Process {
     pub reason: Option<String>,
     /// Why it cannot move; empty when it can or when it was not asked for.
     pub cantmove: Vec<String>,
+    /// How a guest's memory came here; none before all of it has, and of processes that are no guests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<GuestMemory>,
 }
 
 /// A node of the cluster as this node sees it.

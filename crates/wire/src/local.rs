@@ -106,6 +106,19 @@ pub enum HostOrder {
     Expel,
 }
 
+/// How a guest's memory came to its host.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuestMemory {
+    /// Pages that it missed: it touched them before they had come.
+    pub faults: u64,
+    /// Bytes that were fetched for it because of that.
+    pub fetched_bytes: u64,
+    /// Bytes that came by themselves.
+    pub streamed_bytes: u64,
+    /// Time from the image's arrival until all memory was here, microseconds.
+    pub stream_us: u64,
+}
+
 /// What a host program tells the daemon.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -121,6 +134,8 @@ pub enum HostReport {
         /// Its command name.
         command: String,
     },
+    /// All of the guest's memory is here.
+    Memory(GuestMemory),
     /// The guest has left or ended: the host program ends now.
     Ended {
         /// Why, when it was a fault.

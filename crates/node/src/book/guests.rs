@@ -95,7 +95,13 @@ impl Book {
                     freeze_us: None,
                     reason: None,
                     cantmove: Vec::new(),
+                    memory: None,
                 });
+            }
+            HostReport::Memory(memory) => {
+                if let Some(guest) = &mut host.guest {
+                    guest.memory = Some(memory);
+                }
             }
             HostReport::Ended { reason } => {
                 host.ended = true;

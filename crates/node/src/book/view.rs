@@ -112,6 +112,7 @@ impl Record {
             freeze_us: self.freeze_us,
             reason: self.reason.clone(),
             cantmove: Vec::new(),
+            memory: None,
         }
     }
 }

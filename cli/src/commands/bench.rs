@@ -1,0 +1,69 @@
+//! `minka bench`: measures the figures that Minka promises.
+
+use std::io;
+
+use minka_bench::{Benchmark, Better, Effort, Figure, Outcome};
+
+use crate::args::{self, What};
+use crate::failure::Failure;
+use crate::output::{Output, Style, Table, paint};
+use crate::text::Text;
+
+/// Measures, and prints each benchmark's figures as soon as they are known. A promise that is not kept is shown,
+/// and is no failure: the machine may have other work.
+pub(super) fn bench(arguments: &args::Bench, output: &mut Output) -> Result<(), Failure> {
+    let effort = if arguments.quick { Effort::Quick } else { Effort::Full };
+    for benchmark in chosen(arguments.what) {
+        let outcome = benchmark.run(effort)?;
+        if output.is_json() {
+            output.json(&outcome)?;
+        } else {
+            show(&outcome, output)?;
+        }
+    }
+    Ok(())
+}
+
+fn chosen(what: What) -> Vec<Benchmark> {
+    vec![match what {
+        What::Freeze => Benchmark::Freeze,
+        What::Pages => Benchmark::Pages,
+        What::Touch => Benchmark::Touch,
+        What::Syscall => Benchmark::Syscall,
+        What::Compute => Benchmark::Compute,
+        What::Read => Benchmark::Read,
+        What::Write => Benchmark::Write,
+        What::Exec => Benchmark::Exec,
+        What::Home => Benchmark::Home,
+        What::All => return Benchmark::ALL.to_vec(),
+    }]
+}
+
+fn show(outcome: &Outcome, output: &mut Output) -> Result<(), Failure> {
+    let title = output.text.get(&format!("help-bench-{}", outcome.benchmark));
+    output.line(&paint(&io::stdout(), Style::Bold, &format!("{}: {title}", outcome.benchmark)))?;
+    let headings =
+        ["bench-figure", "bench-measured", "bench-must", "bench-aim"].map(|id| output.text.get(id));
+    let mut table =
+        Table::new([headings.to_vec(), vec![String::new()]].concat(), vec![false, true, true, true, false]);
+    for figure in &outcome.figures {
+        table.row(row(figure, &output.text));
+    }
+    for line in table.lines() {
+        output.line(&line)?;
+    }
+    output.line("")
+}
+
+fn row(figure: &Figure, text: &Text) -> Vec<String> {
+    let value = |value: f64| if value.abs() < 10.0 { format!("{value:.3}") } else { format!("{value:.1}") };
+    let mut cells = vec![figure.name.to_owned(), value(figure.value)];
+    if let Some(goal) = &figure.goal {
+        let sign = if goal.better == Better::Lower { '≤' } else { '≥' };
+        let kept = goal.reaches(figure.value, goal.must);
+        cells.extend([goal.must, goal.aim].map(|bound| format!("{sign} {}", value(bound))));
+        let (style, id) = if kept { (Style::Good, "bench-good") } else { (Style::Bad, "bench-bad") };
+        cells.push(paint(&io::stdout(), style, &text.get(id)));
+    }
+    cells
+}

@@ -1,0 +1,125 @@
+//! The benchmarks, one file each.
+
+mod compute;
+mod exec;
+mod files;
+mod freeze;
+mod pages;
+mod syscall;
+mod touch;
+
+use crate::error::BenchError;
+use crate::figures::Outcome;
+use crate::stage::{AWAY, HOME, Probe, Stage};
+
+/// What can be measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Benchmark {
+    /// How long a program stands still when it is moved.
+    Freeze,
+    /// How fast memory follows a program.
+    Pages,
+    /// How little a program notices that its memory is still on the way.
+    Touch,
+    /// What a forwarded call costs.
+    Syscall,
+    /// What computing costs away from home.
+    Compute,
+    /// How fast a program reads a file of its home.
+    Read,
+    /// How fast it writes one.
+    Write,
+    /// What it costs to start a program on another node.
+    Exec,
+    /// What is left of a move once a program is home again.
+    Home,
+}
+
+/// How much is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effort {
+    /// As much as figures need that are to be relied on.
+    Full,
+    /// Enough to see that it works.
+    Quick,
+}
+
+impl Effort {
+    /// How many turns to take.
+    fn turns(self, full: usize) -> usize {
+        match self {
+            Effort::Full => full,
+            Effort::Quick => full.div_ceil(8),
+        }
+    }
+}
+
+impl Benchmark {
+    /// All of them, in the order in which they are run.
+    pub const ALL: [Benchmark; 9] = [
+        Benchmark::Freeze,
+        Benchmark::Pages,
+        Benchmark::Touch,
+        Benchmark::Syscall,
+        Benchmark::Compute,
+        Benchmark::Read,
+        Benchmark::Write,
+        Benchmark::Exec,
+        Benchmark::Home,
+    ];
+
+    /// Its name on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Benchmark::Freeze => "freeze",
+            Benchmark::Pages => "pages",
+            Benchmark::Touch => "touch",
+            Benchmark::Syscall => "syscall",
+            Benchmark::Compute => "compute",
+            Benchmark::Read => "read",
+            Benchmark::Write => "write",
+            Benchmark::Exec => "exec",
+            Benchmark::Home => "home",
+        }
+    }
+
+    /// Brings up a lab and measures.
+    ///
+    /// # Errors
+    /// When the lab does not come up, a move fails, or a probe computes something wrong.
+    pub fn run(self, effort: Effort) -> Result<Outcome, BenchError> {
+        let stage = Stage::up(self.name())?;
+        let outcome = Outcome::new(self.name());
+        match self {
+            Benchmark::Freeze => freeze::freeze(&stage, effort, outcome),
+            Benchmark::Pages => pages::pages(&stage, effort, outcome),
+            Benchmark::Touch => touch::touch(&stage, effort, outcome),
+            Benchmark::Syscall => syscall::syscall(&stage, effort, outcome),
+            Benchmark::Compute => compute::compute(&stage, effort, outcome),
+            Benchmark::Read => files::read(&stage, effort, outcome),
+            Benchmark::Write => files::write(&stage, effort, outcome),
+            Benchmark::Exec => exec::exec(&stage, effort, outcome),
+            Benchmark::Home => compute::home(&stage, effort, outcome),
+        }
+    }
+}
+
+/// Where the plain TCP peer listens.
+const PORT: &str = "5000";
+
+/// A worker at home, with so much memory.
+fn worker(stage: &Stage, mebibytes: usize) -> Result<Probe, BenchError> {
+    stage.probe(HOME, ["work", &mebibytes.to_string()])
+}
+
+/// A plain TCP connection: one end at home, and the one that asks and takes the time in the other node.
+fn tcp(stage: &Stage) -> Result<(Probe, Probe), BenchError> {
+    let serving = stage.probe(HOME, ["tcp-serve", PORT])?;
+    let asking = stage.probe(AWAY, ["tcp-ask", &stage.address(HOME)?, PORT])?;
+    Ok((serving, asking))
+}
+
+/// A result that must be the same wherever it is computed.
+fn same(found: f64, expected: f64) -> Result<(), BenchError> {
+    if found.to_bits() == expected.to_bits() { Ok(()) } else { Err(BenchError::Wrong { found, expected }) }
+}
