@@ -87,12 +87,12 @@ pub(crate) enum Found {
 /// Brings a process into the agent. If that fails it goes on as if nothing had been.
 pub(crate) fn park(pid: i32, found: Found, record: &Record) -> Result<(Parked, Running)> {
     let mut held = Vec::new();
-    let running = match found {
-        Found::Free => tracee::seize(pid)?,
-        // This stop is inside the call, whose result would still overwrite a register: leave it first.
-        Found::AfterExec(task) => task.resume(0).map_err(Fault::Trace)?,
+    let Halted { task, mask } = match found {
+        Found::Free => tracee::halt(tracee::seize(pid)?, &mut held)?,
+        // This stop is inside the call, whose result would still overwrite a register: leave it first. The request
+        // to stop comes before that, so that the new program does not execute a single instruction.
+        Found::AfterExec(task) => tracee::halted(task.resume_to_stop().map_err(Fault::Trace)?, &mut held)?,
     };
-    let Halted { task, mask } = tracee::halt(running, &mut held)?;
     let still = match examine(pid, &task, mask) {
         Ok(still) => still,
         Err(error) => {

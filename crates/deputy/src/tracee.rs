@@ -51,6 +51,11 @@ pub(crate) struct Halted {
 /// Stops the task. SIGSTOP cannot be made pending again; it goes to `held`.
 pub(crate) fn halt(task: Running, held: &mut Vec<i32>) -> Result<Halted> {
     task.interrupt().map_err(Fault::Trace)?;
+    halted(task, held)
+}
+
+/// Waits for a task to stop that has been told to.
+pub(crate) fn halted(task: Running, held: &mut Vec<i32>) -> Result<Halted> {
     let until = Instant::now() + STOP_LIMIT;
     let mut task = task;
     let mut mask = None;

@@ -162,6 +162,13 @@ impl Stopped {
         Ok(Running { tid: self.tid })
     }
 
+    /// Lets the task go on in the kernel, but not in its program: it stops again before its next instruction, as
+    /// after [`Running::interrupt`].
+    pub fn resume_to_stop(self) -> io::Result<Running> {
+        request(libc::PTRACE_INTERRUPT, self.tid, 0, 0)?;
+        self.resume(0)
+    }
+
     /// Lets the task execute one instruction.
     pub fn step(self) -> io::Result<Running> {
         request(libc::PTRACE_SINGLESTEP, self.tid, 0, 0)?;
