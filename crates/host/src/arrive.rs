@@ -25,7 +25,7 @@ use std::io::IoSlice;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long the home may take for its next step.
 const PATIENCE: Duration = Duration::from_secs(20);
