@@ -21,6 +21,7 @@ use minka_kernel::procfs::{self, Stat, Status};
 use minka_kernel::ptrace::{Running, Stopped};
 use minka_kernel::ring::{self, Ring, Slot};
 use minka_kernel::spawn::ProcessHandle;
+use minka_kernel::vdso;
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -87,13 +88,18 @@ pub(crate) enum Found {
 /// Brings a process into the agent. If that fails it goes on as if nothing had been.
 pub(crate) fn park(pid: i32, found: Found, record: &Record) -> Result<(Parked, Running)> {
     let mut held = Vec::new();
+    let io = |what| move |error| Fault::Io(what, error);
+    let vdso = vdso::code_range(&procfs::maps(pid).map_err(io("read its maps"))?)
+        .ok_or_else(|| Fault::Said("the process has no vDSO".to_owned()))?;
+    let memory = Memory::open(pid).map_err(io("open its memory"))?;
     let Halted { task, mask } = match found {
         Found::Free => tracee::halt(tracee::seize(pid)?, &mut held)?,
         // This stop is inside the call, whose result would still overwrite a register: leave it first. The request
         // to stop comes before that, so that the new program does not execute a single instruction.
         Found::AfterExec(task) => tracee::halted(task.resume_to_stop().map_err(Fault::Trace)?, &mut held)?,
     };
-    let still = match examine(pid, &task, mask) {
+    let task = vdso::step_out(task, vdso, &memory).map_err(Fault::Trace)?;
+    let still = match examine(pid, &task, mask, memory, vdso.0) {
         Ok(still) => still,
         Err(error) => {
             task.set_mask(mask).map_err(Fault::Trace)?;
@@ -162,7 +168,7 @@ struct Still {
     status: Status,
 }
 
-fn examine(pid: i32, task: &Stopped, mask: u64) -> Result<Still> {
+fn examine(pid: i32, task: &Stopped, mask: u64, memory: Memory, vdso: u64) -> Result<Still> {
     let io = |what| move |error| Fault::Io(what, error);
     let registers = task.registers().map_err(Fault::Trace)?;
     if registers.cs != USER_CS_64 {
@@ -174,12 +180,6 @@ fn examine(pid: i32, task: &Stopped, mask: u64) -> Result<Still> {
     }
     let maps = procfs::maps(pid).map_err(io("read its maps"))?;
     let leases = eligible::take_leases(pid, &maps)?;
-    let memory = Memory::open(pid).map_err(io("open its memory"))?;
-    let vdso = maps
-        .iter()
-        .find(|mapping| mapping.backing == Backing::Vdso)
-        .map(|mapping| mapping.start)
-        .ok_or_else(|| Fault::Said("the process has no vDSO".to_owned()))?;
     let rseq = task.rseq().map_err(Fault::Trace)?;
     let mut original = registers;
     if let Some(rseq) = &rseq {

@@ -14,7 +14,7 @@ use minka_image::restart::{self, RestartOwner};
 use minka_kernel::faultpoint::{self, Point};
 use minka_kernel::pagemap::{Pagemap, Want};
 use minka_kernel::ptrace::Stopped;
-use minka_kernel::{procfs, rseq};
+use minka_kernel::{procfs, rseq, vdso};
 use minka_link::Sender;
 use minka_syscalls::Place;
 use minka_wire::frame::Header;
@@ -38,6 +38,11 @@ pub(crate) fn leave(tracer: &mut Tracer, task: Stopped) -> Result<()> {
     faultpoint::reach(Point::HostLeaving);
     tracer.guest.leaving.store(true, Ordering::SeqCst);
     let guest = std::sync::Arc::clone(&tracer.guest);
+    let maps = procfs::maps(guest.pid).map_err(io("read the guest's maps"))?;
+    let task = match vdso::code_range(&maps) {
+        Some(range) => vdso::step_out(task, range, &guest.memory).map_err(io("step out of the vDSO"))?,
+        None => task,
+    };
     let found = task.registers().map_err(io("read the guest's registers"))?;
     let rseq = task.rseq().map_err(io("read the guest's rseq"))?;
     let found = match &rseq {
@@ -55,7 +60,6 @@ pub(crate) fn leave(tracer: &mut Tracer, task: Stopped) -> Result<()> {
     if registered.alt_stack_changed {
         registered.alt_stack = alternate_stack(&guest, task, site, found.rsp)?;
     }
-    let maps = procfs::maps(guest.pid).map_err(io("read the guest's maps"))?;
     let wanted = without(lock(&guest.origins).wanted(&maps), guest.reserved);
     let unfinished = lock(&guest.unfinished).filter(|_| registers.rax == restart::RESTART_SYSCALL);
     let thread = Thread {

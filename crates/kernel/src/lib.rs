@@ -10,7 +10,7 @@
 //! | [`workbench`] | batches of system calls made by a guest that is being built |
 //! | [`ring`] | system calls made by the original process while its guest is away |
 //! | [`shell`] | the namespaces and the empty process in which a guest is built |
-//! | [`rseq`] | ending a restartable sequence |
+//! | [`rseq`], [`vdso`] | ending a restartable sequence, and a function of the vDSO |
 //! | [`seccomp`] | a guest's calls as notifications |
 //! | [`uffd`], [`pagemap`], [`memory`], [`shared`] | memory: faults, written pages, reading and writing, sharing |
 //! | [`faultpoint`] | where a test can have a program fail |
@@ -37,6 +37,7 @@ pub mod shared;
 pub mod shell;
 pub mod spawn;
 pub mod uffd;
+pub mod vdso;
 pub mod workbench;
 
 /// The result of a C library call as a `Result`.

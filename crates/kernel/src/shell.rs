@@ -51,7 +51,9 @@ impl Shell {
         let (command_read, command_write) = pipe()?;
         let (mut report_read, report_write) = pipe()?;
         let mut offsets = [0u8; 96];
-        let offsets_length = write_offsets(&mut offsets, plan.clock_offsets);
+        // On the home's own machine the clocks are the same.
+        let same_clocks = plan.clock_offsets == (0, 0);
+        let offsets_length = if same_clocks { 0 } else { write_offsets(&mut offsets, plan.clock_offsets) };
         let inside = Inside {
             command: command_read.as_raw_fd(),
             command_write: command_write.as_raw_fd(),
@@ -255,11 +257,9 @@ impl Inside<'_> {
             // The change of ids cleared it, and made this process's own files in /proc somebody else's.
             self.demand(3, libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) as i64);
             self.demand(3, libc::prctl(libc::PR_SET_DUMPABLE, 1) as i64);
-            self.demand(4, libc::unshare(libc::CLONE_NEWTIME) as i64);
-            let file = libc::open(c"/proc/self/timens_offsets".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
-            self.demand(4, file as i64);
-            self.demand(4, libc::write(file, self.offsets.as_ptr().cast(), self.offsets.len()) as i64);
-            libc::close(file);
+            if !self.offsets.is_empty() {
+                self.shift_clocks();
+            }
             // An empty directory instead of the host's files: nothing is ever opened here, but nothing could be.
             let (root, kind) = (c"/proc".as_ptr(), c"tmpfs".as_ptr());
             let private = libc::mount(
@@ -289,6 +289,19 @@ impl Inside<'_> {
                     libc::pause();
                 }
             }
+        }
+    }
+
+    /// From now on this process's children live in a time namespace.
+    fn shift_clocks(&self) {
+        let name = c"/proc/self/timens_offsets";
+        // SAFETY: system calls on this child's own copy of the memory, with a NUL-terminated name.
+        unsafe {
+            self.demand(4, libc::unshare(libc::CLONE_NEWTIME) as i64);
+            let file = libc::open(name.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
+            self.demand(4, file as i64);
+            self.demand(4, libc::write(file, self.offsets.as_ptr().cast(), self.offsets.len()) as i64);
+            libc::close(file);
         }
     }
 

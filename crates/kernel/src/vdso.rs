@@ -1,0 +1,63 @@
+//! Getting a thread out of the vDSO before it is moved.
+//!
+//! A function of the vDSO holds pointers into the kernel's data pages, readings of this machine's clock, and, in a
+//! time namespace, comes by another way to them. None of that means anything elsewhere: a thread that is stopped in
+//! the middle of one would compute a wrong time, or touch a page that the other side does not have (SIGBUS).
+//! So it is stepped to the end of the function first, which takes some dozens of instructions.
+
+use crate::inject::SYSCALL;
+use crate::memory::Memory;
+use crate::ptrace::{Stop, Stopped, Waited};
+use minka_image::maps::{Backing, Mapping};
+use std::io;
+
+/// No function of the vDSO takes this many instructions, unless its clock data are just being changed; then it
+/// tries again.
+const STEPS_MAX: usize = 5000;
+
+/// Signals that an instruction raises itself: blocked, the kernel would kill the process instead.
+const SYNCHRONOUS: u64 = 1 << (libc::SIGSEGV - 1)
+    | 1 << (libc::SIGBUS - 1)
+    | 1 << (libc::SIGILL - 1)
+    | 1 << (libc::SIGFPE - 1)
+    | 1 << (libc::SIGTRAP - 1);
+
+/// Where the code of the vDSO is.
+pub fn code_range(maps: &[Mapping]) -> Option<(u64, u64)> {
+    maps.iter().find(|mapping| mapping.backing == Backing::Vdso).map(|mapping| (mapping.start, mapping.end))
+}
+
+/// Steps `task` until it is out of the code in `range`, or about to make a system call there: after that, nothing
+/// is left to be done but to return. Its signal mask is as before.
+pub fn step_out(task: Stopped, range: (u64, u64), memory: &Memory) -> io::Result<Stopped> {
+    let inside = |rip: u64| range.0 <= rip && rip < range.1;
+    let registers = task.registers()?;
+    if !inside(registers.rip) || registers.syscall().is_some() {
+        return Ok(task);
+    }
+    let mask = task.mask()?;
+    task.set_mask(!SYNCHRONOUS)?;
+    let mut task = task;
+    for _ in 0..STEPS_MAX {
+        let rip = task.registers()?.rip;
+        let mut next = [0; 2];
+        memory.peek(rip, &mut next);
+        if !inside(rip) || next == SYSCALL {
+            break;
+        }
+        match task.step()?.wait()? {
+            Waited::Stopped(stopped, Stop::Signal(libc::SIGTRAP)) => task = stopped,
+            // It raised a signal, and will raise it again wherever it goes on.
+            Waited::Stopped(stopped, Stop::Signal(_)) => {
+                task = stopped;
+                break;
+            }
+            // An interrupt that was asked for before.
+            Waited::Stopped(stopped, _) => task = stopped,
+            Waited::Gone(end) => return Err(io::Error::other(format!("the task ended ({end:?})"))),
+            Waited::Still(_) => unreachable!("a blocking wait returns only with news"),
+        }
+    }
+    task.set_mask(mask)?;
+    Ok(task)
+}
