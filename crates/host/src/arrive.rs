@@ -198,6 +198,7 @@ fn build_guest(hello: &Hello, empty: Empty, image: &Image, lanes: &mut Lanes) ->
     let guest = Arc::new(Guest {
         home_pid: hello.pid,
         pid: shell.guest(),
+        handle: pidfd,
         memory,
         uffd,
         origins: Mutex::default(),
@@ -225,7 +226,7 @@ fn build_guest(hello: &Hello, empty: Empty, image: &Image, lanes: &mut Lanes) ->
     let parts = Parts {
         bench: &bench,
         uffd: &guest.uffd,
-        pidfd: &pidfd,
+        pidfd: &guest.handle,
         files: &files,
         site,
         command: &hello.command,
@@ -256,7 +257,7 @@ pub(crate) fn run(
     let guest = Arc::clone(guest);
     std::thread::spawn(move || {
         if let Err(error) = body(&guest) {
-            guest.ask(Request::Lost(format!("{name}: {}", chain(&error))));
+            guest.give_up(format!("{name}: {}", chain(&error)));
         }
     });
 }

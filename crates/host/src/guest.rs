@@ -6,6 +6,7 @@ use minka_image::process::Unfinished;
 use minka_image::ranges::Ranges;
 use minka_kernel::memory::Memory;
 use minka_kernel::process::Bell;
+use minka_kernel::spawn::ProcessHandle;
 use minka_kernel::uffd::Userfault;
 use minka_syscalls::marshal;
 use minka_wire::local::GuestMemory;
@@ -13,6 +14,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
+
+const SIGKILL: i32 = 9;
 
 /// What the other threads ask of the tracer.
 #[derive(Debug)]
@@ -59,6 +62,8 @@ pub(crate) struct Guest {
     pub(crate) home_pid: i32,
     /// Its PID as this node counts.
     pub(crate) pid: i32,
+    /// The process itself, whatever becomes of its PID.
+    pub(crate) handle: ProcessHandle,
     pub(crate) memory: Memory,
     pub(crate) uffd: Userfault,
     pub(crate) origins: Mutex<Origins>,
@@ -106,6 +111,14 @@ impl Guest {
         // If the tracer has gone, so has the guest.
         let _ = self.requests.send(request);
         self.bell.ring();
+    }
+
+    /// The guest cannot be served any more, so it is of no use to anybody: nothing that it computes from here on can
+    /// have an effect. Ending it also ends every wait for it, a page fault that nobody serves among them.
+    pub(crate) fn give_up(&self, reason: String) {
+        // It may have ended by itself.
+        let _ = self.handle.signal(SIGKILL);
+        self.ask(Request::Lost(reason));
     }
 
     /// Returns once the guest's thread is bound to stop before its next instruction, and to do a job then.

@@ -7,6 +7,7 @@ use minka_image::cpu::Features;
 use minka_image::maps::Backing;
 use minka_kernel::inject::{self, SYSCALL};
 use minka_kernel::memory::Memory;
+use minka_kernel::procfs::Stat;
 use minka_kernel::ptrace::{Options, Running, Stopped, Waited};
 use minka_kernel::shell::{Plan, Shell};
 use minka_kernel::spawn::ProcessHandle;
@@ -117,7 +118,11 @@ pub(crate) fn empty_guest(hello: &Hello, files: &[Option<File>]) -> Result<Empty
     for (resource, soft) in &hello.limits {
         process::set_soft_limit(guest, *resource, *soft).map_err(io("set the guest's limits"))?;
     }
-    let task = Running::seize(guest, Options::EXIT_KILL).map_err(io("trace the guest"))?;
+    let task = Running::seize(guest, Options::EXIT_KILL).map_err(|error| {
+        let state = Stat::read(guest).map(|stat| stat.state);
+        tracing::error!(guest, ?state, "the empty guest cannot be traced");
+        Fault::Io("trace the guest", error)
+    })?;
     task.interrupt().map_err(io("stop the guest"))?;
     let task = match task.wait().map_err(io("stop the guest"))? {
         Waited::Stopped(task, _) => task,
