@@ -43,7 +43,8 @@ pub(crate) fn run(root: &Path) -> Result<(), Failure> {
         runner.args(["nextest", "run", "--workspace", "--no-fail-fast"]);
     } else {
         absent.push("nextest is not installed: `cargo test` runs the tests, without its time limits");
-        runner.args(["test", "--workspace", "--all-targets", "--no-fail-fast"]);
+        // The documentation tests have been run, and benchmarks are no tests.
+        runner.args(["test", "--workspace", "--lib", "--bins", "--tests", "--examples", "--no-fail-fast"]);
     }
     absent.iter().for_each(|notice| println!("\nnote: {notice}"));
     succeed(runner.env(PROGRAM_VARIABLE, minka))
