@@ -1,0 +1,189 @@
+//! A lab whose nodes can be made to fail.
+
+use std::cell::Cell;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use minka_lab::{Lab, LabOptions, Lifetime};
+use minka_node::client::Client;
+use tempfile::TempDir;
+
+use crate::{SOON, eventually};
+
+/// Patience with silent peers: short, so that tests of it are.
+const LINK: &str = "\n[link]\nconnect_ms = 1000\nhandshake_ms = 2000\ndead_after_ms = 1000\n";
+
+/// A lab and what is known of it.
+#[derive(Debug)]
+pub struct Cluster {
+    // In this order they go: the lab before the directory that it lies in.
+    lab: Lab,
+    /// Each node's configuration without what tests add to it.
+    configurations: Vec<String>,
+    subject: PathBuf,
+    files: Cell<u32>,
+    directory: TempDir,
+}
+
+impl Cluster {
+    /// A cluster of that many nodes. `subject` is the path of the program that tests move.
+    pub fn up(nodes: u32, subject: &str) -> Self {
+        let directory = tempfile::Builder::new().prefix("minka-faults-").tempdir().expect("make a directory");
+        let options = LabOptions {
+            nodes,
+            directory: Some(directory.path().join("lab")),
+            helper: minka(),
+            lifetime: Lifetime::Attached,
+            ..LabOptions::named("faults")
+        };
+        let lab = Lab::up(&options).unwrap_or_else(|error| panic!("bring up a lab: {}", chain(&error)));
+        let configurations = lab
+            .description()
+            .nodes
+            .iter()
+            .map(|node| fs::read_to_string(node.configuration()).expect("read a configuration") + LINK)
+            .collect();
+        let cluster =
+            Self { lab, configurations, subject: subject.into(), files: Cell::new(0), directory };
+        (1..=nodes).for_each(|node| cluster.configure(node, ""));
+        cluster
+    }
+
+    /// The lab.
+    pub fn lab(&self) -> &Lab {
+        &self.lab
+    }
+
+    pub(crate) fn subject(&self) -> &Path {
+        &self.subject
+    }
+
+    /// A name for a file that nobody else has.
+    pub(crate) fn new_file(&self) -> PathBuf {
+        self.files.set(self.files.get() + 1);
+        self.directory.path().join(format!("subject-{}", self.files.get()))
+    }
+
+    /// A connection to a node's daemon.
+    pub fn client(&self, node: u32) -> Client {
+        Client::connect(&self.run_directory(node)).expect("connect to a daemon")
+    }
+
+    /// Where a node's daemon has its socket.
+    pub fn run_directory(&self, node: u32) -> PathBuf {
+        self.lab.description().node(node).expect("a node").run_directory()
+    }
+
+    /// Puts lines in front of a node's configuration. Deputy and host programs that start from now on find them.
+    pub fn configure(&self, node: u32, lines: &str) {
+        let path = self.lab.description().node(node).expect("a node").configuration();
+        let next = path.with_extension("next");
+        fs::write(&next, format!("{lines}\n{}", self.configurations[node as usize - 1])).expect("write");
+        fs::rename(next, path).expect("put in place");
+    }
+
+    /// Has a node's deputy or host programs fail at a point, once each.
+    pub fn fail(&self, node: u32, fault: &str) {
+        self.configure(node, &format!("faults = [\"{fault}\"]"));
+    }
+
+    /// No program fails any more.
+    pub fn heal(&self) {
+        (1..=self.configurations.len() as u32).for_each(|node| self.configure(node, ""));
+    }
+
+    /// Waits until a point has been reached on a node, so and so often since the lab is up.
+    pub fn reached(&self, node: u32, fault: &str, times: usize) {
+        let point = fault.split([':', '#']).next().unwrap_or_default();
+        let line = format!("fault point {point}:");
+        eventually(SOON, &format!("{point} is reached\n{}", self.logs()), || {
+            (self.log(node).matches(&line).count() >= times).then_some(())
+        });
+    }
+
+    /// How often a point has been reached on a node.
+    pub fn times(&self, node: u32, fault: &str) -> usize {
+        let point = fault.split([':', '#']).next().unwrap_or_default();
+        self.log(node).matches(&format!("fault point {point}:")).count()
+    }
+
+    /// What a node's daemon and its programs have logged.
+    pub fn log(&self, node: u32) -> String {
+        let path = self.lab.description().node(node).expect("a node").log();
+        String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned()
+    }
+
+    /// The logs of all nodes, for messages of failed tests.
+    pub fn logs(&self) -> String {
+        let nodes = 1..=self.configurations.len() as u32;
+        nodes.map(|node| format!("--- node{node}\n{}", self.log(node))).collect()
+    }
+
+    /// Deputy programs, host programs, guests and zombies on any node.
+    pub fn remains(&self) -> Vec<String> {
+        let inits = self.lab.description().nodes.iter().filter_map(|node| node.init).map(|init| init.pid);
+        let mut queue: Vec<u32> = inits.collect();
+        let mut found = Vec::new();
+        while let Some(pid) = queue.pop() {
+            let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { continue };
+            let (Some(start), Some(end)) = (stat.find('('), stat.rfind(')')) else { continue };
+            let (name, state) = (&stat[start + 1..end], &stat[end + 2..end + 3]);
+            if name == "minka-deputy" || name == "minka-host" || state == "Z" {
+                found.push(format!("{pid} {name} {state}"));
+            }
+            for task in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
+                let children = fs::read_to_string(task.path().join("children")).unwrap_or_default();
+                queue.extend(children.split_ascii_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
+            }
+        }
+        found
+    }
+
+    /// Waits until nothing of any move is left on any node.
+    pub fn is_quiet(&self) {
+        let until = std::time::Instant::now() + SOON;
+        loop {
+            let remains = self.remains();
+            let records: Vec<_> = (1..=self.configurations.len() as u32)
+                .flat_map(|node| fs::read_dir(self.run_directory(node)).into_iter().flatten().flatten())
+                .map(|entry| entry.file_name().display().to_string())
+                .filter(|name| name.starts_with("parked-"))
+                .collect();
+            if remains.is_empty() && records.is_empty() {
+                return;
+            }
+            assert!(
+                std::time::Instant::now() < until,
+                "left: {remains:?} {records:?}\n{}",
+                self.logs()
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+/// The program under test.
+///
+/// # Panics
+/// When it has not been built.
+pub fn minka() -> PathBuf {
+    if let Some(path) = std::env::var_os("MINKA_BIN") {
+        return path.into();
+    }
+    let own = std::env::current_exe().expect("the test's own path");
+    // target/PROFILE/deps/TEST
+    let beside = own.parent().and_then(Path::parent).map(|profile| profile.join("minka"));
+    match beside {
+        Some(path) if path.exists() => path,
+        other => panic!(
+            "the program under test is not at {other:?}: build it with `cargo build -p minka` (in the same profile), \
+             or name it in MINKA_BIN"
+        ),
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    std::iter::once(error.to_string()).chain(causes.map(ToString::to_string)).collect::<Vec<_>>().join(": ")
+}

@@ -1,0 +1,240 @@
+//! The program that is moved, as a test holds it.
+
+use std::collections::BTreeSet;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use minka_lab::{Program, Running};
+use minka_node::client::{ClientError, Outcome};
+use minka_node::protocol::{Process, State};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::cluster::Cluster;
+use crate::machine::Machine;
+use crate::{SOON, eventually};
+
+/// Memory of a subject.
+const KIB: usize = 4096;
+
+/// What a subject does while it computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Manner {
+    /// No system call at all.
+    Quiet,
+    /// A line per step, and a nap.
+    Chatty,
+}
+
+/// A subject on the first node.
+#[derive(Debug)]
+pub struct Subject<'a> {
+    cluster: &'a Cluster,
+    manner: Manner,
+    running: Running,
+    ended: Option<Fate>,
+    file: PathBuf,
+    /// Its PID as the tests count.
+    pid: i32,
+    /// Its PID as its node counts.
+    pub pid_in_node: i32,
+    descriptors: BTreeSet<String>,
+}
+
+/// How a subject fared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It computes.
+    Lives,
+    /// It ended by this signal.
+    Killed(i32),
+    /// It ended with this status.
+    Exited(i32),
+}
+
+impl<'a> Subject<'a> {
+    /// Starts one and waits until it computes.
+    pub fn start(cluster: &'a Cluster, manner: Manner) -> Self {
+        let file = cluster.new_file();
+        let mode = if manner == Manner::Chatty { "chatty" } else { "quiet" };
+        let program = Program::new(cluster.subject())
+            .arguments([mode, &KIB.to_string()])
+            .arguments([&file])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::inherit());
+        let running = cluster.lab().start(1, program).expect("start the subject");
+        eventually(SOON, "the subject is ready", || read(&file).starts_with("ready\n").then_some(()));
+        let (pid, pid_in_node) = (running.pid() as i32, running.pid_in_node() as i32);
+        let descriptors = descriptors(pid);
+        Self { cluster, manner, running, ended: None, file, pid, pid_in_node, descriptors }
+    }
+
+    /// Asks its node to move it.
+    pub fn migrate(&self, to: &str) -> Result<Outcome, ClientError> {
+        self.cluster.client(1).migrate(self.pid_in_node, to, false)
+    }
+
+    /// Sends it a signal, at home.
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.pid).expect("a PID");
+        kill_process(pid, signal).expect("signal the subject");
+    }
+
+    /// How it fares at this moment.
+    pub fn fate(&mut self) -> Fate {
+        if self.ended.is_none() {
+            let status = self.running.wait_timeout(Duration::ZERO).expect("look after the subject");
+            self.ended = status.map(|status| match status.signal() {
+                Some(signal) => Fate::Killed(signal),
+                None => Fate::Exited(status.code().unwrap_or(-1)),
+            });
+        }
+        self.ended.unwrap_or(Fate::Lives)
+    }
+
+    /// Steps of which it has told; all of them are checked.
+    pub fn told(&self) -> u64 {
+        check(&self.file, self.manner)
+    }
+
+    /// Waits until it has told of some more steps.
+    pub fn goes_on(&mut self) {
+        if self.manner == Manner::Chatty {
+            let before = self.told();
+            eventually(SOON, "the subject goes on", || {
+                assert_eq!(self.fate(), Fate::Lives, "{}", self.cluster.logs());
+                (self.told() > before + 5).then_some(())
+            });
+        }
+    }
+
+    /// Nothing of Minka is in it: it is as it was started.
+    pub fn is_ordinary(&self) -> Result<(), String> {
+        let status = read(Path::new(&format!("/proc/{}/status", self.pid)));
+        let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        let maps = read(Path::new(&format!("/proc/{}/maps", self.pid)));
+        let foreign = maps.lines().find(|line| line.contains("/memfd:") || line.contains("rwxs"));
+        let now = descriptors(self.pid);
+        match () {
+            () if field("TracerPid:") != Some("0") => Err(format!("traced by {:?}", field("TracerPid:"))),
+            () if field("Seccomp:") != Some("0") => Err(format!("seccomp {:?}", field("Seccomp:"))),
+            () if field("State:").is_none_or(|state| !state.starts_with(['R', 'S', 'D'])) => {
+                Err(format!("state {:?}", field("State:")))
+            }
+            () if field("SigBlk:").is_none_or(|mask| mask.trim_start_matches('0') != "") => {
+                Err(format!("blocked signals {:?}", field("SigBlk:")))
+            }
+            () if foreign.is_some() => Err(format!("maps {foreign:?}")),
+            () if now != self.descriptors => Err(format!("has {now:?}, not {:?}", self.descriptors)),
+            () => Ok(()),
+        }
+    }
+
+    /// What its node says of it, ended or not.
+    pub fn shown(&self) -> Option<Process> {
+        let all = self.cluster.client(1).ps(true).expect("list the processes");
+        all.into_iter().rfind(|process| process.pid == self.pid_in_node && process.home == "node1")
+    }
+
+    /// It is at home, ordinary, and goes on.
+    pub fn is_unharmed(&mut self) {
+        let until = std::time::Instant::now() + SOON;
+        loop {
+            assert_eq!(self.fate(), Fate::Lives, "{}", self.cluster.logs());
+            let Err(why) = self.is_ordinary() else { break };
+            assert!(std::time::Instant::now() < until, "not ordinary: {why}\n{}", self.cluster.logs());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        self.goes_on();
+    }
+
+    /// It has ended as by SIGKILL, and its node says why: returns the reason.
+    pub fn is_ended(&mut self) -> String {
+        let mut fate = Fate::Lives;
+        eventually(SOON, "the subject ends", || {
+            fate = self.fate();
+            (fate != Fate::Lives).then_some(())
+        });
+        assert_eq!(fate, Fate::Killed(9), "{}", self.cluster.logs());
+        self.told();
+        let reason = eventually(SOON, "its end is told", || {
+            self.shown().filter(|process| process.state == State::Ended).map(|process| process.reason)
+        });
+        let reason = reason.expect("a reason");
+        let log = self.cluster.log(1);
+        assert!(log.contains("ended"), "the log does not tell of the end:\n{log}");
+        reason
+    }
+
+    /// It can move out and home again, and what it computes is right to the last word of its memory.
+    pub fn travels_and_finishes(mut self) {
+        self.migrate("home").expect("stay at home");
+        match self.migrate("node2").expect("move it out") {
+            Outcome::Migrated(migrated) => assert_eq!((migrated.at.as_str(), migrated.moved), ("node2", true)),
+            Outcome::Armed => panic!("armed"),
+        }
+        self.goes_on();
+        self.migrate("home").expect("bring it home");
+        self.is_unharmed();
+        self.finish();
+    }
+
+    /// Has it finish, and checks all that it said.
+    pub fn finish(mut self) {
+        self.signal(Signal::USR1);
+        eventually(SOON, "the subject finishes", || (self.fate() != Fate::Lives).then_some(()));
+        assert_eq!(self.fate(), Fate::Exited(0), "{}", self.cluster.logs());
+        self.told();
+        let text = read(&self.file);
+        assert!(text.lines().last().is_some_and(|line| line.starts_with("end ")), "{text}");
+    }
+}
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_default()
+}
+
+/// Number and target of each descriptor.
+fn descriptors(pid: i32) -> BTreeSet<String> {
+    let Ok(entries) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { return BTreeSet::new() };
+    let describe = |entry: std::fs::DirEntry| {
+        let target = std::fs::read_link(entry.path()).unwrap_or_default();
+        format!("{} {}", entry.file_name().display(), target.display())
+    };
+    entries.flatten().map(describe).collect()
+}
+
+/// Checks what a subject has written so far: every step once, in order, and right. Returns the last step's number.
+fn check(file: &Path, manner: Manner) -> u64 {
+    let text = read(file);
+    let whole = &text[..text.rfind('\n').map_or(0, |end| end + 1)];
+    let mut machine = Machine::new(KIB);
+    let mut told = 0;
+    let mut lines = whole.lines();
+    assert_eq!(lines.next(), Some("ready"));
+    for line in lines {
+        let words: Vec<&str> = line.split(' ').collect();
+        let number = |word: &str| word.parse::<u64>().unwrap_or_else(|_| panic!("not understood: {line:?}"));
+        match words[..] {
+            ["end", step, result, digest] => {
+                let (step, result) = (number(step), number(result));
+                if manner == Manner::Quiet {
+                    while told + 1 < step {
+                        told = machine.step().0;
+                    }
+                    assert_eq!(machine.step(), (step, result), "the last step");
+                    told = step;
+                }
+                assert_eq!(machine.digest(), number(digest), "the memory after step {step}");
+            }
+            [step, result] => {
+                assert_eq!((number(step), number(result)), machine.step(), "after step {told}");
+                told += 1;
+            }
+            _ => panic!("line {line:?} after step {told}"),
+        }
+    }
+    told
+}
