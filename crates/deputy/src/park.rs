@@ -15,7 +15,7 @@ use minka_image::process::{Action, AltStack, Borders, Thread, Unfinished};
 use minka_image::registers::{NO_SYSCALL, Registers, USER_CS_64};
 use minka_image::restart::{self, RestartOwner};
 use minka_kernel::faultpoint::{self, Point};
-use minka_kernel::inject::{self, SYSCALL};
+use minka_kernel::inject;
 use minka_kernel::memory::Memory;
 use minka_kernel::procfs::{self, Stat, Status};
 use minka_kernel::ptrace::{Running, Stopped};
@@ -99,7 +99,7 @@ pub(crate) fn park(pid: i32, found: Found, record: &Record) -> Result<(Parked, R
         Found::AfterExec(task) => tracee::halted(task.resume_to_stop().map_err(Fault::Trace)?, &mut held)?,
     };
     let task = vdso::step_out(task, vdso, &memory).map_err(Fault::Trace)?;
-    let still = match examine(pid, &task, mask, memory, vdso.0) {
+    let still = match examine(pid, &task, mask, memory, vdso) {
         Ok(still) => still,
         Err(error) => {
             task.set_mask(mask).map_err(Fault::Trace)?;
@@ -168,7 +168,7 @@ struct Still {
     status: Status,
 }
 
-fn examine(pid: i32, task: &Stopped, mask: u64, memory: Memory, vdso: u64) -> Result<Still> {
+fn examine(pid: i32, task: &Stopped, mask: u64, memory: Memory, vdso: (u64, u64)) -> Result<Still> {
     let io = |what| move |error| Fault::Io(what, error);
     let registers = task.registers().map_err(Fault::Trace)?;
     if registers.cs != USER_CS_64 {
@@ -203,8 +203,8 @@ fn examine(pid: i32, task: &Stopped, mask: u64, memory: Memory, vdso: u64) -> Re
         original,
         borders: Stat::read(pid).map_err(io("read its borders"))?.borders,
         auxv: procfs::auxv(pid).map_err(io("read its auxiliary vector"))?,
-        site: vdso + find_syscall(&memory, vdso)?,
-        name: vdso + 15,
+        site: vdso::syscall_site(&memory, vdso).map_err(io("find a place for its calls"))?,
+        name: vdso.0 + 15,
         memory,
         leases,
         status,
@@ -234,19 +234,6 @@ fn call_before(memory: &Memory, rip: u64) -> Option<u64> {
     let number = u64::from(u32::from_le_bytes(number));
     matches!(number, 7 | 35 | 230).then_some(number)
 }
-
-/// Offset in the vDSO of a `syscall` instruction.
-fn find_syscall(memory: &Memory, vdso: u64) -> Result<u64> {
-    let mut code = vec![0; VDSO_LENGTH];
-    memory.peek(vdso, &mut code);
-    let offset = code.windows(SYSCALL.len()).position(|window| window == SYSCALL);
-    offset
-        .map(|offset| offset as u64)
-        .ok_or_else(|| Fault::Said("the vDSO holds no syscall instruction".to_owned()))
-}
-
-/// Bytes of the vDSO's code that are looked at.
-const VDSO_LENGTH: usize = 8192;
 
 /// Has the process map the ring; nothing of its memory and descriptors is different afterwards.
 fn map_ring(

@@ -3,11 +3,12 @@
 use crate::fault::{Fault, Result, chain};
 use crate::record::{Content, Phase, Record};
 use crate::tracee::{self, BLOCK_ALL, Halted};
-use minka_kernel::inject::{self, SYSCALL};
+use minka_kernel::inject;
 use minka_kernel::memory::Memory;
 use minka_kernel::procfs;
 use minka_kernel::ptrace::Stopped;
 use minka_kernel::spawn::ProcessHandle;
+use minka_kernel::vdso;
 use std::path::Path;
 
 /// Restores the process from the record, or ends it where what it computed is lost. Returns why it was ended.
@@ -61,17 +62,8 @@ fn undo(pid: i32, task: Stopped, content: &Content) -> Result<Stopped> {
     let io = |what| move |error| Fault::Io(what, error);
     let memory = Memory::open(pid).map_err(io("open its memory"))?;
     let maps = procfs::maps(pid).map_err(io("read its maps"))?;
-    let vdso = maps
-        .iter()
-        .find(|mapping| mapping.backing == minka_image::maps::Backing::Vdso)
-        .ok_or_else(|| Fault::Said("the process has no vDSO".to_owned()))?;
-    let mut code = vec![0; vdso.length() as usize];
-    memory.peek(vdso.start, &mut code);
-    let offset = code
-        .windows(SYSCALL.len())
-        .position(|window| window == SYSCALL)
-        .ok_or_else(|| Fault::Said("the vDSO holds no syscall instruction".to_owned()))?;
-    let site = vdso.start + offset as u64;
+    let vdso = vdso::code_range(&maps).ok_or_else(|| Fault::Said("the process has no vDSO".to_owned()))?;
+    let site = vdso::syscall_site(&memory, vdso).map_err(io("find a place for its calls"))?;
     let (head, length) = content.thread.robust_list;
     let (start, end) = content.ring;
     let mut task = task;

@@ -168,7 +168,7 @@ impl Arrival<'_> {
                     local_pid: guest.pid,
                     command: hello.command.clone(),
                 });
-                Ok(Tracer::new(guest, task, requests, control, stream_out, shell, hello))
+                Ok(Tracer::new(guest, task, requests, control, stream_out, shell))
             }
             Err(error) => {
                 say(&mut control, &FromHost::Failed { reason: chain(&error) })?;
@@ -190,15 +190,15 @@ struct Ready {
 /// The freeze, as this side sees it.
 fn build_guest(hello: &Hello, empty: Empty, image: &Image, lanes: &mut Lanes) -> Result<Ready> {
     let began = Instant::now();
-    let Empty { task, bench, uffd, memory, pidfd, files, shell } = empty;
+    let Empty { task, bench, uffd, memory, pidfd, files, site, shell } = empty;
     let (sender, requests) = mpsc::channel();
     let (adoptions, adopted) = mpsc::channel();
     let thread = image.threads.first().ok_or_else(|| Fault::Said("the image has no thread".to_owned()))?;
-    let site = prepare::find_syscall(&memory, hello.vdso)?;
     let guest = Arc::new(Guest {
         home_pid: hello.pid,
         pid: shell.guest(),
         handle: pidfd,
+        site,
         memory,
         uffd,
         origins: Mutex::default(),

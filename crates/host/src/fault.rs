@@ -27,15 +27,6 @@ pub(crate) enum Fault {
     Gone(End),
 }
 
-/// An error with all its causes, for people: `A: B: C`.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        text = format!("{text}: {source}");
-        next = source.source();
-    }
-    text
-}
+pub(crate) use minka_wire::chain;
 
 pub(crate) type Result<T> = std::result::Result<T, Fault>;

@@ -64,6 +64,8 @@ pub(crate) struct Guest {
     pub(crate) pid: i32,
     /// The process itself, whatever becomes of its PID.
     pub(crate) handle: ProcessHandle,
+    /// Address of a `syscall` instruction in it, for calls that it makes on our behalf.
+    pub(crate) site: u64,
     pub(crate) memory: Memory,
     pub(crate) uffd: Userfault,
     pub(crate) origins: Mutex<Origins>,

@@ -55,7 +55,7 @@ pub(crate) fn leave(tracer: &mut Tracer, task: Stopped) -> Result<()> {
     let extended = task.extended().map_err(io("read the guest's extended registers"))?;
     let mask = task.mask().map_err(io("read the guest's signal mask"))?;
     let mut registered = *lock(&guest.registrations);
-    let site = prepare::find_syscall(&guest.memory, tracer.vdso)?;
+    let site = guest.site;
     let (task, brk) = prepare::lone(task, site, call::BRK, [0; 6])?;
     if registered.alt_stack_changed {
         registered.alt_stack = alternate_stack(&guest, task, site, found.rsp)?;

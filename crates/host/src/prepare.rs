@@ -5,7 +5,7 @@ use minka_identity::Digests;
 use minka_image::TASK_SIZE;
 use minka_image::cpu::Features;
 use minka_image::maps::Backing;
-use minka_kernel::inject::{self, SYSCALL};
+use minka_kernel::inject;
 use minka_kernel::memory::Memory;
 use minka_kernel::procfs::Stat;
 use minka_kernel::ptrace::{Options, Running, Stopped, Waited};
@@ -13,7 +13,7 @@ use minka_kernel::shell::{Plan, Shell};
 use minka_kernel::spawn::ProcessHandle;
 use minka_kernel::uffd::{Mode, USER_MODE_ONLY, USERFAULTFD, USERFAULTFD_IOC_NEW, Userfault};
 use minka_kernel::workbench::{self, Call, Workbench};
-use minka_kernel::{cpu, process, procfs, shared};
+use minka_kernel::{cpu, process, procfs, shared, vdso};
 use minka_link::NodeConfig;
 use minka_wire::message::{FileOffer, Hello};
 use std::fs::File;
@@ -50,6 +50,8 @@ pub(crate) struct Empty {
     pub(crate) pidfd: ProcessHandle,
     /// Descriptors of the offered files in the guest, for those that are identical here.
     pub(crate) files: Vec<Option<i32>>,
+    /// Address of a `syscall` instruction that is there without the workbench.
+    pub(crate) site: u64,
     pub(crate) shell: Shell,
 }
 
@@ -135,7 +137,10 @@ pub(crate) fn empty_guest(hello: &Hello, files: &[Option<File>]) -> Result<Empty
     let task = clear(task, &bench, hello)?;
     let files = files.iter().map(|file| file.as_ref().map(AsRawFd::as_raw_fd)).collect();
     let memory = Memory::open(guest).map_err(io("open the guest's memory"))?;
-    Ok(Empty { task, bench, uffd, memory, pidfd, files, shell })
+    let vdso = vdso::code_range(&procfs::maps(guest).map_err(io("read the guest's maps"))?)
+        .ok_or_else(|| Fault::Said("the guest has no vDSO".to_owned()))?;
+    let site = vdso::syscall_site(&memory, vdso).map_err(io("find a place for its calls"))?;
+    Ok(Empty { task, bench, uffd, memory, pidfd, files, site, shell })
 }
 
 /// The guest makes a userfaultfd for its own memory: by the device that it inherited, or the unprivileged kind.
@@ -192,18 +197,6 @@ fn clear(task: Stopped, bench: &Workbench, hello: &Hello) -> Result<Stopped> {
         return Err(Fault::Build { what: "the vDSO's place".to_owned(), result: -1 });
     }
     Ok(task)
-}
-
-/// A `syscall` instruction in the guest's vDSO.
-pub(crate) fn find_syscall(memory: &Memory, vdso: (u64, u64)) -> Result<u64> {
-    const LENGTH: usize = 8192;
-    let start = vdso.0 + vdso.1;
-    let mut code = vec![0; LENGTH];
-    memory.peek(start, &mut code);
-    let offset = code.windows(SYSCALL.len()).position(|window| window == SYSCALL);
-    offset
-        .map(|offset| start + offset as u64)
-        .ok_or_else(|| Fault::Said("the vDSO holds no syscall instruction".to_owned()))
 }
 
 /// One call in the guest with nothing of ours in it.

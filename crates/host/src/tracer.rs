@@ -13,7 +13,7 @@ use minka_kernel::spawn::{SignalQueue, wait_readable};
 use minka_link::Sender;
 use minka_wire::frame::Header;
 use minka_wire::local::{HostOrder, HostReport};
-use minka_wire::message::{self, FromHome, FromHost, Hello, kind};
+use minka_wire::message::{self, FromHome, FromHost, kind};
 use std::collections::BTreeMap;
 use std::io::IoSlice;
 use std::os::fd::AsFd;
@@ -50,7 +50,6 @@ pub(crate) struct Tracer {
     recalled: bool,
     /// What is to be done for the guest when it stops.
     job: Option<Job>,
-    pub(crate) vdso: (u64, u64),
     _shell: Shell,
 }
 
@@ -72,7 +71,6 @@ impl Tracer {
         control: Sender,
         stream: Sender,
         shell: Shell,
-        hello: &Hello,
     ) -> Self {
         Self {
             guest,
@@ -84,7 +82,6 @@ impl Tracer {
             next_mark: 1,
             recalled: false,
             job: None,
-            vdso: hello.vdso,
             _shell: shell,
         }
     }
@@ -251,7 +248,7 @@ impl Tracer {
     fn work(&mut self, task: Stopped) -> Result<Stopped> {
         const PRIVATE_ANONYMOUS_FIXED_NORESERVE: u64 = 0x02 | 0x20 | 0x10 | 0x4000;
         let Some(job) = self.job.take() else { return Ok(task) };
-        let site = prepare::find_syscall(&self.guest.memory, self.vdso)?;
+        let site = self.guest.site;
         let flags = PRIVATE_ANONYMOUS_FIXED_NORESERVE;
         let arguments = [job.start, job.end - job.start, job.protection, flags, u64::MAX, 0];
         let (task, result) = prepare::lone(task, site, prepare::call::MMAP, arguments)?;

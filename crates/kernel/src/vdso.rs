@@ -27,6 +27,16 @@ pub fn code_range(maps: &[Mapping]) -> Option<(u64, u64)> {
     maps.iter().find(|mapping| mapping.backing == Backing::Vdso).map(|mapping| (mapping.start, mapping.end))
 }
 
+/// Address of a `syscall` instruction in the vDSO: one that every process has.
+pub fn syscall_site(memory: &Memory, range: (u64, u64)) -> io::Result<u64> {
+    let mut code = vec![0; (range.1 - range.0) as usize];
+    memory.peek(range.0, &mut code);
+    let offset = code.windows(SYSCALL.len()).position(|window| window == SYSCALL);
+    offset
+        .map(|offset| range.0 + offset as u64)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the vDSO holds no syscall instruction"))
+}
+
 /// Steps `task` until it is out of the code in `range`, or about to make a system call there: after that, nothing
 /// is left to be done but to return. Its signal mask is as before.
 pub fn step_out(task: Stopped, range: (u64, u64), memory: &Memory) -> io::Result<Stopped> {
