@@ -19,6 +19,15 @@ impl AltStack {
     pub const DISABLED: u32 = 2;
     /// `SS_ONSTACK`: the thread runs on it at present (reported, never set).
     pub const ON_STACK: u32 = 1;
+
+    /// The kernel's `stack_t`: `{ ss_sp: u64, ss_flags: i32, pad, ss_size: u64 }`.
+    pub fn to_bytes(self) -> [u8; 24] {
+        let mut bytes = [0; 24];
+        bytes[..8].copy_from_slice(&self.base.to_le_bytes());
+        bytes[8..12].copy_from_slice(&self.flags.to_le_bytes());
+        bytes[16..].copy_from_slice(&self.size.to_le_bytes());
+        bytes
+    }
 }
 
 /// A thread's `rseq(2)` registration.

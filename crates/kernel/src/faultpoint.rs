@@ -46,8 +46,8 @@ points! {
     DeputyPrepared = "deputy.prepared",
     /// The process is stopped and has been looked at; nothing in it is changed.
     DeputyStopped = "deputy.stopped",
-    /// The registers for an injected call are set, the call is about to be made. Reached once per injected call, in
-    /// either program.
+    /// The process is about to make a call for the deputy without the agent: three times on the way into the agent,
+    /// once when it is released.
     Injecting = "inject",
     /// The process has the ring, and is about to enter the agent.
     DeputyMapped = "deputy.mapped",

@@ -4,7 +4,6 @@
 //! stop per call (15–40 µs), so it is used only where the faster ways are not there yet: to map the ring at home,
 //! to map the workbench in an empty guest, and to unmap either.
 
-use crate::faultpoint::{self, Point};
 use crate::ptrace::{End, Stop, Stopped, Waited};
 use minka_image::registers::NO_SYSCALL;
 use std::io;
@@ -50,7 +49,6 @@ pub fn inject(
     (registers.rdi, registers.rsi, registers.rdx) = (rdi, rsi, rdx);
     (registers.r10, registers.r8, registers.r9) = (r10, r8, r9);
     task.set_registers(&registers)?;
-    faultpoint::reach(Point::Injecting);
     let mut running = task.step()?;
     loop {
         let (task, stop) = match running.wait()? {

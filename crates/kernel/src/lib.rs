@@ -6,7 +6,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`ptrace`] | tasks as a typestate: running, stopped |
-//! | [`inject`] | one system call made by a stopped task |
+//! | [`inject`], [`site`] | one system call made by a stopped task; the place where that is safe |
 //! | [`workbench`] | batches of system calls made by a guest that is being built |
 //! | [`ring`] | system calls made by the original process while its guest is away |
 //! | [`shell`] | the namespaces and the empty process in which a guest is built |
@@ -35,6 +35,7 @@ pub mod rseq;
 pub mod seccomp;
 pub mod shared;
 pub mod shell;
+pub mod site;
 pub mod spawn;
 pub mod uffd;
 pub mod vdso;

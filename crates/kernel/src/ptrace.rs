@@ -23,10 +23,17 @@ pub struct Options(u32);
 impl Options {
     /// Nothing special.
     pub const NONE: Self = Self(0);
+    /// Tell stops at system calls from signals.
+    pub const SYSTEM_CALLS_APART: Self = Self(libc::PTRACE_O_TRACESYSGOOD as u32);
     /// Stop at a successful `execve`.
     pub const TRACE_EXEC: Self = Self(libc::PTRACE_O_TRACEEXEC as u32);
     /// Kill the task when the tracer ends.
     pub const EXIT_KILL: Self = Self(libc::PTRACE_O_EXITKILL as u32);
+
+    /// Both.
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
 }
 
 /// Why a task is stopped.
@@ -40,6 +47,8 @@ pub enum Stop {
     Interrupt,
     /// `execve` succeeded.
     Exec,
+    /// At the entry to a system call or at its exit, in turns.
+    Syscall,
     /// Another ptrace event (`PTRACE_EVENT_*`).
     Event(i32),
 }
@@ -110,6 +119,33 @@ impl Running {
     }
 }
 
+/// For the tracer of a task that works for it and that nobody waits for at the moment: if it has stopped, lets it go
+/// on without the signal that stopped it, which is returned. Fails with `ESRCH` when the task has ended; its status
+/// is left for [`Running::wait`].
+pub fn keep_going(tid: i32) -> io::Result<Option<i32>> {
+    // SAFETY: all-zero bytes are a valid `siginfo_t`.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    let flags = libc::WEXITED | libc::WSTOPPED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
+    // SAFETY: `info` outlives the call.
+    check(i64::from(unsafe { libc::waitid(libc::P_PID, tid.cast_unsigned(), &raw mut info, flags) }))?;
+    match info.si_code {
+        // Nothing new: the call leaves it zero.
+        0 => return Ok(None),
+        libc::CLD_EXITED | libc::CLD_KILLED | libc::CLD_DUMPED => {
+            return Err(io::Error::from_raw_os_error(libc::ESRCH));
+        }
+        _ => {}
+    }
+    match (Running { tid }).try_wait()? {
+        Waited::Stopped(task, stop) => {
+            task.resume(0)?;
+            Ok(if let Stop::Signal(signal) = stop { Some(signal) } else { None })
+        }
+        Waited::Still(_) => Ok(None),
+        Waited::Gone(_) => Err(io::Error::from_raw_os_error(libc::ESRCH)),
+    }
+}
+
 fn wait(task: Running, flags: i32) -> io::Result<Waited> {
     let mut status = 0;
     let tid = loop {
@@ -130,6 +166,7 @@ fn wait(task: Running, flags: i32) -> io::Result<Waited> {
     }
     let signal = libc::WSTOPSIG(status);
     let stop = match status >> 16 {
+        0 if signal == SYSCALL_STOP => Stop::Syscall,
         0 => Stop::Signal(signal),
         libc::PTRACE_EVENT_STOP if signal == libc::SIGTRAP => Stop::Interrupt,
         libc::PTRACE_EVENT_STOP => Stop::Group(signal),
@@ -138,6 +175,9 @@ fn wait(task: Running, flags: i32) -> io::Result<Waited> {
     };
     Ok(Waited::Stopped(Stopped { tid: task.tid }, stop))
 }
+
+/// What a stop at a system call is reported as, with [`Options::SYSTEM_CALLS_APART`].
+const SYSCALL_STOP: i32 = libc::SIGTRAP | 0x80;
 
 /// Largest extended state that is read, in bytes (AMX tile data makes some 11 KiB).
 const EXTENDED_MAX: usize = 16 * 1024;
@@ -167,6 +207,17 @@ impl Stopped {
     pub fn resume_to_stop(self) -> io::Result<Running> {
         request(libc::PTRACE_INTERRUPT, self.tid, 0, 0)?;
         self.resume(0)
+    }
+
+    /// Lets the task go on until it enters or leaves a system call.
+    pub fn resume_to_syscall(self) -> io::Result<Running> {
+        request(libc::PTRACE_SYSCALL, self.tid, 0, 0)?;
+        Ok(Running { tid: self.tid })
+    }
+
+    /// Writes a word of its memory, whatever the protection; a read-only private page becomes the task's own.
+    pub fn poke(&self, address: u64, word: u64) -> io::Result<()> {
+        request(libc::PTRACE_POKEDATA, self.tid, address as usize, word as usize).map(drop)
     }
 
     /// Lets the task execute one instruction.

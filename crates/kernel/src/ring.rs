@@ -28,6 +28,8 @@ const SLOT: usize = 128;
 const CODE: usize = 4096;
 /// Where the data parts begin.
 const DATA: usize = 8192;
+/// The same, for those who reach the ring through the process's memory.
+pub const DATA_OFFSET: u64 = DATA as u64;
 /// Bytes of data per slot: the most that one forwarded call carries. Only touched pages cost memory.
 pub const DATA_PER_SLOT: usize = 8 << 20;
 /// Bytes of a ring with one slot.
@@ -165,6 +167,24 @@ impl Slot {
 
     /// Has the original process make a call, and waits for its result; polls for `spin` before it sleeps.
     pub fn call(&mut self, number: u64, arguments: [u64; 6], spin: Duration) -> Result<i64, Ended> {
+        self.begin(number, arguments, spin);
+        // The time-out only guards against an end that is announced between the check and the wait.
+        self.finish(Duration::from_millis(200), || true)
+    }
+
+    /// As [`Slot::call`], for the thread that traces the original process: nobody else sees it stop or end meanwhile,
+    /// so `attend` looks after it every few milliseconds, and says whether it still works.
+    pub fn call_attended(
+        &mut self,
+        number: u64,
+        arguments: [u64; 6],
+        attend: impl FnMut() -> bool,
+    ) -> Result<i64, Ended> {
+        self.begin(number, arguments, Duration::ZERO);
+        self.finish(Duration::from_millis(5), attend)
+    }
+
+    fn begin(&mut self, number: u64, arguments: [u64; 6], spin: Duration) {
         let mut words = [0u8; 56];
         words[..8].copy_from_slice(&number.to_le_bytes());
         for (at, argument) in arguments.iter().enumerate() {
@@ -184,12 +204,16 @@ impl Slot {
             }
             waiting.store(1, Ordering::SeqCst);
         }
+    }
+
+    fn finish(&mut self, interval: Duration, mut attend: impl FnMut() -> bool) -> Result<i64, Ended> {
+        let done = self.shared.word(DONE);
         while done.load(Ordering::SeqCst) == 0 {
-            if self.ended.load(Ordering::SeqCst) {
+            futex::wait(done, 0, Some(interval));
+            // It may have ended after it made the call.
+            if done.load(Ordering::SeqCst) == 0 && (self.ended.load(Ordering::SeqCst) || !attend()) {
                 return Err(Ended);
             }
-            // The time-out only guards against an end that is announced between the check and the wait.
-            futex::wait(done, 0, Some(Duration::from_millis(200)));
         }
         let mut result = [0; 8];
         self.shared.read(RESULT, &mut result);
