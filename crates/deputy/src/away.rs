@@ -3,8 +3,8 @@
 //! Everything here is a step: the deputy's main loop asks what is due, hands in what has happened, and gets told how
 //! the process goes on. An error means that the host is lost; what that means is the main loop's to say.
 
-use crate::fault::{Fault, Result, chain};
-use crate::park::Parked;
+use crate::fault::{Fault, Result};
+use crate::parked::Parked;
 use crate::session::{Event, Prepared, Session};
 use crate::tracee::{self, Default, default_action};
 use minka_kernel::process::Bell;
@@ -197,7 +197,7 @@ impl Away {
     /// interrupted return its restart code there.
     fn hand_over(&mut self, task: &Stopped, signal: i32) -> Result<()> {
         let session = &mut self.session;
-        session.shared.commit();
+        session.commit()?;
         session.shared.signalled.store(true, Ordering::SeqCst);
         let info = task.signal_info().map_err(Fault::Trace)?.to_vec();
         session.say(&FromHome::Signal { tid: self.parked.pid, signal, info })?;
@@ -233,18 +233,5 @@ impl Away {
     /// The pages that could be sent ahead are here.
     pub(crate) fn precopied(&mut self, stream: minka_link::Receiver) {
         self.session.restore_stream(stream);
-    }
-
-    /// What the guest computed is lost, so the process ends, as by SIGKILL. Says why.
-    pub(crate) fn end(parked: &Parked, session: Session, error: &Fault) -> String {
-        let reason = format!("lost while it was at {}: {}", session.node, chain(error));
-        tracing::error!(pid = parked.pid, %reason, "the process is ended");
-        parked.ring.end();
-        if let Ok(process) = minka_kernel::spawn::ProcessHandle::open(parked.pid.cast_unsigned()) {
-            // It may have ended by itself.
-            let _ = process.signal(tracee::libc_signal::KILL);
-        }
-        session.close();
-        reason
     }
 }

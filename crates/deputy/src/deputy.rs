@@ -18,7 +18,8 @@ use crate::eligible;
 use crate::fault::{Fault, Result, chain};
 use crate::homecoming;
 use crate::orders::Daemon;
-use crate::park::{self, Found, Parked};
+use crate::park::{self, Found};
+use crate::parked::Parked;
 use crate::record::Record;
 use crate::session::{Event, Prepared, Session};
 use crate::tracee;
@@ -137,12 +138,17 @@ impl Deputy {
         let (parked, running) = park::park(self.pid, found, &self.record)?;
         match self.enter(prepared, parked, running, start) {
             Ok(away) => self.serve(away),
-            Err(back) => {
-                let (parked, running, error) = *back;
-                parked.release(running)?;
-                Err(error)
-            }
+            Err(back) => Err(self.come_back(*back)?),
         }
+    }
+
+    /// A process that could not enter a host goes on at home, unless it has ended. Says why it could not.
+    fn come_back(&self, (parked, running, error): (Parked, Running, Fault)) -> Result<Fault> {
+        if matches!(error, Fault::Lost(_)) {
+            return Err(error);
+        }
+        parked.release(running)?;
+        Ok(error)
     }
 
     fn let_go(&self, found: Found) -> Result<()> {
@@ -178,7 +184,10 @@ impl Deputy {
         loop {
             away = match self.step(&mut away) {
                 Ok(Step::Stay) => continue,
-                Ok(Step::Home(reason)) => return self.go_home(away, reason),
+                Ok(Step::Home(reason)) => match self.go_home(away, reason)? {
+                    Some(away) => away,
+                    None => return Ok(None),
+                },
                 Ok(Step::Elsewhere(prepared)) => match self.go_elsewhere(away, *prepared)? {
                     Some(away) => away,
                     None => return Ok(None),
@@ -188,7 +197,17 @@ impl Deputy {
                     away.into_parts().2.close();
                     return Ok(None);
                 }
-                Err(error) => return self.lost(away, &error),
+                Err(error) => {
+                    let (parked, running, session) = away.into_parts();
+                    if running.is_some() {
+                        self.lost(parked, running, session, &error)?;
+                    } else {
+                        // It ended at the same time.
+                        parked.ring.end();
+                        session.close();
+                    }
+                    return Ok(None);
+                }
             };
         }
     }
@@ -273,43 +292,64 @@ impl Deputy {
         self.daemon.report(&DeputyReport::Arrived { at: None, reason, freeze_us });
     }
 
-    fn go_home(&self, away: Away, reason: Option<String>) -> Result<Option<String>> {
+    /// Brings a process home. `None`: it is there, or has ended; otherwise it could not be stopped.
+    fn go_home(&self, away: Away, reason: Option<String>) -> Result<Option<Away>> {
         let start = Instant::now();
-        let (mut parked, running, mut session) = away.into_parts();
-        let Some(running) = running else { return Ok(None) };
-        match homecoming::bring_home(&mut parked, running, &mut session) {
-            Ok(running) => {
-                session.close();
+        match self.bring_home(away, reason.clone())? {
+            Home::There(parked, running) => {
                 parked.release(running)?;
                 self.arrived_home(reason, start);
                 Ok(None)
             }
-            Err(error) => Ok(Some(Away::end(&parked, session, &error))),
+            Home::Away(away) => Ok(Some(*away)),
+            Home::Over => Ok(None),
         }
     }
 
     /// From one host to another, which has prepared itself. `None`: it is at home, or has ended.
     fn go_elsewhere(&self, away: Away, prepared: Prepared) -> Result<Option<Away>> {
         let start = Instant::now();
-        let (mut parked, running, mut session) = away.into_parts();
-        let Some(running) = running else { return Ok(None) };
-        let running = match homecoming::bring_home(&mut parked, running, &mut session) {
-            Ok(running) => running,
-            Err(error) => return Err(Fault::Lost(Away::end(&parked, session, &error))),
+        let (mut parked, running) = match self.bring_home(away, None)? {
+            Home::There(parked, running) => (*parked, running),
+            Home::Away(away) => return Ok(Some(*away)),
+            Home::Over => return Ok(None),
         };
-        session.close();
-        self.record.parking(&parked.thread, &parked.thread.registers);
-        self.record.parked(&parked.thread, parked.ring.range());
         let mask = parked.thread.mask;
         let running = parked.with_mask(running, mask)?;
         match self.enter(prepared, parked, running, start) {
             Ok(away) => Ok(Some(away)),
             Err(back) => {
-                let (parked, running, error) = *back;
-                parked.release(running)?;
+                let error = self.come_back(*back)?;
                 self.arrived_home(Some(chain(&error)), start);
                 Ok(None)
             }
+        }
+    }
+
+    /// Has everything of the guest in the parked process again, and the session with its host ended.
+    fn bring_home(&self, away: Away, reason: Option<String>) -> Result<Home> {
+        let (mut parked, mut running, mut session) = away.into_parts();
+        let outcome = homecoming::bring_home(&mut parked, &mut running, &mut session);
+        match (outcome, running) {
+            (Ok(()), Some(running)) => {
+                self.record.parked(&parked.thread);
+                faultpoint::reach(Point::DeputyReturned);
+                session.close();
+                Ok(Home::There(Box::new(parked), running))
+            }
+            (Err(Fault::CannotStop), Some(running)) => {
+                match reason {
+                    Some(reason) => session.postponed = Some(reason),
+                    None => self.refuse(&Fault::CannotStop),
+                }
+                Ok(Home::Away(Box::new(Away::new(parked, running, session))))
+            }
+            (Ok(()), None) | (Err(Fault::Gone(_)), _) => {
+                parked.ring.end();
+                session.close();
+                Ok(Home::Over)
+            }
+            (Err(error), running) => self.lost(parked, running, session, &error).map(|()| Home::Over),
         }
     }
 
@@ -330,22 +370,27 @@ impl Deputy {
         }
     }
 
-    /// The host is lost. Before the guest has had an effect that costs only what it computed.
-    fn lost(&self, away: Away, error: &Fault) -> Result<Option<String>> {
+    /// The host is lost. Before the guest has had an effect that costs only what it computed, and the process goes on
+    /// from where it was stopped.
+    fn lost(&self, parked: Parked, running: Option<Running>, session: Session, error: &Fault) -> Result<()> {
         let start = Instant::now();
-        let (parked, running, session) = away.into_parts();
-        let Some(running) = running else {
-            session.close();
-            return Ok(None);
+        let Some(running) = running.filter(|_| session.shared.forget()) else {
+            return Err(session.end(&parked, error));
         };
-        if session.shared.committed.load(Ordering::SeqCst) {
-            return Ok(Some(Away::end(&parked, session, error)));
-        }
         let reason =
             format!("{} was lost before the process had any effect there: {}", session.node, chain(error));
         session.close();
         parked.release(running)?;
         self.arrived_home(Some(reason), start);
-        Ok(None)
+        Ok(())
     }
+}
+
+/// What came of bringing a process home.
+enum Home {
+    There(Box<Parked>, Running),
+    /// It could not be stopped and stays where it is.
+    Away(Box<Away>),
+    /// It has ended, or goes on at home because its host was lost.
+    Over,
 }

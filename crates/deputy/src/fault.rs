@@ -29,6 +29,8 @@ pub(crate) enum Fault {
     /// The process has been ended, for this reason.
     #[error("{0}")]
     Lost(String),
+    #[error("the process waits in the kernel for something that cannot be interrupted")]
+    CannotStop,
     #[error("the process ended meanwhile ({0:?})")]
     Gone(End),
     #[error("understand a forwarded call")]

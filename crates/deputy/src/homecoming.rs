@@ -9,7 +9,7 @@
 //! ```
 
 use crate::fault::{Fault, Result};
-use crate::park::{Parked, call};
+use crate::parked::{Parked, call};
 use crate::session::{PATIENCE, Session};
 use crate::tracee::{self, BLOCK_ALL, Halted, Signal};
 use minka_image::origin::{self, Step, Wanted};
@@ -24,14 +24,20 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// Brings the guest of `session` back. Afterwards `parked.thread` is the guest's state, and all signals are blocked.
-/// On failure the process is lost, unless the guest had no effects.
-pub(crate) fn bring_home(parked: &mut Parked, running: Running, session: &mut Session) -> Result<Running> {
-    let mut running = interrupt_call(parked, running, session)?;
+/// On failure the process is lost, unless the guest can still be forgotten, or the process could not be stopped at
+/// home ([`Fault::CannotStop`]): then `task` is there and goes on.
+pub(crate) fn bring_home(
+    parked: &mut Parked,
+    task: &mut Option<Running>,
+    session: &mut Session,
+) -> Result<()> {
+    interrupt_call(parked, task, session)?;
     faultpoint::reach(Point::DeputyRecalling);
     session.say(&FromHome::Recall)?;
     let mut stream = session.take_stream()?;
     let leaving = receive_until_leaving(parked, session, &mut stream)?;
     faultpoint::reach(Point::DeputyReturning);
+    session.commit()?;
     rearrange(parked, &leaving)?;
     receive_pages(parked, &mut stream)?;
     let state = leaving.state;
@@ -43,10 +49,10 @@ pub(crate) fn bring_home(parked: &mut Parked, running: Running, session: &mut Se
     for (signal, info) in leaving.pending {
         let info: [u8; SIGINFO_SIZE] =
             info.try_into().map_err(|_| Fault::Said("the host returned half a signal".to_owned()))?;
-        running = make_pending(parked, running, (signal, info))?;
+        let running = task.take().ok_or(Fault::Over)?;
+        *task = Some(make_pending(parked, running, (signal, info))?);
     }
-    faultpoint::reach(Point::DeputyReturned);
-    Ok(running)
+    Ok(())
 }
 
 /// Writes the pages that come early, until there are no more for the time being.
@@ -63,21 +69,27 @@ pub(crate) fn write_early_pages(memory: &Memory, ring: (u64, u64), stream: &mut 
 }
 
 /// Blocks all signals and gets the agent out of a forwarded call, if it is in one.
-fn interrupt_call(parked: &mut Parked, running: Running, session: &Session) -> Result<Running> {
+fn interrupt_call(parked: &mut Parked, task: &mut Option<Running>, session: &Session) -> Result<()> {
     let shared = &session.shared;
-    shared.commit();
     shared.recalling.store(true, Ordering::SeqCst);
-    let mut running = running;
     let until = Instant::now() + PATIENCE;
     loop {
-        let Halted { task, .. } = tracee::halt(running, &mut parked.held)?;
-        tracee::end_forwarded_call(&task, parked.ring.after_call())?;
-        task.set_mask(BLOCK_ALL).map_err(Fault::Trace)?;
-        running = task.resume(0).map_err(Fault::Trace)?;
+        let running = task.take().ok_or(Fault::Over)?;
+        let halted = match tracee::try_halt(running, &mut parked.held)? {
+            Ok(Halted { task, .. }) => task,
+            Err(running) => {
+                shared.recalling.store(false, Ordering::SeqCst);
+                *task = Some(running);
+                return Err(Fault::CannotStop);
+            }
+        };
+        tracee::end_forwarded_call(&halted, parked.ring.after_call())?;
+        halted.set_mask(BLOCK_ALL).map_err(Fault::Trace)?;
+        *task = Some(halted.resume(0).map_err(Fault::Trace)?);
         // The agent may not have been in the call yet; then it is caught the next time.
         for _ in 0..20 {
             if !shared.busy.load(Ordering::SeqCst) {
-                return Ok(running);
+                return Ok(());
             }
             std::thread::sleep(Duration::from_micros(50));
         }
@@ -92,7 +104,10 @@ fn receive_until_leaving(parked: &Parked, session: &Session, stream: &mut Receiv
     loop {
         let header = receive(stream, &mut body)?;
         match header.kind {
-            kind::PAGES => write_pages(&parked.memory, parked.ring.range(), header.correlation, &body)?,
+            kind::PAGES => {
+                session.commit()?;
+                write_pages(&parked.memory, parked.ring.range(), header.correlation, &body)?;
+            }
             kind::FROM_HOST => match message::decode(&header, &body, kind::FROM_HOST, "the guest's state")? {
                 FromHost::Leaving(leaving) => return Ok(*leaving),
                 FromHost::Failed { reason } => {

@@ -8,7 +8,8 @@
 //! | `deputy` | the main thread: traces the original process, decides |
 //! | `away` | a process that is away, step by step |
 //! | `eligible` | whether a process can move, and if not, why |
-//! | `park`, `tracee`, `record` | stopping a process, the agent, and the record for a rescue |
+//! | `park`, `parked`, `tracee` | stopping a process, the agent, and the way back |
+//! | `record`, `rescue` | putting right a process whose deputy was killed |
 //! | `offer` | what a host is told before and after the stop |
 //! | `session`, `serve` | the channels to one host and the threads behind them |
 //! | `procself` | `/proc/self` files that show the guest |
@@ -23,6 +24,7 @@ mod homecoming;
 mod offer;
 mod orders;
 mod park;
+mod parked;
 mod procself;
 mod record;
 mod rescue;

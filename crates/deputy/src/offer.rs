@@ -2,7 +2,7 @@
 
 use crate::eligible::Reason;
 use crate::fault::{Fault, Result};
-use crate::park::Parked;
+use crate::parked::Parked;
 use minka_identity::{Digests, digest_of};
 use minka_image::TASK_SIZE;
 use minka_image::maps::{Backing, Mapping};

@@ -15,9 +15,9 @@ use std::sync::Mutex;
 /// How far the process had been taken.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Phase {
-    /// Stopped; the ring is being mapped.
+    /// Stopped; the ring is being mapped, and nothing else is different.
     Parking,
-    /// In the agent; everything of the program is still here.
+    /// In the agent; everything of the program is here.
     Parked,
     /// The guest has done something that cannot be undone: what it computed since is only at the host.
     Committed,
@@ -29,7 +29,6 @@ pub(crate) struct Content {
     pub(crate) phase: Phase,
     pub(crate) thread: Thread,
     pub(crate) original: Registers,
-    pub(crate) ring: (u64, u64),
 }
 
 /// Where it is kept.
@@ -52,19 +51,14 @@ impl Record {
 
     pub(crate) fn parking(&self, thread: &Thread, original: &Registers) {
         self.write(|content| {
-            *content = Some(Content {
-                phase: Phase::Parking,
-                thread: thread.clone(),
-                original: *original,
-                ring: (0, 0),
-            });
+            *content = Some(Content { phase: Phase::Parking, thread: thread.clone(), original: *original });
         });
     }
 
-    pub(crate) fn parked(&self, thread: &Thread, ring: (u64, u64)) {
+    pub(crate) fn parked(&self, thread: &Thread) {
         self.write(|content| {
             if let Some(content) = content {
-                (content.phase, content.thread, content.ring) = (Phase::Parked, thread.clone(), ring);
+                (content.phase, content.thread) = (Phase::Parked, thread.clone());
             }
         });
     }

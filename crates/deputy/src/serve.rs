@@ -48,7 +48,7 @@ pub(crate) fn calls(shared: &Shared, mut channel: Channel) -> Result<()> {
         shared.busy.store(false, Ordering::SeqCst);
         match outcome {
             Ok(()) => {}
-            // The process ended or replaced its image: the main thread has seen it.
+            // The process ended, replaced its image or goes on at home: the main thread has seen it.
             Err(Fault::Over) => return Ok(()),
             Err(error) => return Err(error),
         }
@@ -59,7 +59,9 @@ fn perform(shared: &Shared, channel: &mut Channel, header: &Header, body: &[u8])
     if shared.recalling.load(Ordering::SeqCst) {
         return answer(channel, header, ERESTARTSYS);
     }
-    shared.commit();
+    if !shared.commit() {
+        return Err(Fault::Over);
+    }
     let mut slot = lock(&shared.slot);
     let address = slot.data_address();
     let placed = place(body, slot.data(), address).map_err(Fault::Malformed)?;
@@ -138,7 +140,7 @@ impl Resumable {
             let start = self.own & !(PAGE - 1);
             let length = (self.own + self.length as u64).next_multiple_of(PAGE) - start;
             let map = [start, length, READ_WRITE, PRIVATE_ANONYMOUS_FIXED_NOREPLACE, u64::MAX, 0];
-            slot.call(crate::park::call::MMAP, map, Duration::ZERO).map_err(|_| Fault::Over)?;
+            slot.call(crate::parked::call::MMAP, map, Duration::ZERO).map_err(|_| Fault::Over)?;
             if shared.memory.write(self.own, &content) < content.len() {
                 return Ok(false);
             }
@@ -174,7 +176,9 @@ fn special(shared: &Shared, channel: &mut Channel, header: &Header, body: &[u8])
     if shared.recalling.load(Ordering::SeqCst) {
         return answer(channel, header, ERESTARTSYS);
     }
-    shared.commit();
+    if !shared.commit() {
+        return Err(Fault::Over);
+    }
     let result = match message::decode(header, body, kind::SPECIAL, "a special call")? {
         Special::Mask { mask } => set_mask(shared, mask)?,
         Special::MapFile { arguments } => map_file(shared, arguments)?,
@@ -201,12 +205,12 @@ fn map_file(shared: &Shared, arguments: [u64; 6]) -> Result<i64> {
     }
     let mut slot = lock(&shared.slot);
     let mut call = |number, arguments| slot.call(number, arguments, Duration::ZERO).map_err(|_| Fault::Over);
-    let result = call(crate::park::call::MMAP, arguments)?;
+    let result = call(crate::parked::call::MMAP, arguments)?;
     if kind == SHARED && result as u64 == start {
         match eligible::lease_at(shared.pid, start) {
             Some(lease) => lock(&shared.leases).push(lease),
             None => {
-                call(crate::park::call::MUNMAP, [start, length, 0, 0, 0, 0])?;
+                call(crate::parked::call::MUNMAP, [start, length, 0, 0, 0, 0])?;
                 return Ok(NOT_EXACT);
             }
         }
@@ -220,7 +224,7 @@ fn set_mask(shared: &Shared, mask: u64) -> Result<i64> {
     let mut slot = lock(&shared.slot);
     slot.data()[..8].copy_from_slice(&mask.to_le_bytes());
     let data = slot.data_address();
-    slot.call(crate::park::call::RT_SIGPROCMASK, [SIG_SETMASK, data, 0, 8, 0, 0], Duration::ZERO)
+    slot.call(crate::parked::call::RT_SIGPROCMASK, [SIG_SETMASK, data, 0, 8, 0, 0], Duration::ZERO)
         .map_err(|_| Fault::Over)
 }
 
@@ -244,7 +248,7 @@ fn proc_file(shared: &Shared, file: &ProcFile) -> String {
 fn snapshot(shared: &Shared, content: &[u8], flags: u32) -> Result<i64> {
     const O_CLOEXEC: u32 = 0o2_000_000;
     const MFD_CLOEXEC: u64 = 1;
-    use crate::park::call;
+    use crate::parked::call;
     let mut slot = lock(&shared.slot);
     let data = slot.data_address();
     let name = b"proc\0";

@@ -4,7 +4,7 @@ use crate::eligible::Lease;
 use crate::fault::{Fault, Result, chain};
 use crate::offer::Offer;
 use crate::orders::Daemon;
-use crate::park::Parked;
+use crate::parked::{self, Parked};
 use crate::record::Record;
 use crate::serve;
 use minka_image::PAGE;
@@ -19,7 +19,7 @@ use minka_wire::frame::Header;
 use minka_wire::message::{self, FromHome, FromHost, kind};
 use minka_wire::preamble::{Lane, Preamble, Purpose, SessionId};
 use std::io::IoSlice;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -65,8 +65,9 @@ pub(crate) struct Shared {
     pub(crate) temporary_mask: AtomicBool,
     /// A signal was handed to the guest during the call under way.
     pub(crate) signalled: AtomicBool,
-    /// The guest has had effects: it cannot be forgotten any more.
-    pub(crate) committed: AtomicBool,
+    /// Whether the guest has had effects, or never will: changed under the lock only.
+    effects: AtomicU8,
+    deciding: Mutex<()>,
     /// Pages that exist at home and have not been sent.
     pub(crate) unsent: Mutex<Ranges<()>>,
     /// Areas that are mapped from files: a page that nobody has touched yet has content all the same.
@@ -75,12 +76,35 @@ pub(crate) struct Shared {
     pub(crate) near: AtomicU64,
 }
 
+/// The guest has had no effect: it can be forgotten, and the process goes on from where it was stopped.
+const NONE: u8 = 0;
+/// It has had some: what was computed since the move is only at the host.
+const SOME: u8 = 1;
+/// It has been forgotten: it must have none any more.
+const FORGOTTEN: u8 = 2;
+
 impl Shared {
-    /// What was computed since the move is only at the host from now on.
-    pub(crate) fn commit(&self) {
-        if !self.committed.swap(true, Ordering::SeqCst) {
-            self.record.committed();
+    /// To be asked before the first effect, and any other. False if the guest has been forgotten.
+    pub(crate) fn commit(&self) -> bool {
+        if self.effects.load(Ordering::SeqCst) == SOME {
+            return true;
         }
+        let _deciding = lock(&self.deciding);
+        if self.effects.load(Ordering::SeqCst) == NONE {
+            // Before anybody goes on: a rescue must not find less than what has happened.
+            self.record.committed();
+            self.effects.store(SOME, Ordering::SeqCst);
+        }
+        self.effects.load(Ordering::SeqCst) == SOME
+    }
+
+    /// Forgets the guest, if it has had no effect. Says whether it has been forgotten.
+    pub(crate) fn forget(&self) -> bool {
+        let _deciding = lock(&self.deciding);
+        if self.effects.load(Ordering::SeqCst) == NONE {
+            self.effects.store(FORGOTTEN, Ordering::SeqCst);
+        }
+        self.effects.load(Ordering::SeqCst) == FORGOTTEN
     }
 }
 
@@ -147,7 +171,8 @@ impl Prepared {
         })
     }
 
-    /// Sends the image and serves the guest. On failure the process is still parked, with nothing lost.
+    /// Sends the image and serves the guest. On failure the process is still parked, with nothing lost; or it has
+    /// ended, because its guest had effects already ([`Fault::Lost`]).
     pub(crate) fn enter(
         mut self,
         parked: &Parked,
@@ -178,7 +203,8 @@ impl Prepared {
             busy: AtomicBool::new(false),
             temporary_mask: AtomicBool::new(false),
             signalled: AtomicBool::new(false),
-            committed: AtomicBool::new(false),
+            effects: AtomicU8::new(NONE),
+            deciding: Mutex::default(),
             unsent: Mutex::new(unsent),
             from_files,
             near: AtomicU64::new(parked.thread.registers.rsp & !(PAGE - 1)),
@@ -242,10 +268,11 @@ impl Prepared {
         };
         match running {
             Ok(()) => Ok(session),
-            Err(error) => {
+            Err(error) if session.shared.forget() => {
                 session.close();
                 Err(error)
             }
+            Err(error) => Err(session.end(parked, &error)),
         }
     }
 }
@@ -261,7 +288,7 @@ impl Session {
     pub(crate) fn precopy(&mut self, bell: &Arc<Bell>) -> Result<bool> {
         let Some(stream) = self.stream_in.take() else { return Ok(false) };
         // Its memory at home is about to change: from now on the guest cannot be forgotten.
-        self.shared.commit();
+        self.commit()?;
         self.say(&FromHome::Precopy)?;
         let with = (stream, self.events_in.clone(), Arc::clone(bell));
         self.threads.push(start("precopy", &self.shared, &self.events_in, bell, with, serve::precopied));
@@ -291,6 +318,20 @@ impl Session {
                 Err(_) => return Err(Fault::Said(format!("{} sent no pages for {PATIENCE:?}", self.node))),
             }
         }
+    }
+
+    /// From now on the guest cannot be forgotten.
+    pub(crate) fn commit(&self) -> Result<()> {
+        if self.shared.commit() { Ok(()) } else { Err(Fault::Over) }
+    }
+
+    /// What the guest computed is lost, so the process ends, as by SIGKILL.
+    pub(crate) fn end(self, parked: &Parked, error: &Fault) -> Fault {
+        let reason = format!("lost while it was at {}: {}", self.node, chain(error));
+        parked.ring.end();
+        let lost = parked::end(parked.pid, &Fault::Said(reason));
+        self.close();
+        lost
     }
 
     /// Ends the session: the host kills its guest when it hears this, or when the connection is cut.

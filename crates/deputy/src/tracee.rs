@@ -37,11 +37,10 @@ const STOP_LIMIT: Duration = Duration::from_millis(1500);
 
 /// Attaches without stopping.
 pub(crate) fn seize(pid: i32) -> Result<Running> {
-    Running::seize(pid, Options::TRACE_EXEC).map_err(Fault::Trace)
+    Running::seize(pid, Options::TRACE_EXEC.and(Options::SYSTEM_CALLS_APART)).map_err(Fault::Trace)
 }
 
-/// A task that has been stopped, with the signal mask of its program: if a signal arrived meanwhile, it was made
-/// pending again and **all signals are blocked** now, so the caller sets the mask that it wants.
+/// A task that has been stopped, and the signal mask that it has. A signal that arrived meanwhile is pending again.
 #[derive(Debug)]
 pub(crate) struct Halted {
     pub(crate) task: Stopped,
@@ -56,6 +55,16 @@ pub(crate) fn halt(task: Running, held: &mut Vec<i32>) -> Result<Halted> {
 
 /// Waits for a task to stop that has been told to.
 pub(crate) fn halted(task: Running, held: &mut Vec<i32>) -> Result<Halted> {
+    wait_for_stop(task, held)?.map_err(|_| Fault::CannotStop)
+}
+
+/// As [`halt`], but gives back a task that does not stop in time.
+pub(crate) fn try_halt(task: Running, held: &mut Vec<i32>) -> Result<std::result::Result<Halted, Running>> {
+    task.interrupt().map_err(Fault::Trace)?;
+    wait_for_stop(task, held)
+}
+
+fn wait_for_stop(task: Running, held: &mut Vec<i32>) -> Result<std::result::Result<Halted, Running>> {
     let until = Instant::now() + STOP_LIMIT;
     let mut task = task;
     let mut mask = None;
@@ -64,10 +73,7 @@ pub(crate) fn halted(task: Running, held: &mut Vec<i32>) -> Result<Halted> {
         task = match task.try_wait().map_err(Fault::Trace)? {
             Waited::Still(task) => {
                 if Instant::now() > until {
-                    let tid = task.tid();
-                    return Err(Fault::Said(format!(
-                        "process {tid} did not stop in time: it waits in the kernel"
-                    )));
+                    return Ok(Err(task));
                 }
                 rounds += 1;
                 if rounds > 200 {
@@ -78,8 +84,11 @@ pub(crate) fn halted(task: Running, held: &mut Vec<i32>) -> Result<Halted> {
                 task
             }
             Waited::Stopped(task, Stop::Interrupt) => {
-                let mask = mask.map_or_else(|| task.mask().map_err(Fault::Trace), Ok)?;
-                return Ok(Halted { task, mask });
+                let mask = match mask {
+                    Some(mask) => task.set_mask(mask).map(|()| mask),
+                    None => task.mask(),
+                };
+                return Ok(Ok(Halted { mask: mask.map_err(Fault::Trace)?, task }));
             }
             Waited::Stopped(task, Stop::Signal(signal)) => {
                 if mask.is_none() {
