@@ -6,8 +6,8 @@
 //! ```text
 //!            migrate                 Arrived at a node
 //!   home ─────────────► moving ───────────────────────────► away
-//!    ▲                    │ Refused, deputy died              │ │ deputy died: killed, as by SIGKILL
-//!    ├────────────────────┘ (put right by a Rescue)           │ ▼
+//!    ▲                    │ Refused, deputy died              │ │ deputy died: a Rescue ends the process, as by
+//!    ├────────────────────┘ (put right by a Rescue)           │ ▼ SIGKILL, unless it had no effect away
 //!    │   Arrived at home: by order, or by itself (then it     │ ended (kept with its reason)
 //!    └── leaves again after a back-off while it is wanted) ◄──┘
 //! ```

@@ -121,7 +121,10 @@ impl Book {
         let Some(pid) = self.pid_of(id) else { return };
         let at = self.node.clone();
         let Some(record) = self.records.get_mut(&pid) else { return };
-        record.deputy = None;
+        if record.deputy.take().is_some_and(|deputy| deputy.rescuing) {
+            let (away_at, order) = (record.away_at.clone(), record.order.take());
+            return self.rescue(pid, away_at.as_deref(), order);
+        }
         record.reason = Some(reason.to_owned());
         let ticket = record.order.take().and_then(|order| order.ticket);
         let reason = reason.to_owned();
@@ -135,20 +138,24 @@ impl Book {
         let Some(deputy) = record.deputy.take() else { return };
         let order = record.order.take();
         match (deputy.ended, alive, record.away_at.clone()) {
-            (true, true, away_at) => self.home_for_good(now, pid, away_at.is_some(), order),
-            (true, false, _) => self.finish_with(pid, order, None),
-            (false, _, Some(at)) => {
-                let reason = format!("deputy program died while the process was away on {at}");
-                self.effects.push(Effect::Kill(record.identity.clone()));
-                self.finish_with(pid, order, Some(reason));
+            (true, true, away_at) => {
+                self.home_for_good(now, pid, away_at.is_some(), deputy.rescuing, order);
             }
-            (false, false, None) => self.finish_with(pid, order, None),
-            (false, true, None) => self.rescue(pid, order),
+            (_, false, None) | (true, false, _) => self.finish_with(pid, order, None),
+            (false, false, Some(at)) => self.finish_with(pid, order, Some(died(Some(&at)))),
+            (false, true, away_at) => self.rescue(pid, away_at.as_deref(), order),
         }
     }
 
     /// A deputy has ended and its process goes on at home.
-    fn home_for_good(&mut self, now: Instant, pid: i32, was_away: bool, order: Option<Outstanding>) {
+    fn home_for_good(
+        &mut self,
+        now: Instant,
+        pid: i32,
+        was_away: bool,
+        rescuing: bool,
+        order: Option<Outstanding>,
+    ) {
         let Some(record) = self.records.get_mut(&pid) else { return };
         match order {
             Some(mut order) if order.again && order.to.is_some() => {
@@ -158,7 +165,9 @@ impl Book {
             }
             order => {
                 record.order = order;
-                let fault = record.fault.clone();
+                // After a rescue the reason is known already.
+                let rescued = record.reason.clone().filter(|_| rescuing);
+                let fault = record.fault.clone().or(rescued);
                 if was_away || record.order.is_some() {
                     self.arrived_home(now, pid, fault, 0);
                 }
@@ -173,18 +182,30 @@ impl Book {
         self.finish(pid, reason);
     }
 
-    /// A deputy died before the process was away: a new one looks after what it left behind.
-    fn rescue(&mut self, pid: i32, order: Option<Outstanding>) {
-        let reason = "deputy program died".to_owned();
+    /// A deputy died: a new one looks after what it left behind. It knows whether the process can go on.
+    fn rescue(&mut self, pid: i32, away_at: Option<&str>, order: Option<Outstanding>) {
+        let reason = died(away_at);
         let Some(record) = self.records.get_mut(&pid) else { return };
         record.reason = Some(reason.clone());
         record.rescues += 1;
-        let rescues = record.rescues;
-        let at = self.node.clone();
+        let (rescues, identity) = (record.rescues, record.identity.clone());
+        let at = away_at.unwrap_or(&self.node).to_owned();
         let ticket = order.and_then(|order| order.ticket);
-        self.answer(ticket, Answer::Refused(Refusal::NotMoved { pid, at, reason }));
+        self.answer(ticket, Answer::Refused(Refusal::NotMoved { pid, at, reason: reason.clone() }));
         if rescues <= RESCUES_MAX {
             self.start_deputy(pid, true);
+        } else if away_at.is_some() {
+            // Nobody can say what it is waiting for.
+            self.effects.push(Effect::Kill(identity));
+            self.finish(pid, Some(reason));
         }
+    }
+}
+
+/// What people are told of a process whose deputy died.
+fn died(away_at: Option<&str>) -> String {
+    match away_at {
+        Some(at) => format!("deputy program died while the process was away on {at}"),
+        None => "deputy program died".to_owned(),
     }
 }
