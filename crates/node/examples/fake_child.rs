@@ -59,6 +59,15 @@ fn move_to(socket: &OwnedFd, to: &str, pid: i32) -> Option<()> {
         "refuses" => tell(socket, &DeputyReport::Refused { reason: "no room".to_owned() }),
         "dies" => None,
         "deaf" => Some(()),
+        "inattentive" => {
+            tell(socket, &arrived)?;
+            // Time for an order that is never read.
+            std::thread::sleep(Duration::from_millis(300));
+            let reason = Some("fork".to_owned());
+            tell(socket, &DeputyReport::Arrived { at: None, reason, freeze_us: 10 })?;
+            tell(socket, &DeputyReport::Ended { reason: None })?;
+            None
+        }
         "brief" => {
             tell(socket, &arrived)?;
             let reason = Some("fork".to_owned());

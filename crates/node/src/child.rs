@@ -84,7 +84,9 @@ impl PacketSocket {
         let (count, _) = loop {
             match recv(&self.0, &mut buffer[..], RecvFlags::empty()) {
                 Ok(counts) => break counts,
-                Err(rustix::io::Errno::INTR) => {}
+                // A child that ends without having read its last order resets the connection. That is said once and
+                // before its last reports, which are still there.
+                Err(rustix::io::Errno::INTR | rustix::io::Errno::CONNRESET) => {}
                 Err(error) => return Err(ChildError::Receive(error.into())),
             }
         };

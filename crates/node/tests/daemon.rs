@@ -17,7 +17,7 @@ use minka_node::protocol::{Event, LINE_MAX, Process, Refusal, State};
 use minka_node::{Daemon, Settings};
 use minka_wire::preamble::{Lane, Preamble, Purpose, SessionId};
 
-const PEERS: [&str; 8] = ["b", "c", "refuses", "dies", "deaf", "brief", "lost", "talks"];
+const PEERS: [&str; 9] = ["b", "c", "refuses", "dies", "deaf", "inattentive", "brief", "lost", "talks"];
 
 /// A daemon of a node `a`, and a process to move about.
 struct Node {
@@ -165,6 +165,15 @@ fn a_process_whose_deputy_died_in_time_moves_again() {
         std::thread::sleep(Duration::from_millis(10));
     }
     assert_eq!(node.view(node.pid()).unwrap().at, "b");
+}
+
+#[test]
+fn what_a_deputy_said_last_is_heard_though_it_left_an_order_unread() {
+    let node = Node::start();
+    assert_eq!(at(node.migrate("inattentive")), "inattentive");
+    assert_eq!(at(node.migrate("home")), "a");
+    let view = node.view(node.pid()).unwrap();
+    assert_eq!((view.state, view.moves, view.reason), (State::Home, 2, None), "it did not die");
 }
 
 #[test]
