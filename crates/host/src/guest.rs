@@ -118,9 +118,10 @@ impl Guest {
     /// The guest cannot be served any more, so it is of no use to anybody: nothing that it computes from here on can
     /// have an effect. Ending it also ends every wait for it, a page fault that nobody serves among them.
     pub(crate) fn give_up(&self, reason: String) {
+        // In this order: whoever sees the end finds the reason.
+        self.ask(Request::Lost(reason));
         // It may have ended by itself.
         let _ = self.handle.signal(SIGKILL);
-        self.ask(Request::Lost(reason));
     }
 
     /// Returns once the guest's thread is bound to stop before its next instruction, and to do a job then.

@@ -6,6 +6,7 @@ use crate::leave;
 use crate::orders::Daemon;
 use crate::prepare;
 use minka_kernel::faultpoint::{self, Point};
+use minka_kernel::inject::InjectError;
 use minka_kernel::procfs::Status;
 use minka_kernel::ptrace::{Running, SIGINFO_SIZE, Stop, Stopped, Waited};
 use minka_kernel::shell::Shell;
@@ -93,13 +94,22 @@ impl Tracer {
                 Ok(None) => {}
                 Ok(Some(outcome)) => return outcome,
                 Err(error) => {
-                    let reason = chain(&error);
+                    let reason = self.why_gone(&error).unwrap_or_else(|| chain(&error));
                     // If the home cannot be told, the cut connection tells it.
                     let _ = self.say(&FromHost::Failed { reason: reason.clone() });
                     return Outcome::Lost(reason);
                 }
             }
         }
+    }
+
+    /// Why the guest was ended, if it was one of our own threads that ended it.
+    fn why_gone(&self, error: &Fault) -> Option<String> {
+        let ours = matches!(error, Fault::Gone(_) | Fault::Inject(InjectError::Gone(_)));
+        self.requests.try_iter().filter(|_| ours).find_map(|request| match request {
+            Request::Lost(reason) => Some(reason),
+            _ => None,
+        })
     }
 
     fn wait(&mut self, news: &SignalQueue, daemon: &Daemon) -> Result<Option<Outcome>> {
