@@ -44,8 +44,7 @@ impl Cluster {
             .iter()
             .map(|node| fs::read_to_string(node.configuration()).expect("read a configuration") + LINK)
             .collect();
-        let cluster =
-            Self { lab, configurations, subject: subject.into(), files: Cell::new(0), directory };
+        let cluster = Self { lab, configurations, subject: subject.into(), files: Cell::new(0), directory };
         (1..=nodes).for_each(|node| cluster.configure(node, ""));
         cluster
     }
@@ -83,9 +82,10 @@ impl Cluster {
         fs::rename(next, path).expect("put in place");
     }
 
-    /// Has a node's deputy or host programs fail at a point, once each.
-    pub fn fail(&self, node: u32, fault: &str) {
-        self.configure(node, &format!("faults = [\"{fault}\"]"));
+    /// Has each of a node's deputy and host programs fail at a point; several faults are separated by blanks.
+    pub fn fail(&self, node: u32, faults: &str) {
+        let faults: Vec<&str> = faults.split(' ').collect();
+        self.configure(node, &format!("faults = {faults:?}"));
     }
 
     /// No program fails any more.
@@ -153,11 +153,7 @@ impl Cluster {
             if remains.is_empty() && records.is_empty() {
                 return;
             }
-            assert!(
-                std::time::Instant::now() < until,
-                "left: {remains:?} {records:?}\n{}",
-                self.logs()
-            );
+            assert!(std::time::Instant::now() < until, "left: {remains:?} {records:?}\n{}", self.logs());
             std::thread::sleep(Duration::from_millis(10));
         }
     }

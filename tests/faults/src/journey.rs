@@ -1,5 +1,7 @@
 //! A subject's way out and home while something fails, and what came of it.
 
+use std::time::Duration;
+
 use minka_node::protocol::State;
 
 use crate::cluster::Cluster;
@@ -7,57 +9,106 @@ use crate::subject::{Fate, Manner, Subject};
 use crate::{SOON, eventually};
 
 /// What came of a journey.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// The process goes on at home, as if nothing had been. With the reason that its node shows.
-    Unharmed(Option<String>),
-    /// It has ended as by SIGKILL, for this reason.
-    Ended(String),
+    /// The process goes on at home, as if nothing had been.
+    Unharmed,
+    /// It has ended as by SIGKILL, and its node says why.
+    Ended,
 }
 
-/// Sends a subject to node 2 and home again, with a `fault` on `node`, and says what came of it.
+/// What may come of a journey.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum May {
+    /// Only this.
+    Be(Outcome),
+    /// Whether its first effect was sooner than the fault is a matter of luck.
+    BeEither,
+    /// This subject never comes to that point.
+    NotBe,
+}
+
+/// The process goes on.
+pub const UNHARMED: May = May::Be(Outcome::Unharmed);
+/// The process has ended.
+pub const ENDED: May = May::Be(Outcome::Ended);
+
+/// Sends subjects of both manners to node 2 and home again, once for each fault, and checks what comes of it.
+///
+/// `cases`: a fault on `node`, and what may come of it for a quiet subject and for a chatty one.
 ///
 /// # Panics
-/// When the fault was not reached, the process was harmed otherwise than by a clean end, or anything of the journey
-/// is left.
+/// When something else comes of one, with the logs.
+pub fn check(cluster: &Cluster, node: u32, action: &str, cases: &[(&str, May, May)]) {
+    for (point, quiet, chatty) in cases {
+        let fault = format!("{point}:{action}");
+        for (manner, may) in [(Manner::Quiet, quiet), (Manner::Chatty, chatty)] {
+            if *may == May::NotBe {
+                continue;
+            }
+            let outcome = travel(cluster, manner, node, &fault);
+            println!("{fault} on node{node}, {manner:?}: {outcome:?}");
+            let allowed = *may == May::BeEither || *may == May::Be(outcome);
+            assert!(allowed, "{fault} {manner:?}: {outcome:?}\n{}", cluster.logs());
+        }
+    }
+}
+
+/// Sends a subject to node 2 and home again, with a fault on `node`, and says what came of it.
+///
+/// # Panics
+/// When the fault was not reached, the process was harmed otherwise than by a clean end, anything of the journey is
+/// left, or the next one does not succeed.
 pub fn travel(cluster: &Cluster, manner: Manner, node: u32, fault: &str) -> Outcome {
     let before = cluster.times(node, fault);
-    let mut subject = Subject::start(cluster, manner);
+    let struck = || cluster.times(node, fault) > before;
+    let subject = Subject::start(cluster, manner);
     cluster.fail(node, fault);
     // Whether these succeed depends on when the fault strikes.
     let out = subject.migrate("node2");
-    let struck = || cluster.times(node, fault) > before;
-    if out.is_ok() && !struck() {
+    if out.is_ok() {
         // It may strike while the process is away.
-        for _ in 0..40 {
-            if struck() {
-                break;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(5));
-        }
+        let _ = wait_a_little(struck);
     }
     let home = if struck() { None } else { Some(subject.migrate("home")) };
     cluster.reached(node, fault, before + 1);
     cluster.heal();
+    let outcome = settle(cluster, subject, &format!("{fault}: {out:?} {home:?}"));
+    cluster.is_quiet();
+    outcome
+}
+
+fn wait_a_little(mut done: impl FnMut() -> bool) -> bool {
+    for _ in 0..40 {
+        if done() {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    false
+}
+
+/// Waits until it is clear what came of a subject, and checks that it is one or the other altogether.
+///
+/// # Panics
+/// When it is not.
+pub fn settle(cluster: &Cluster, mut subject: Subject<'_>, what: &str) -> Outcome {
     // Either it ends, or it is at home in the end: by itself, or because nobody wants it elsewhere any more.
     let mut asked = false;
-    eventually(SOON, &format!("the outcome of {fault}: {out:?} {home:?}\n{}", cluster.logs()), || {
+    eventually(SOON, &format!("the outcome of {what}"), || {
         if subject.fate() != Fate::Lives {
             return Some(());
         }
         asked |= subject.migrate("home").is_ok();
-        let shown = subject.shown();
-        let at_home = shown.is_none_or(|process| process.state == State::Home);
+        let at_home = subject.shown().is_none_or(|process| process.state == State::Home);
         (asked && at_home && subject.is_ordinary().is_ok()).then_some(())
     });
-    let outcome = if subject.fate() == Fate::Lives {
+    if subject.fate() == Fate::Lives {
         subject.is_unharmed();
-        let reason = subject.shown().and_then(|process| process.reason);
         subject.travels_and_finishes();
-        Outcome::Unharmed(reason)
-    } else {
-        Outcome::Ended(subject.is_ended())
-    };
-    cluster.is_quiet();
-    outcome
+        return Outcome::Unharmed;
+    }
+    let reason = subject.is_ended();
+    assert!(!reason.is_empty(), "{what}: no reason\n{}", cluster.logs());
+    Outcome::Ended
 }

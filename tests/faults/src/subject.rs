@@ -164,7 +164,7 @@ impl<'a> Subject<'a> {
         });
         let reason = reason.expect("a reason");
         let log = self.cluster.log(1);
-        assert!(log.contains("ended"), "the log does not tell of the end:\n{log}");
+        assert!(log.contains(&reason), "the log does not say {reason:?}:\n{log}");
         reason
     }
 
@@ -172,7 +172,9 @@ impl<'a> Subject<'a> {
     pub fn travels_and_finishes(mut self) {
         self.migrate("home").expect("stay at home");
         match self.migrate("node2").expect("move it out") {
-            Outcome::Migrated(migrated) => assert_eq!((migrated.at.as_str(), migrated.moved), ("node2", true)),
+            Outcome::Migrated(migrated) => {
+                assert_eq!((migrated.at.as_str(), migrated.moved), ("node2", true))
+            }
             Outcome::Armed => panic!("armed"),
         }
         self.goes_on();
