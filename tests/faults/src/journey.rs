@@ -54,16 +54,17 @@ pub fn check(cluster: &Cluster, node: u32, action: &str, cases: &[(&str, May, Ma
     }
 }
 
-/// Sends a subject to node 2 and home again, with a fault on `node`, and says what came of it.
+/// Sends a subject to node 2 and home again, with faults on `node` (separated by blanks), and says what came of it.
 ///
 /// # Panics
-/// When the fault was not reached, the process was harmed otherwise than by a clean end, anything of the journey is
+/// When a fault was not reached, the process was harmed otherwise than by a clean end, anything of the journey is
 /// left, or the next one does not succeed.
-pub fn travel(cluster: &Cluster, manner: Manner, node: u32, fault: &str) -> Outcome {
-    let before = cluster.times(node, fault);
-    let struck = || cluster.times(node, fault) > before;
+pub fn travel(cluster: &Cluster, manner: Manner, node: u32, faults: &str) -> Outcome {
+    let before: Vec<(&str, usize)> =
+        faults.split(' ').map(|fault| (fault, cluster.times(node, fault))).collect();
+    let struck = || before.iter().any(|(fault, before)| cluster.times(node, fault) > *before);
     let subject = Subject::start(cluster, manner);
-    cluster.fail(node, fault);
+    cluster.fail(node, faults);
     // Whether these succeed depends on when the fault strikes.
     let out = subject.migrate("node2");
     if out.is_ok() {
@@ -71,9 +72,9 @@ pub fn travel(cluster: &Cluster, manner: Manner, node: u32, fault: &str) -> Outc
         let _ = wait_a_little(struck);
     }
     let home = if struck() { None } else { Some(subject.migrate("home")) };
-    cluster.reached(node, fault, before + 1);
+    before.iter().for_each(|(fault, before)| cluster.reached(node, fault, before + 1));
     cluster.heal();
-    let outcome = settle(cluster, subject, &format!("{fault}: {out:?} {home:?}"));
+    let outcome = settle(cluster, subject, &format!("{faults}: {out:?} {home:?}"));
     cluster.is_quiet();
     outcome
 }

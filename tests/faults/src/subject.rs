@@ -123,7 +123,7 @@ impl<'a> Subject<'a> {
             () if field("State:").is_none_or(|state| !state.starts_with(['R', 'S', 'D'])) => {
                 Err(format!("state {:?}", field("State:")))
             }
-            () if field("SigBlk:").is_none_or(|mask| mask.trim_start_matches('0') != "") => {
+            () if field("SigBlk:").is_none_or(|mask| !mask.trim_start_matches('0').is_empty()) => {
                 Err(format!("blocked signals {:?}", field("SigBlk:")))
             }
             () if foreign.is_some() => Err(format!("maps {foreign:?}")),
