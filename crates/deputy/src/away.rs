@@ -11,6 +11,7 @@ use minka_kernel::process::Bell;
 use minka_kernel::procfs::Status;
 use minka_kernel::ptrace::{Running, Stop, Stopped, Waited};
 use minka_wire::message::{FromHome, FromHost};
+use minka_wire::tidy;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -205,11 +206,11 @@ impl Away {
         loop {
             match session.events.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(Event::Said(FromHost::SignalTaken)) => return Ok(()),
-                Ok(Event::Said(FromHost::Homeward { reason })) => session.postponed = Some(reason),
+                Ok(Event::Said(FromHost::Homeward { reason })) => session.postponed = Some(tidy(&reason)),
                 Ok(Event::Precopied(stream)) => session.restore_stream(stream),
                 Ok(ready @ Event::Ready(_)) => session.later.push(ready),
                 Ok(Event::Said(other)) => {
-                    return Err(Fault::Said(format!("the host said {other:?} to a signal")));
+                    return Err(Fault::Said(format!("the host said {} to a signal", other.name())));
                 }
                 Ok(Event::Lost(reason)) => return Err(Fault::Said(reason)),
                 Err(_) => {
@@ -224,9 +225,9 @@ impl Away {
     /// Deals with what the host said.
     pub(crate) fn heard(&mut self, said: FromHost) -> Result<Step> {
         match said {
-            FromHost::Homeward { reason } => Ok(Step::Home(Some(reason))),
+            FromHost::Homeward { reason } => Ok(Step::Home(Some(tidy(&reason)))),
             FromHost::SignalTaken => Ok(Step::Stay),
-            other => Err(Fault::Said(format!("the host said {other:?}"))),
+            other => Err(Fault::Said(format!("the host said {}", other.name()))),
         }
     }
 

@@ -41,6 +41,13 @@ pub(crate) enum Fault {
     Rearrange { what: String, result: i64 },
 }
 
+impl Fault {
+    /// What a host says when it does not take a process.
+    pub(crate) fn refused(node: &str, reason: &str) -> Self {
+        Self::Refused { node: node.to_owned(), reason: minka_wire::tidy(reason) }
+    }
+}
+
 impl From<minka_kernel::ring::Ended> for Fault {
     fn from(_: minka_kernel::ring::Ended) -> Self {
         Self::Over

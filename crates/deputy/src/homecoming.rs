@@ -9,9 +9,11 @@
 //! ```
 
 use crate::fault::{Fault, Result};
+use crate::kept::Kept;
 use crate::parked::{Parked, call};
 use crate::session::{PATIENCE, Session};
 use crate::tracee::{self, BLOCK_ALL, Halted, Signal};
+use minka_image::PAGE;
 use minka_image::origin::{self, Step, Wanted};
 use minka_image::process::Thread;
 use minka_kernel::faultpoint::{self, Point};
@@ -56,12 +58,12 @@ pub(crate) fn bring_home(
 }
 
 /// Writes the pages that come early, until there are no more for the time being.
-pub(crate) fn write_early_pages(memory: &Memory, ring: (u64, u64), stream: &mut Receiver) -> Result<()> {
+pub(crate) fn write_early_pages(memory: &Memory, kept: &Kept, stream: &mut Receiver) -> Result<()> {
     let mut body = Vec::new();
     loop {
         let header = receive(stream, &mut body)?;
         match header.kind {
-            kind::PAGES => write_pages(memory, ring, header.correlation, &body)?,
+            kind::PAGES => write_pages(memory, kept, header.correlation, &body)?,
             kind::PRECOPIED => return Ok(()),
             found => return Err(MessageError::Kind { found, expected: "pages" }.into()),
         }
@@ -106,14 +108,17 @@ fn receive_until_leaving(parked: &Parked, session: &Session, stream: &mut Receiv
         match header.kind {
             kind::PAGES => {
                 session.commit()?;
-                write_pages(&parked.memory, parked.ring.range(), header.correlation, &body)?;
+                write_pages(&parked.memory, &parked.kept, header.correlation, &body)?;
             }
             kind::FROM_HOST => match message::decode(&header, &body, kind::FROM_HOST, "the guest's state")? {
                 FromHost::Leaving(leaving) => return Ok(*leaving),
                 FromHost::Failed { reason } => {
-                    return Err(Fault::Refused { node: session.node.clone(), reason });
+                    return Err(Fault::refused(&session.node, &reason));
                 }
-                other => return Err(Fault::Said(format!("{} sent {other:?} with the pages", session.node))),
+                other => {
+                    let (node, name) = (&session.node, other.name());
+                    return Err(Fault::Said(format!("{node} sent {name} with the pages")));
+                }
             },
             found => return Err(MessageError::Kind { found, expected: "pages or the guest's state" }.into()),
         }
@@ -125,7 +130,7 @@ fn receive_pages(parked: &Parked, stream: &mut Receiver) -> Result<()> {
     loop {
         let header = receive(stream, &mut body)?;
         match header.kind {
-            kind::PAGES => write_pages(&parked.memory, parked.ring.range(), header.correlation, &body)?,
+            kind::PAGES => write_pages(&parked.memory, &parked.kept, header.correlation, &body)?,
             kind::END => return Ok(()),
             found => return Err(MessageError::Kind { found, expected: "pages" }.into()),
         }
@@ -138,12 +143,11 @@ fn receive(stream: &mut Receiver, body: &mut Vec<u8>) -> Result<minka_wire::fram
         .ok_or_else(|| Fault::Said(format!("the host sent nothing for {PATIENCE:?}")))
 }
 
-/// Writes pages where they belong. The ring is not the guest's: a host that writes there breaks the rules.
-fn write_pages(memory: &Memory, ring: (u64, u64), address: u64, content: &[u8]) -> Result<()> {
-    let (ring_start, ring_end) = ring;
-    let end = address.saturating_add(content.len() as u64);
-    if address < ring_end && ring_start < end {
-        return Err(Fault::Said(format!("the host sent pages for {address:#x}, where the ring is")));
+/// Writes pages where they belong.
+fn write_pages(memory: &Memory, kept: &Kept, address: u64, content: &[u8]) -> Result<()> {
+    if !kept.allows(address, content.len() as u64) {
+        let length = content.len();
+        return Err(Fault::Said(format!("the host sent {length} bytes for {address:#x}")));
     }
     memory.poke(address, content).map_err(|error| Fault::Io("write a page that came home", error))
 }
@@ -158,13 +162,20 @@ fn rearrange(parked: &Parked, leaving: &Leaving) -> Result<()> {
     }
     let home = procfs::maps(parked.pid).map_err(|error| Fault::Io("read its maps", error))?;
     let wanted: Vec<Wanted> = leaving.space.iter().copied().map(Wanted::from).collect();
-    let (ring_start, ring_end) = parked.ring.range();
-    if let Some(piece) = wanted.iter().find(|piece| piece.start < ring_end && ring_start < piece.end) {
-        return Err(Fault::Said(format!("the guest mapped {:#x}, where the ring is", piece.start)));
+    if let Some(piece) = wanted.iter().find(|piece| !is_credible(piece, &parked.kept)) {
+        return Err(Fault::Said(format!("the host returned a piece of memory at {:#x}", piece.start)));
     }
     let steps = origin::rearrange(&home, &wanted, &[parked.ring.range()])
         .map_err(|room| Fault::Said(format!("no room for {} bytes while rearranging memory", room.length)))?;
     steps.into_iter().try_for_each(|step| carry_out(parked, step))
+}
+
+/// Whether there can be such a piece: whole pages, from memory of the guest's to memory of the guest's.
+fn is_credible(piece: &Wanted, kept: &Kept) -> bool {
+    let Wanted { start, end, source, .. } = *piece;
+    let aligned = [start, end, source.unwrap_or_default()].iter().all(|address| address.is_multiple_of(PAGE));
+    let length = end.saturating_sub(start);
+    aligned && kept.allows(start, length) && source.is_none_or(|source| kept.allows(source, length))
 }
 
 fn carry_out(parked: &Parked, step: Step) -> Result<()> {
@@ -196,6 +207,9 @@ fn carry_out(parked: &Parked, step: Step) -> Result<()> {
 /// Makes a signal that was pending in the guest pending at home, with its original information: a stand-in is
 /// queued, and when the process stops for it the information is put in its place.
 fn make_pending(parked: &mut Parked, running: Running, (signal, info): Signal) -> Result<Running> {
+    if !(1..=64).contains(&signal) {
+        return Err(Fault::Said(format!("the host returned signal {signal}")));
+    }
     let Halted { task, .. } = tracee::halt(running, &mut parked.held)?;
     task.set_mask(BLOCK_ALL & !(1 << (signal - 1))).map_err(Fault::Trace)?;
     let mut running = task.resume(0).map_err(Fault::Trace)?;

@@ -9,6 +9,7 @@
 //! | `away` | a process that is away, step by step |
 //! | `eligible` | whether a process can move, and if not, why |
 //! | `park`, `parked`, `tracee` | stopping a process, the agent, and the way back |
+//! | `kept` | what of its address space a host has no say over |
 //! | `record`, `rescue` | putting right a process whose deputy was killed |
 //! | `offer` | what a host is told before and after the stop |
 //! | `session`, `serve` | the channels to one host and the threads behind them |
@@ -21,6 +22,7 @@ mod deputy;
 pub mod eligible;
 mod fault;
 mod homecoming;
+mod kept;
 mod offer;
 mod orders;
 mod park;

@@ -11,6 +11,7 @@
 
 use crate::eligible::{self, Lease, Reason};
 use crate::fault::{Fault, Result};
+use crate::kept::Kept;
 use crate::parked::{Parked, call, end, resend, whole_ring};
 use crate::record::Record;
 use crate::tracee::{self, BLOCK_ALL, Halted};
@@ -70,7 +71,8 @@ pub(crate) fn park(pid: i32, found: Found, record: &Record) -> Result<(Parked, R
         .and_then(|()| still.site.clear(&task))
         .map_err(Fault::Trace)?;
     let running = task.resume(0).map_err(Fault::Trace)?;
-    let mut parked = Parked::new(pid, ring, still.site, still.memory, still.thread, still.leases, held);
+    let kept = Kept::new(&maps, ring.range());
+    let mut parked = Parked::new(pid, ring, still.site, still.memory, kept, still.thread, still.leases, held);
     (parked.borders, parked.auxv) = (still.borders, still.auxv);
     if let Err(error) = parked.ask(&still.status, record) {
         parked.release(running)?;

@@ -2,6 +2,7 @@
 
 use crate::eligible::{Lease, Reason};
 use crate::fault::{Fault, Result, chain};
+use crate::kept::Kept;
 use crate::record::Record;
 use crate::tracee::{self, BLOCK_ALL, Halted};
 use minka_image::maps::{Backing, Mapping};
@@ -48,6 +49,8 @@ pub(crate) struct Parked {
     pub(crate) ring: Ring,
     pub(crate) slot: Arc<Mutex<Slot>>,
     pub(crate) memory: Arc<Memory>,
+    /// Where no host has a say.
+    pub(crate) kept: Kept,
     /// What the program is, apart from its memory.
     pub(crate) thread: Thread,
     pub(crate) actions: Vec<Action>,
@@ -69,11 +72,13 @@ pub(crate) struct Parked {
 
 impl Parked {
     /// A process that has just been taken into the agent; the rest of what it is it has to be asked.
+    #[allow(clippy::too_many_arguments, reason = "all of it is found in one place and kept here")]
     pub(crate) fn new(
         pid: i32,
         ring: Ring,
         site: Site,
         memory: Memory,
+        kept: Kept,
         thread: Thread,
         leases: Vec<Lease>,
         held: Vec<i32>,
@@ -83,6 +88,7 @@ impl Parked {
             slot: Arc::new(Mutex::new(ring.slot())),
             ring,
             memory: Arc::new(memory),
+            kept,
             thread,
             actions: Vec::new(),
             borders: Borders::default(),

@@ -3,6 +3,7 @@
 use crate::eligible;
 use crate::fault::{Fault, Result};
 use crate::homecoming;
+use crate::kept::Kept;
 use crate::procself;
 use crate::session::{Event, Shared, lock};
 use minka_image::PAGE;
@@ -69,7 +70,7 @@ fn perform(shared: &Shared, channel: &mut Channel, header: &Header, body: &[u8])
     let mut arguments = *placed.arguments();
     shared.signalled.store(false, Ordering::SeqCst);
     shared.temporary_mask.store(has_temporary_mask(&placed), Ordering::SeqCst);
-    let resumable = Resumable::of(&placed, body, address);
+    let resumable = Resumable::of(&placed, body, address, &shared.kept);
     let again = header.flags & RESTART != 0;
     let at_home = match &resumable {
         Some(resumable) => again || resumable.move_home(&mut arguments, shared, &mut slot)?,
@@ -113,7 +114,7 @@ struct Resumable {
 }
 
 impl Resumable {
-    fn of(placed: &Placed, body: &[u8], area: u64) -> Option<Self> {
+    fn of(placed: &Placed, body: &[u8], area: u64, kept: &Kept) -> Option<Self> {
         const TIMESPEC: usize = 16;
         const POLLFD: u64 = 8;
         let (argument, length) = match placed.number() {
@@ -126,7 +127,7 @@ impl Resumable {
         let own = u64::from_le_bytes(body.get(at..at + 8)?.try_into().ok()?);
         let offset = usize::try_from(placed.arguments()[argument].checked_sub(area)?).ok()?;
         let inside = offset.checked_add(length)? <= minka_kernel::ring::DATA_PER_SLOT;
-        (own != 0 && length > 0 && inside).then_some(Self { argument, own, offset, length })
+        (kept.allows(own, length as u64) && inside).then_some(Self { argument, own, offset, length })
     }
 
     /// Has the call use the program's own buffer at home, if it can be had. Its content there is not needed: the
@@ -195,13 +196,10 @@ fn map_file(shared: &Shared, arguments: [u64; 6]) -> Result<i64> {
     const PRIVATE: u64 = 0x02;
     const WRITE: u64 = 2;
     let [start, length, protection, flags, ..] = arguments;
-    let (ring_start, ring_end) = shared.ring;
-    let outside = start
-        .checked_add(length)
-        .is_some_and(|end| end <= TASK_SIZE && (end <= ring_start || ring_end <= start));
     let kind = flags & TYPE;
-    if !outside || !(kind == PRIVATE || kind == SHARED && protection & WRITE == 0) {
-        return Err(Fault::Said(format!("the host asked for a mapping of {length} bytes at {start:#x}")));
+    // Whoever wants its file over the vDSO, say, has to be at home for it.
+    if !shared.kept.allows(start, length) || !(kind == PRIVATE || kind == SHARED && protection & WRITE == 0) {
+        return Ok(NOT_EXACT);
     }
     let mut slot = lock(&shared.slot);
     let mut call = |number, arguments| slot.call(number, arguments, Duration::ZERO).map_err(|_| Fault::Over);
@@ -297,9 +295,9 @@ pub(crate) fn faults(shared: &Shared, mut channel: Channel) -> Result<()> {
 /// Takes in the pages that come early, on the way home.
 pub(crate) fn precopied(
     shared: &Shared,
-    (mut stream, events, bell): (Receiver, mpsc::Sender<Event>, Arc<Bell>),
+    (mut stream, events, bell): (Receiver, mpsc::SyncSender<Event>, Arc<Bell>),
 ) -> Result<()> {
-    homecoming::write_early_pages(&shared.memory, shared.ring, &mut stream)?;
+    homecoming::write_early_pages(&shared.memory, &shared.kept, &mut stream)?;
     // The main thread has gone if nobody receives it.
     let _ = events.send(Event::Precopied(stream));
     bell.ring();

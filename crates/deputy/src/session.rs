@@ -2,6 +2,7 @@
 
 use crate::eligible::Lease;
 use crate::fault::{Fault, Result, chain};
+use crate::kept::Kept;
 use crate::offer::Offer;
 use crate::orders::Daemon;
 use crate::parked::{self, Parked};
@@ -31,6 +32,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
 /// How long it may take where all memory has to be there first.
 const EAGER_PATIENCE: Duration = Duration::from_secs(300);
 
+/// How much may be told before it is heard. A host that says more has to wait.
+const EVENTS_MAX: usize = 64;
+
 /// What the threads of a session tell the deputy's main thread.
 #[derive(Debug)]
 pub(crate) enum Event {
@@ -50,6 +54,7 @@ pub(crate) struct Shared {
     pub(crate) pid: i32,
     /// Where the ring is in the process.
     pub(crate) ring: (u64, u64),
+    pub(crate) kept: Kept,
     pub(crate) memory: Arc<Memory>,
     pub(crate) slot: Arc<Mutex<Slot>>,
     /// Files that the process maps shared and that nobody may write to.
@@ -134,7 +139,7 @@ pub(crate) struct Session {
     /// What else happened meanwhile.
     pub(crate) later: Vec<Event>,
     control: Sender,
-    pub(crate) events_in: mpsc::Sender<Event>,
+    pub(crate) events_in: mpsc::SyncSender<Event>,
     stream_in: Option<Receiver>,
     closers: Vec<Closer>,
     threads: Vec<JoinHandle<()>>,
@@ -155,8 +160,8 @@ impl Prepared {
         send(&mut control, &FromHome::Hello(Box::new(offer.hello.clone())))?;
         let (accepted, eager, same_machine) = match receive(&mut control, PATIENCE)? {
             FromHost::Prepared { files, eager, same_machine } => (files, eager, same_machine),
-            FromHost::Refused { reason } => return Err(Fault::Refused { node: node.to_owned(), reason }),
-            other => return Err(Fault::Said(format!("{node} answered {other:?} to an offer"))),
+            FromHost::Refused { reason } => return Err(Fault::refused(node, &reason)),
+            other => return Err(Fault::Said(format!("{node} answered {} to an offer", other.name()))),
         };
         Ok(Self {
             node: node.to_owned(),
@@ -193,6 +198,7 @@ impl Prepared {
         let shared = Arc::new(Shared {
             pid: parked.pid,
             ring: parked.ring.range(),
+            kept: parked.kept.clone(),
             memory: Arc::clone(&parked.memory),
             slot: Arc::clone(&parked.slot),
             leases: Arc::clone(&parked.leases),
@@ -215,7 +221,7 @@ impl Prepared {
             .map(Channel::closer)
             .into_iter()
             .collect();
-        let (sender, events) = mpsc::channel();
+        let (sender, events) = mpsc::sync_channel(EVENTS_MAX);
         let (stream_out, stream_in) = self.stream.split();
         let mut threads = vec![
             start("faults", &shared, &sender, bell, self.faults, serve::faults),
@@ -229,8 +235,8 @@ impl Prepared {
         }
         let running = match receive(&mut self.control, if self.eager { EAGER_PATIENCE } else { PATIENCE }) {
             Ok(FromHost::Running) => Ok(()),
-            Ok(FromHost::Failed { reason }) => Err(Fault::Refused { node: self.node.clone(), reason }),
-            Ok(other) => Err(Fault::Said(format!("{} answered {other:?} to an image", self.node))),
+            Ok(FromHost::Failed { reason }) => Err(Fault::refused(&self.node, &reason)),
+            Ok(other) => Err(Fault::Said(format!("{} answered {} to an image", self.node, other.name()))),
             Err(error) => Err(error),
         };
         let (control, control_in) = self.control.split();
@@ -339,6 +345,8 @@ impl Session {
         // If it cannot be said, the cut says it.
         let _ = self.say(&FromHome::Bye);
         self.closers.iter().for_each(Closer::shutdown);
+        // Nobody waits any more to be heard.
+        drop(self.events);
         for thread in self.threads {
             if thread.join().is_err() {
                 tracing::error!("a thread of the session with {} panicked", self.node);
@@ -351,7 +359,7 @@ impl Session {
 fn start<T: Send + 'static>(
     name: &'static str,
     shared: &Arc<Shared>,
-    events: &mpsc::Sender<Event>,
+    events: &mpsc::SyncSender<Event>,
     bell: &Arc<Bell>,
     with: T,
     body: fn(&Shared, T) -> Result<()>,
@@ -368,7 +376,7 @@ fn start<T: Send + 'static>(
 
 fn listen(
     _: &Shared,
-    (mut receiver, events, bell): (Receiver, mpsc::Sender<Event>, Arc<Bell>),
+    (mut receiver, events, bell): (Receiver, mpsc::SyncSender<Event>, Arc<Bell>),
 ) -> Result<()> {
     let mut body = Vec::new();
     loop {

@@ -21,6 +21,7 @@ use minka_wire::frame::Header;
 use minka_wire::local::{HostOrder, HostReport};
 use minka_wire::message::{self, FromHome, FromHost, Hello, kind};
 use minka_wire::preamble::{Lane, PREAMBLE_BYTES, Preamble};
+use minka_wire::tidy;
 use std::io::IoSlice;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -29,6 +30,9 @@ use std::time::{Duration, Instant};
 
 /// How long the home may take for its next step.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How much may be asked of the tracer before it is dealt with. A home that says more has to wait.
+const REQUESTS_MAX: usize = 64;
 
 /// Everything that is known when a session begins.
 pub(crate) struct Arrival<'a> {
@@ -166,7 +170,7 @@ impl Arrival<'_> {
                     home: home.to_owned(),
                     pid: hello.pid,
                     local_pid: guest.pid,
-                    command: hello.command.clone(),
+                    command: tidy(&hello.command),
                 });
                 Ok(Tracer::new(guest, task, requests, control, stream_out, shell))
             }
@@ -191,7 +195,7 @@ struct Ready {
 fn build_guest(hello: &Hello, empty: Empty, image: &Image, lanes: &mut Lanes) -> Result<Ready> {
     let began = Instant::now();
     let Empty { task, bench, uffd, memory, pidfd, files, site, shell } = empty;
-    let (sender, requests) = mpsc::channel();
+    let (sender, requests) = mpsc::sync_channel(REQUESTS_MAX);
     let (adoptions, adopted) = mpsc::channel();
     let thread = image.threads.first().ok_or_else(|| Fault::Said("the image has no thread".to_owned()))?;
     let guest = Arc::new(Guest {

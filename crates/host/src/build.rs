@@ -38,8 +38,11 @@ pub(crate) fn map_areas(
         calls.push(map_call(area, files)?);
     }
     let (reserved, end) = image.reserved;
+    let reserved_length = end.checked_sub(reserved).filter(|length| *length > 0);
+    let reserved_length =
+        reserved_length.ok_or_else(|| Fault::Said("the image reserves less than nothing".to_owned()))?;
     let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE;
-    calls.push(Call::new(call::MMAP, &[reserved, end - reserved, 0, flags, NO_DESCRIPTOR, 0]));
+    calls.push(Call::new(call::MMAP, &[reserved, reserved_length, 0, flags, NO_DESCRIPTOR, 0]));
     let (task, results) = bench.run(task, &calls)?;
     let starts = image.areas.iter().map(|area| area.start).chain([reserved]);
     for (start, result) in starts.zip(&results) {

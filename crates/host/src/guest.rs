@@ -85,7 +85,7 @@ pub(crate) struct Guest {
     pub(crate) registrations: Mutex<Registrations>,
     /// The guest is about to go: no more faults are fetched ahead, no call is begun.
     pub(crate) leaving: AtomicBool,
-    pub(crate) requests: mpsc::Sender<Request>,
+    pub(crate) requests: mpsc::SyncSender<Request>,
     pub(crate) bell: Arc<Bell>,
     /// Pages that were missed.
     pub(crate) faults: AtomicU64,
@@ -119,7 +119,9 @@ impl Guest {
     /// have an effect. Ending it also ends every wait for it, a page fault that nobody serves among them.
     pub(crate) fn give_up(&self, reason: String) {
         // In this order: whoever sees the end finds the reason.
-        self.ask(Request::Lost(reason));
+        // If there are too many requests before it, the end alone has to do.
+        let _ = self.requests.try_send(Request::Lost(reason));
+        self.bell.ring();
         // It may have ended by itself.
         let _ = self.handle.signal(SIGKILL);
     }

@@ -2,9 +2,10 @@
 
 use crate::fault::{Fault, Result};
 use crate::guest::{Adoption, Guest, Job, Request, lock};
-use minka_image::PAGE;
 use minka_image::origin::Origin;
 use minka_image::process::{Image, Source};
+use minka_image::ranges::Ranges;
+use minka_image::{PAGE, TASK_SIZE};
 use minka_kernel::faultpoint::{self, Point};
 use minka_kernel::spawn::wait_readable;
 use minka_kernel::uffd::Event;
@@ -188,7 +189,7 @@ pub(crate) fn stream(guest: &Guest, receiver: &mut Receiver) -> Result<()> {
                 for pair in body.chunks_exact(16) {
                     let word =
                         |at: usize| u64::from_le_bytes(pair[at..at + 8].try_into().expect("eight bytes"));
-                    present.ranges.set(word(0), word(8), ());
+                    note(&mut present.ranges, word(0), word(8))?;
                 }
             }
             kind::PRESENT_END => lock(&guest.present).complete = true,
@@ -209,6 +210,23 @@ pub(crate) fn stream(guest: &Guest, receiver: &mut Receiver) -> Result<()> {
             found => return Err(MessageError::Kind { found, expected: "pages" }.into()),
         }
     }
+}
+
+/// Most ranges that are told apart: what is beyond counts as present, and is zeros when it is fetched.
+const RANGES_MAX: usize = 1 << 20;
+
+/// Notes that the home has the pages in a range.
+fn note(ranges: &mut Ranges<()>, start: u64, end: u64) -> Result<()> {
+    let whole = start.is_multiple_of(PAGE) && end.is_multiple_of(PAGE);
+    if !whole || start >= end || end > TASK_SIZE {
+        return Err(Fault::Said(format!("the home told of pages from {start:#x} to {end:#x}")));
+    }
+    let last = ranges.iter().next_back().map(|(_, end, ())| end);
+    match last {
+        Some(last) if ranges.len() >= RANGES_MAX && last < start => ranges.set(last, end, ()),
+        _ => ranges.set(start, end, ()),
+    }
+    Ok(())
 }
 
 /// Takes in all pages before the guest runs, where its faults cannot be served; from then on writes are tracked.

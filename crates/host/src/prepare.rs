@@ -65,6 +65,11 @@ pub(crate) fn judge(hello: &Hello, config: &NodeConfig) -> Option<String> {
     if !missing.is_empty() {
         return Some(format!("its processor lacks {}", missing.join(", ")));
     }
+    let end = hello.vdso.0.checked_add(hello.vdso.1).filter(|end| *end < TASK_SIZE);
+    let bench = hello.workbench.checked_add(workbench::LENGTH as u64).filter(|end| *end < TASK_SIZE);
+    if end.is_none() || bench.is_none() {
+        return Some("it offered an address that no process has".to_owned());
+    }
     match own_vdso() {
         Ok((digest, distance)) if (digest, distance) == (hello.vdso_digest, hello.vdso.1) => None,
         Ok(_) => Some("its kernel provides another vDSO".to_owned()),
@@ -88,6 +93,10 @@ fn own_vdso() -> std::io::Result<([u8; 32], u64)> {
 pub(crate) fn common_files(offers: &[FileOffer], config: &NodeConfig) -> Vec<Option<File>> {
     let mut digests = Digests::open(&config.run_dir);
     let mut same = |offer: &FileOffer| {
+        // Opening anything else could have an effect, or wait for ever.
+        if !std::fs::metadata(&offer.path).ok()?.is_file() {
+            return None;
+        }
         let file = File::open(&offer.path).ok()?;
         let (digest, size) = digests.of(&file).ok()??;
         (digest == offer.digest && size == offer.size).then_some(file)
@@ -101,7 +110,7 @@ fn clock_offsets(hello: &Hello) -> std::io::Result<(i64, i64)> {
         return Ok((0, 0));
     }
     let (monotonic, boottime) = process::clocks();
-    Ok((hello.clocks.0 - monotonic, hello.clocks.1 - boottime))
+    Ok((hello.clocks.0.saturating_sub(monotonic), hello.clocks.1.saturating_sub(boottime)))
 }
 
 /// Makes the shell and empties the guest in it. To be called while this program has one thread.

@@ -49,6 +49,8 @@ pub(crate) struct Tracer {
     pub(crate) queued: BTreeMap<u32, (i32, [u8; SIGINFO_SIZE])>,
     next_mark: u32,
     recalled: bool,
+    /// The node daemon has ended.
+    orphaned: bool,
     /// What is to be done for the guest when it stops.
     job: Option<Job>,
     _shell: Shell,
@@ -82,6 +84,7 @@ impl Tracer {
             queued: BTreeMap::new(),
             next_mark: 1,
             recalled: false,
+            orphaned: false,
             job: None,
             _shell: shell,
         }
@@ -113,8 +116,9 @@ impl Tracer {
     }
 
     fn wait(&mut self, news: &SignalQueue, daemon: &Daemon) -> Result<Option<Outcome>> {
-        let readable = wait_readable(&[news.as_fd(), self.guest.bell.as_fd(), daemon.as_fd()], None)
-            .map_err(|error| Fault::Io("wait", error))?;
+        let mut watched = vec![news.as_fd(), self.guest.bell.as_fd()];
+        watched.extend((!self.orphaned).then(|| daemon.as_fd()));
+        let readable = wait_readable(&watched, None).map_err(|error| Fault::Io("wait", error))?;
         if readable[0] {
             while news.next_arrived().is_some() {}
             self.look()?;
@@ -127,11 +131,15 @@ impl Tracer {
                 }
             }
         }
-        if readable[2] {
+        if readable.get(2) == Some(&true) {
             match daemon.order() {
                 Some((HostOrder::Expel, _)) => self.say_homeward("this node wants no guests")?,
                 Some(_) => {}
-                None => return Ok(Some(Outcome::Lost("the node daemon has ended".to_owned()))),
+                None => {
+                    // The guest is none the worse for it, so there is time to go.
+                    self.orphaned = true;
+                    self.say_homeward("the daemon of its host has ended")?;
+                }
             }
         }
         Ok(None)
@@ -165,7 +173,7 @@ impl Tracer {
                 }
             }
             Request::Said(FromHome::Bye) => return Ok(Some(Outcome::Done)),
-            Request::Said(other) => return Err(Fault::Said(format!("the home said {other:?}"))),
+            Request::Said(other) => return Err(Fault::Said(format!("the home said {}", other.name()))),
             Request::Complete(memory) => daemon.report(&HostReport::Memory(memory)),
             Request::Lost(reason) => return Ok(Some(self.farewell(reason))),
         }

@@ -41,7 +41,7 @@ impl<V: Cut> Ranges<V> {
     }
 
     /// All ranges in order.
-    pub fn iter(&self) -> impl Iterator<Item = (u64, u64, &V)> {
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (u64, u64, &V)> {
         self.map.iter().map(|(start, (end, value))| (*start, *end, value))
     }
 

@@ -121,6 +121,20 @@ pub enum FromHome {
     Bye,
 }
 
+impl FromHome {
+    /// What it is called, for people: its content is not for them.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Hello(_) => "Hello",
+            Self::Enter(_) => "Enter",
+            Self::Signal { .. } => "Signal",
+            Self::Precopy => "Precopy",
+            Self::Recall => "Recall",
+            Self::Bye => "Bye",
+        }
+    }
+}
+
 /// From the host, on the control lane.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FromHost {
@@ -154,6 +168,21 @@ pub enum FromHost {
     },
     /// The guest is stopped; its pages follow on the stream lane.
     Leaving(Box<Leaving>),
+}
+
+impl FromHost {
+    /// What it is called, for people: its content is not for them.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Prepared { .. } => "Prepared",
+            Self::Refused { .. } => "Refused",
+            Self::Running => "Running",
+            Self::Failed { .. } => "Failed",
+            Self::SignalTaken => "SignalTaken",
+            Self::Homeward { .. } => "Homeward",
+            Self::Leaving(_) => "Leaving",
+        }
+    }
 }
 
 /// What a guest leaves with.
