@@ -29,6 +29,7 @@ use minka_kernel::site::Site;
 use minka_kernel::spawn::ProcessHandle;
 use minka_kernel::vdso;
 use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
 
 const PROT_RWX: u64 = 7;
 const MAP_SHARED: u64 = 1;
@@ -46,13 +47,13 @@ pub(crate) enum Found {
 /// Brings a process into the agent. If that fails it goes on as if nothing had been.
 pub(crate) fn park(pid: i32, found: Found, record: &Record) -> Result<(Parked, Running)> {
     let mut held = Vec::new();
-    let Halted { task, mask } = match found {
+    let halted = match found {
         Found::Free => tracee::halt(tracee::seize(pid)?, &mut held)?,
         // This stop is inside the call, whose result would still overwrite a register: leave it first. The request
         // to stop comes before that, so that the new program does not execute a single instruction.
         Found::AfterExec(task) => tracee::halted(task.resume_to_stop().map_err(Fault::Trace)?, &mut held)?,
     };
-    let Surroundings { task, maps, memory, vdso } = surroundings(pid, task)?;
+    let Surroundings { task, mask, maps, memory, vdso } = surroundings(pid, halted, &mut held)?;
     let still = match examine(pid, &task, mask, memory, vdso, &maps) {
         Ok(still) => still,
         Err(error) => {
@@ -86,29 +87,50 @@ pub(crate) fn park(pid: i32, found: Found, record: &Record) -> Result<(Parked, R
 /// A halted process, outside of the vDSO, and what is known of its memory.
 struct Surroundings {
     task: Stopped,
+    mask: u64,
     maps: Vec<Mapping>,
     memory: Memory,
     vdso: (u64, u64),
 }
 
-fn surroundings(pid: i32, task: Stopped) -> Result<Surroundings> {
-    let io = |what| move |error| Fault::Io(what, error);
-    let look = || {
-        let maps = procfs::maps(pid).map_err(io("read its maps"))?;
-        let vdso = vdso::code_range(&maps);
-        let vdso = vdso.ok_or_else(|| Fault::Said("the process has no vDSO".to_owned()))?;
-        Ok((maps, Memory::open(pid).map_err(io("open its memory"))?, vdso))
-    };
-    match look() {
-        Ok((maps, memory, vdso)) => {
+/// A thread that was stopped inside the vDSO is let run on and stopped again: single steps, which get it out in any
+/// case, are deadly for it if we die between two of them.
+fn surroundings(pid: i32, halted: Halted, held: &mut Vec<i32>) -> Result<Surroundings> {
+    const TRIES: usize = 20;
+    /// Longer than any function of the vDSO takes.
+    const TIME: Duration = Duration::from_micros(2);
+    let (mut halted, mut tries) = (halted, 0);
+    loop {
+        let Halted { task, mask } = halted;
+        let (maps, memory, vdso) = match look_round(pid) {
+            Ok(found) => found,
+            Err(error) => {
+                task.detach(0).map_err(Fault::Trace)?;
+                return Err(error);
+            }
+        };
+        if !vdso::holds(&task, vdso).map_err(Fault::Trace)? {
+            return Ok(Surroundings { task, mask, maps, memory, vdso });
+        }
+        if tries == TRIES {
             let task = vdso::step_out(task, vdso, &memory).map_err(Fault::Trace)?;
-            Ok(Surroundings { task, maps, memory, vdso })
+            return Ok(Surroundings { task, mask, maps, memory, vdso });
         }
-        Err(error) => {
-            task.detach(0).map_err(Fault::Trace)?;
-            Err(error)
+        let running = task.resume(0).map_err(Fault::Trace)?;
+        let start = Instant::now();
+        while start.elapsed() < TIME {
+            std::hint::spin_loop();
         }
+        halted = tracee::halt(running, held)?;
+        tries += 1;
     }
+}
+
+fn look_round(pid: i32) -> Result<(Vec<Mapping>, Memory, (u64, u64))> {
+    let io = |what| move |error| Fault::Io(what, error);
+    let maps = procfs::maps(pid).map_err(io("read its maps"))?;
+    let vdso = vdso::code_range(&maps).ok_or_else(|| Fault::Said("the process has no vDSO".to_owned()))?;
+    Ok((maps, Memory::open(pid).map_err(io("open its memory"))?, vdso))
 }
 
 /// What is known of the process before anything in it is changed.

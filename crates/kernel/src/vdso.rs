@@ -37,12 +37,18 @@ pub fn syscall_site(memory: &Memory, range: (u64, u64)) -> io::Result<u64> {
         .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the vDSO holds no syscall instruction"))
 }
 
-/// Steps `task` until it is out of the code in `range`, or about to make a system call there: after that, nothing
-/// is left to be done but to return. Its signal mask is as before.
+/// Whether a thread is in the middle of the code in `range`. One that waits in a system call made there is not:
+/// nothing is left to be done after it but to return.
+pub fn holds(task: &Stopped, range: (u64, u64)) -> io::Result<bool> {
+    let registers = task.registers()?;
+    Ok((range.0..range.1).contains(&registers.rip) && registers.syscall().is_none())
+}
+
+/// Steps `task` until it is out of the code in `range`, or about to make a system call there. Its signal mask is as
+/// before. If the tracer dies meanwhile, the kernel ends a task that has been left to itself in a step (SIGTRAP).
 pub fn step_out(task: Stopped, range: (u64, u64), memory: &Memory) -> io::Result<Stopped> {
     let inside = |rip: u64| range.0 <= rip && rip < range.1;
-    let registers = task.registers()?;
-    if !inside(registers.rip) || registers.syscall().is_some() {
+    if !holds(&task, range)? {
         return Ok(task);
     }
     let mask = task.mask()?;
@@ -68,6 +74,20 @@ pub fn step_out(task: Stopped, range: (u64, u64), memory: &Memory) -> io::Result
             Waited::Still(_) => unreachable!("a blocking wait returns only with news"),
         }
     }
+    let task = forget_step(task)?;
     task.set_mask(mask)?;
     Ok(task)
+}
+
+/// Only a task that is let go on without another step is not in one any more.
+fn forget_step(task: Stopped) -> io::Result<Stopped> {
+    let mut running = task.resume_to_stop()?;
+    loop {
+        running = match running.wait()? {
+            Waited::Stopped(task, Stop::Interrupt) => return Ok(task),
+            Waited::Stopped(task, _) => task.resume_to_stop()?,
+            Waited::Gone(end) => return Err(io::Error::other(format!("the task ended ({end:?})"))),
+            Waited::Still(_) => unreachable!("a blocking wait returns only with news"),
+        };
+    }
 }
