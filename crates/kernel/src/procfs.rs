@@ -152,7 +152,7 @@ mod tests {
     fn this_process_reads_itself() {
         let pid = std::process::id() as i32;
         let stat = Stat::read(pid).expect("own stat");
-        assert_eq!((stat.state, stat.policy), ('R', 0));
+        assert!("RS".contains(stat.state) && stat.policy == 0, "{stat:?}");
         assert!(stat.borders.start_stack > stat.borders.start_code);
         let status = Status::read(pid).expect("own status");
         assert!(status.has_memory && status.threads >= 1 && status.namespace_pids.last() == Some(&pid));
