@@ -198,7 +198,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Operator {
 
 /// What is done for every request: the caller is identified, what must not be kept says so, changes are logged.
 async fn guard(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
-    let from = request.extensions().get::<Peer>().map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.0);
+    let from = request.extensions().get::<Peer>().map_or_else(|| IpAddr::from([0, 0, 0, 0]), |peer| peer.0);
     let header =
         request.headers().get(header::AUTHORIZATION).map(|value| value.to_str().unwrap_or("?").to_owned());
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
