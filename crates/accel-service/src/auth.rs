@@ -5,12 +5,12 @@
 //! every wrong secret from a right one at no cost:
 //!
 //! ```text
-//!   header ── no such name, or wrong digest ──► guess: counted by address; 401, after a few 429 — at once
+//!   header ── no such name, or wrong digest ──► guess: counted by address; 401, after a few it comes late
 //!         └── right digest ── known from before ──► in
 //!                         └── Argon2, beside the server's thread, one at a time ──► in, or a guess
 //! ```
 //!
-//! So whoever guesses is told ever longer times to wait, but nobody waits for them: a wrong secret costs a digest,
+//! So whoever guesses waits for each answer, but nobody else does: a wrong secret costs a digest,
 //! and a right one is never held up by the guesses of others, not even from the same address.
 
 use std::collections::BTreeMap;

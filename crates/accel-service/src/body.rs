@@ -335,7 +335,7 @@ impl Statistics {
     }
 }
 
-/// A threshold to set: −1 takes it away.
+/// A threshold to set: −1, as anything below 0, takes it away.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CustomThreshold {
@@ -354,15 +354,15 @@ pub struct AgentSettings {
 
 /// Milliseconds between two samples.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-#[serde(try_from = "u64", into = "u64")]
+#[serde(try_from = "f64", into = "u64")]
 pub struct SampleInterval(pub u64);
 
-impl TryFrom<u64> for SampleInterval {
+impl TryFrom<f64> for SampleInterval {
     type Error = &'static str;
 
-    fn try_from(value: u64) -> Result<Self, Self::Error> {
-        let right = [100, 200, 500, 1000].contains(&value);
-        right.then_some(SampleInterval(value)).ok_or("the interval is not 100, 200, 500 or 1000 ms")
+    fn try_from(value: f64) -> Result<Self, Self::Error> {
+        let right = [100, 200, 500, 1000].into_iter().find(|choice| *choice as f64 == value);
+        right.map(SampleInterval).ok_or("the interval is not 100, 200, 500 or 1000 ms")
     }
 }
 

@@ -44,7 +44,7 @@ pub fn text() -> String {
         rest::groups, rest::new_group, rest::group, rest::set_group, rest::end_group, rest::group_health,
         rest::group_stats,
     ),
-    components(schemas(problem::Problem)),
+    components(schemas(problem::Problem, rest::KindName)),
     modifiers(&Errors)
 )]
 struct Description;
@@ -65,8 +65,18 @@ impl Modify for Errors {
             components.add_security_scheme("basic", basic);
         }
         for (path, item) in &mut document.paths.paths {
-            let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete];
-            for operation in operations.into_iter().flatten() {
+            let operations = [
+                ("get", &mut item.get),
+                ("put", &mut item.put),
+                ("post", &mut item.post),
+                ("delete", &mut item.delete),
+            ];
+            for (method, operation) in operations {
+                let Some(operation) = operation else { continue };
+                // Functions of several modules have the same names; paths have their own.
+                let words: Vec<&str> =
+                    path.split(['/', '.', '{', '}']).filter(|word| !word.is_empty()).collect();
+                operation.operation_id = Some(format!("{method}_{}", words.join("_")));
                 add_errors(path, operation);
             }
         }
@@ -74,6 +84,13 @@ impl Modify for Errors {
 }
 
 fn add_errors(path: &str, operation: &mut Operation) {
+    for response in operation.responses.responses.values_mut() {
+        if let RefOr::T(response) = response
+            && response.description.is_empty()
+        {
+            response.description = operation.summary.clone().unwrap_or_default();
+        }
+    }
     let mut add = |status: &str, description: &str| {
         let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
         let response =
@@ -81,10 +98,8 @@ fn add_errors(path: &str, operation: &mut Operation) {
         let response = RefOr::T(response.build());
         operation.responses.responses.entry(status.to_owned()).or_insert(response);
     };
-    add("401", "The token is missing or wrong.");
-    add("429", "There were too many wrong tokens.");
+    add("401", "The token is missing or wrong; after several wrong ones this comes late.");
     if path.contains('{') {
-        add("400", "The request makes no sense.");
         add("404", "There is no such thing.");
     }
     if path.contains("gpu/metrics") {
@@ -113,8 +128,10 @@ mod tests {
         assert_eq!(document["openapi"].as_str().unwrap().split('.').next(), Some("3"));
         let paths = document["paths"].as_object().unwrap();
         assert!(paths.len() >= 24, "{}", paths.len());
+        let mut ids = std::collections::BTreeSet::new();
         for (path, item) in paths {
             for (method, operation) in item.as_object().unwrap() {
+                assert!(ids.insert(operation["operationId"].to_string()), "{method} {path}");
                 let responses = operation["responses"].as_object().unwrap();
                 assert!(responses.contains_key("401"), "{method} {path}");
                 assert!(operation["summary"].is_string(), "{method} {path}");

@@ -80,7 +80,10 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
         let digits = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit());
         match id.parse() {
             Ok(id) if digits => Ok(Id(id)),
-            _ => Err(Problem::new(StatusCode::BAD_REQUEST, "the identifier in the path is not a number")),
+            _ => Err(Problem::new(
+                StatusCode::NOT_FOUND,
+                "what is named in the path has a number, and this is none",
+            )),
         }
     }
 }

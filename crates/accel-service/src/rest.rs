@@ -232,11 +232,11 @@ pub(crate) async fn set_threshold(
         return Err(Problem::new(StatusCode::CONFLICT, "this check has no threshold"));
     }
     let threshold = body.custom_threshold;
-    let right = threshold == -1.0 || (0.0..=100_000.0).contains(&threshold);
+    let right = (-1.0..=100_000.0).contains(&threshold);
     if !right {
-        return Err(Problem::unprocessable("a threshold is -1, or from 0 to 100000"));
+        return Err(Problem::unprocessable("a threshold is from -1 to 100000"));
     }
-    if !app.station.set_custom(id, kind, (threshold != -1.0).then_some(threshold)) {
+    if !app.station.set_custom(id, kind, (threshold >= 0.0).then_some(threshold)) {
         return Err(Problem::no_device(id));
     }
     health_of(State(app), Id(id), Path(path)).await

@@ -37,6 +37,10 @@ const BODY_BYTES_MAX: usize = 64 * 1024;
 const CONNECTIONS_MAX: usize = 512;
 const CONNECTIONS_OF_ONE_MAX: usize = 256;
 
+/// An answer to a guesser comes so late at most, and to so many guessers.
+const WAIT_MAX: Duration = Duration::from_secs(2);
+const WAITING_MAX: usize = 64;
+
 /// A request's head must come within this time, and connections may idle for it.
 const HEAD_TIME_MAX: Duration = Duration::from_secs(30);
 
@@ -102,6 +106,7 @@ pub struct App {
     pub groups: Mutex<rest::Groups>,
     gate: Gate,
     checks: Semaphore,
+    waiting: Semaphore,
     require_token: bool,
     audit: Option<Mutex<File>>,
 }
@@ -122,6 +127,7 @@ impl App {
             station: Station::start(options.root.clone(), options.interval),
             groups: Mutex::default(),
             checks: Semaphore::new(1),
+            waiting: Semaphore::new(WAITING_MAX),
             require_token: options.require_token,
             audit,
         })
@@ -163,7 +169,12 @@ impl App {
         match verdict {
             Verdict::Known(caller) => Ok(Some(caller)),
             Verdict::Wait(seconds) => {
-                let mut problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "too many wrong tokens");
+                // The guesser waits, in a place that others do not need; a crowd of guessers is turned away.
+                if let Ok(_place) = self.waiting.try_acquire() {
+                    tokio::time::sleep(Duration::from_secs(seconds).min(WAIT_MAX)).await;
+                }
+                let mut problem =
+                    Problem::new(StatusCode::UNAUTHORIZED, "the token is wrong, as others before");
                 problem.retry_after = Some(seconds);
                 Err(problem)
             }
@@ -217,8 +228,7 @@ async fn guard(State(app): State<Arc<App>>, mut request: Request, next: Next) ->
         }
     };
     let status = response.status();
-    let refused =
-        matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS);
+    let refused = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
     if refused || !matches!(method, Method::GET | Method::HEAD | Method::OPTIONS) {
         app.audit(from, caller.as_ref(), &method, &path, status);
     }

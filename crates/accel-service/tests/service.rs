@@ -137,8 +137,8 @@ fn mistakes_are_problems_of_their_own_kind() {
         assert_eq!(answer.json()["status"], status);
     };
     check("GET", "/api/v1/xpum/device/7/health", 404);
-    check("GET", "/api/v1/xpum/device/x/health", 400);
-    check("GET", "/api/v1/xpum/device/-1/health", 400);
+    check("GET", "/api/v1/xpum/device/x/health", 404);
+    check("GET", "/api/v1/xpum/device/-1/health", 404);
     check("GET", "/api/v1/analytics/gpu/metrics?device_id=x", 400);
     check("GET", "/nowhere", 404);
     check("DELETE", "/api/v1/health", 405);
@@ -218,13 +218,13 @@ fn ten_guessers_do_not_delay_a_right_token() {
                 scope.spawn(|| {
                     gate.wait();
                     let mut limited = 0;
-                    while !stop.load(order) {
+                    for guess in 0.. {
+                        if guess >= 3 && stop.load(order) {
+                            break;
+                        }
                         let (status, time) = ask("ana.0123456789abcdef");
-                        assert!(
-                            matches!(status, 401 | 429) && time < Duration::from_secs(5),
-                            "{status} {time:?}"
-                        );
-                        limited += usize::from(status == 429);
+                        assert!(status == 401 && time < Duration::from_secs(5), "{status} {time:?}");
+                        limited += usize::from(time > Duration::from_secs(1));
                         std::thread::sleep(Duration::from_millis(5));
                     }
                     limited
@@ -316,4 +316,14 @@ fn broken_requests_end_only_their_own_connection() {
     let headers = [("Authorization", &*format!("Bearer {token}")), ("Content-Type", "application/json")];
     assert_eq!(service.ask("POST", "/rest/v1/groups", &headers, &large).status, 413);
     assert_eq!(service.get("/api/v1/health").status, 200);
+}
+
+#[test]
+fn a_client_in_python_gets_what_it_needs() {
+    let service = Service::start(6, |options| options.python = "python3".into());
+    let client = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/contract_client.py");
+    let url = format!("http://{}", service.address);
+    let output = std::process::Command::new("python3").args([client, &url]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "6\n");
 }

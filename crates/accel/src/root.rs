@@ -129,6 +129,25 @@ fn natural(name: &str) -> (String, u64, String) {
     (name[..digits].to_owned(), number, name[end..].to_owned())
 }
 
+/// The beginning of a file. A file of sysfs has no more to say after an answer that left room.
+fn slurp(file: &File, sysfs: bool) -> io::Result<Vec<u8>> {
+    let (mut bytes, mut piece) = (Vec::new(), [0; 1024]);
+    while bytes.len() < BYTES_MAX {
+        match file.read_at(&mut piece, bytes.len() as u64) {
+            Ok(0) => break,
+            Ok(length) => {
+                bytes.extend_from_slice(&piece[..length]);
+                if sysfs && length < piece.len() {
+                    break;
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(bytes)
+}
+
 /// A file that is read again and again.
 #[derive(Debug)]
 pub struct Handle {
@@ -149,34 +168,20 @@ impl Handle {
 
     /// What the file says now. Zero bytes and white space around it are taken off: some drivers pad.
     pub fn read(&mut self, root: &Root) -> Result<String, Reason> {
-        let mut bytes = [0; BYTES_MAX];
-        let mut read = |file: &File| -> io::Result<usize> {
-            let mut filled = 0;
-            while filled < bytes.len() {
-                match file.read_at(&mut bytes[filled..], filled as u64) {
-                    Ok(0) => break,
-                    // A sysfs file answers with all that it has at once.
-                    Ok(some) if root.kept => return Ok(filled + some),
-                    Ok(some) => filled += some,
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) => return Err(error),
-                }
-            }
-            Ok(filled)
-        };
+        let read = |file: File| slurp(&file, root.kept).map(|bytes| (bytes, file));
         let outcome = match self.file.take() {
-            Some(file) => read(&file).map(|length| (length, file)),
+            Some(file) => read(file),
             None => root
                 .locate(&self.path)
                 .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
                 .and_then(File::open)
-                .and_then(|file| read(&file).map(|length| (length, file))),
+                .and_then(read),
         };
-        let (length, file) = outcome.map_err(|error| self.reason(&error))?;
+        let (bytes, file) = outcome.map_err(|error| self.reason(&error))?;
         if root.kept {
             self.file = Some(file);
         }
-        let text = String::from_utf8_lossy(&bytes[..length]);
+        let text = String::from_utf8_lossy(&bytes);
         Ok(text.trim_matches(|character: char| character.is_whitespace() || character == '\0').to_owned())
     }
 

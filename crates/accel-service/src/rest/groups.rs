@@ -55,7 +55,7 @@ pub(crate) struct NewGroup {
     #[schema(min_length = 1, max_length = 100)]
     group_name: String,
     /// The devices that are in it from the beginning.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "whole")]
     #[schema(max_items = 256)]
     device_id_list: Vec<u32>,
 }
@@ -64,8 +64,19 @@ pub(crate) struct NewGroup {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct GroupDevices {
+    #[serde(deserialize_with = "whole")]
     #[schema(max_items = 256)]
     device_id_list: Vec<u32>,
+}
+
+/// Whole numbers, also when they are written as `2.0`: to JSON that is the same.
+fn whole<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<u32>, D::Error> {
+    let numbers = Vec::<f64>::deserialize(deserializer)?;
+    let whole = |number: f64| {
+        let right = number.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(&number);
+        right.then_some(number as u32).ok_or_else(|| serde::de::Error::custom("not the number of a device"))
+    };
+    numbers.into_iter().map(whole).collect()
 }
 
 pub(super) fn routes() -> Router<Arc<App>> {
