@@ -53,6 +53,12 @@ fn interval(arguments: &Xpu) -> Option<Duration> {
     seconds.or_else(|| arguments.loop_ms.map(Duration::from_millis))
 }
 
+/// How often something is done: once, or without end when it is repeated, if nobody says otherwise.
+fn rounds(arguments: &Xpu) -> u64 {
+    let otherwise = if interval(arguments).is_some() { u64::MAX } else { 1 };
+    arguments.count.unwrap_or(otherwise)
+}
+
 /// The reports of the devices that are meant: by number, by PCI address, or all.
 fn chosen(station: &Station, which: &OneDevice) -> Result<Vec<Report>, Failure> {
     match &which.device {

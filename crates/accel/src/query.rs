@@ -158,7 +158,8 @@ pub fn throttle(sample: &Sample) -> Option<Cow<'_, str>> {
     let causes: Vec<&str> =
         causes.map(|reading| reading.location.rsplit(' ').next().unwrap_or_default()).collect();
     if causes.is_empty() {
-        return text(sample, Metric::ThrottleCauses, &["tile0/gt0", "gpu"]).or(Some("unknown".into()));
+        return text(sample, Metric::ThrottleCauses, &["tile0/gt0", "gpu"])
+            .or_else(|| Some("unknown".into()));
     }
     Some(causes.join(" ").into())
 }

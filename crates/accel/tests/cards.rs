@@ -1,5 +1,7 @@
 //! Each recorded card is shown whole: every value that the recording holds, with its unit, and no other.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::collections::BTreeSet;
 
 use minka_accel::fixture::{RECORDINGS, Recording};

@@ -7,7 +7,7 @@ use minka_accel::dump::{HEADINGS, cell};
 use minka_accel::query::Field;
 use minka_accel_service::time;
 
-use super::{interval, named};
+use super::{interval, named, rounds};
 use crate::args::xpu::{Dump, Xpu};
 use crate::failure::Failure;
 use crate::output::Output;
@@ -32,7 +32,7 @@ pub(super) fn query(arguments: &Xpu, station: &Station, output: &mut Output) -> 
         output.line(&headings.join(", "))?;
     }
     let repeat = interval(arguments);
-    let rounds = arguments.count.unwrap_or(if repeat.is_some() { u64::MAX } else { 1 });
+    let rounds = rounds(arguments);
     each(repeat.unwrap_or(Duration::from_secs(1)), rounds, |now| {
         for report in station.reports() {
             let cells = fields.iter().map(|field| match field.name {

@@ -11,7 +11,7 @@ use minka_accel::{Metric, Station};
 use minka_accel_service::body::{DeviceEntry, DeviceList, HealthBody, Metrics, Statistics};
 use serde_json::json;
 
-use super::{interval, query};
+use super::{interval, query, rounds};
 use crate::args::xpu::Xpu;
 use crate::failure::Failure;
 use crate::output::{Output, Style, Table, paint, printable};
@@ -51,7 +51,7 @@ pub(super) fn overview(
     output: &mut Output,
 ) -> Result<(), Failure> {
     let repeat = interval(arguments);
-    let rounds = arguments.count.unwrap_or(if repeat.is_some() { u64::MAX } else { 1 });
+    let rounds = rounds(arguments);
     query::each(repeat.unwrap_or(Duration::from_secs(1)), rounds, |_| {
         let reports = station.reports();
         if json {
