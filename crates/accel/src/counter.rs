@@ -162,7 +162,7 @@ mod tests {
                     Event::Count(watts) => { truth += watts; truth }
                     Event::Dip(value) => value.min(truth),
                     Event::Reset => { truth = 0.0; truth }
-                    Event::Wrap => { truth %= 4294.967_296; truth }
+                    Event::Wrap => { truth %= 4_294.967_296; truth }
                     Event::Garbage(value) => *value as f64 * 1e-6,
                 };
                 if let Step::Rate(rate) = meter.observe(shown, second.into(), 2400.0) {

@@ -77,7 +77,7 @@ fn what_may_not_be_read_or_fails_costs_its_own_value_only() {
     if !rustix::process::geteuid().is_root() {
         use std::os::unix::fs::PermissionsExt;
         let limit = directory.path().join(HWMON).join("power1_max");
-        fs::set_permissions(&limit, fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(&limit, fs::Permissions::from_mode(0o0)).unwrap();
         let (mut fresh, path) = (discovery::discover(&Root::at(directory.path())).devices, HWMON);
         let sample = fresh[0].sample(Moment(0.0));
         let reading = sample.at(Metric::PowerLimit, "pkg").unwrap();
