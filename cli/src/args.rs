@@ -1,6 +1,8 @@
 //! What can be said on the command line. The words that explain it are in `locales/`, under the names that
 //! [`crate::help`] makes from the commands' and arguments' own.
 
+pub(crate) mod xpu;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -28,6 +30,7 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Lab(Lab),
     Bench(Bench),
+    Xpu(xpu::Xpu),
     #[command(subcommand)]
     Node(Node),
     Completions(Completions),
@@ -141,6 +144,7 @@ pub(crate) enum What {
     Write,
     Exec,
     Home,
+    Accel,
     All,
 }
 

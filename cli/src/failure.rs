@@ -46,6 +46,18 @@ pub(crate) enum Failure {
     Lab(#[from] minka_lab::LabError),
     #[error(transparent)]
     Bench(#[from] minka_bench::BenchError),
+    #[error(transparent)]
+    AccelBench(#[from] minka_accel_service::bench::BenchError),
+    #[error(transparent)]
+    XpuServe(#[from] minka_accel_service::ServeError),
+    #[error(transparent)]
+    XpuToken(#[from] minka_accel_service::auth::TokenError),
+    #[error("find the device {device}")]
+    NoSuchXpu { device: String },
+    #[error("find the token {name}")]
+    NoSuchToken { name: String },
+    #[error("understand {name:?}: there is no such field or format")]
+    NoSuchField { name: String },
     #[error("write the output")]
     Output(#[source] io::Error),
     #[error("start {}", program.display())]
@@ -87,6 +99,8 @@ impl Failure {
             }
             Failure::Lab(LabError::Program { .. }) => Status::NotExecutable,
             Failure::Lab(LabError::NoSuchNode { .. }) | Failure::NoSuchLabNode { .. } => Status::NotFound,
+            Failure::NoSuchXpu { .. } | Failure::NoSuchToken { .. } => Status::NotFound,
+            Failure::NoSuchField { .. } => Status::Usage,
             _ => Status::Failure,
         }
     }

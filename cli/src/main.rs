@@ -19,12 +19,22 @@ use args::Arguments;
 use output::Output;
 use text::Text;
 
+/// The command line. Under the names of XPU Manager's tools the program is its own command `xpu`.
+fn words() -> Vec<std::ffi::OsString> {
+    let mut words: Vec<_> = std::env::args_os().collect();
+    let name = words.first().and_then(|word| std::path::Path::new(word).file_name()?.to_str());
+    if name.is_some_and(|name| commands::xpu::NAMES.contains(&name)) {
+        words.insert(1, "xpu".into());
+    }
+    words
+}
+
 fn main() -> ExitCode {
     if let Some(code) = hidden::route() {
         return code;
     }
     let text = Text::from_environment();
-    let matches = match help::command(&text).try_get_matches() {
+    let matches = match help::command(&text).try_get_matches_from(words()) {
         Ok(matches) => matches,
         Err(error) => return help::report(&text, &error),
     };

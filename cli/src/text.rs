@@ -7,8 +7,16 @@ use fluent_bundle::{FluentArgs, FluentBundle, FluentResource, FluentValue};
 use unic_langid::LanguageIdentifier;
 
 /// The languages, each with its messages.
-const ENGLISH: &[&str] = &[include_str!("../locales/en/minka.ftl"), include_str!("../locales/en/help.ftl")];
-const SPANISH: &[&str] = &[include_str!("../locales/es/minka.ftl"), include_str!("../locales/es/help.ftl")];
+const ENGLISH: &[&str] = &[
+    include_str!("../locales/en/minka.ftl"),
+    include_str!("../locales/en/help.ftl"),
+    include_str!("../locales/en/xpu.ftl"),
+];
+const SPANISH: &[&str] = &[
+    include_str!("../locales/es/minka.ftl"),
+    include_str!("../locales/es/help.ftl"),
+    include_str!("../locales/es/xpu.ftl"),
+];
 
 /// A language that Minka speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use minka_bench::{Benchmark, Better, Effort, Figure, Outcome};
+use minka_bench::{Benchmark, Better, Effort, Figure, Goal, Outcome};
 
 use crate::args::{self, What};
 use crate::failure::Failure;
@@ -13,6 +13,9 @@ use crate::text::Text;
 /// and is no failure: the machine may have other work.
 pub(super) fn bench(arguments: &args::Bench, output: &mut Output) -> Result<(), Failure> {
     let effort = if arguments.quick { Effort::Quick } else { Effort::Full };
+    if matches!(arguments.what, What::Accel) {
+        return accelerators(output);
+    }
     for benchmark in chosen(arguments.what) {
         let outcome = benchmark.run(effort)?;
         if output.is_json() {
@@ -35,8 +38,36 @@ fn chosen(what: What) -> Vec<Benchmark> {
         What::Write => Benchmark::Write,
         What::Exec => Benchmark::Exec,
         What::Home => Benchmark::Home,
+        What::Accel => return Vec::new(),
         What::All => return Benchmark::ALL.to_vec(),
     }]
+}
+
+/// What it costs to watch accelerators.
+fn accelerators(output: &mut Output) -> Result<(), Failure> {
+    let figures = minka_accel_service::bench::run()?;
+    if output.is_json() {
+        return output.json(&figures);
+    }
+    let goal = |must, aim| Some(Goal { must, aim, better: Better::Lower });
+    let figure = |name, value, goal| Figure { name, value, goal };
+    let figures = vec![
+        figure("cpu_share_1", figures.cpu_share_1, None),
+        figure("cpu_share_8", figures.cpu_share_8, goal(0.002, 0.0005)),
+        figure("cpu_share_64", figures.cpu_share_64, None),
+        figure("read_calls_1", figures.read_calls_1, None),
+        figure("read_calls_8", figures.read_calls_8, None),
+        figure("read_calls_64", figures.read_calls_64, None),
+        figure("rss_mib", figures.rss_mib, goal(20.0, 20.0)),
+        figure("rss_mib_64", figures.rss_mib_64, None),
+        figure("scrape_p50_ms_8", figures.scrape_p50_ms_8, None),
+        figure("scrape_p99_ms_8", figures.scrape_p99_ms_8, None),
+        figure("scrape_p50_ms_64", figures.scrape_p50_ms_64, None),
+        figure("scrape_p99_ms_64", figures.scrape_p99_ms_64, goal(5.0, 5.0)),
+        figure("samples_per_second", figures.samples_per_second, None),
+        figure("xpum_samples_per_second", figures.xpum_samples_per_second, None),
+    ];
+    show(&Outcome { benchmark: "accel", figures }, output)
 }
 
 fn show(outcome: &Outcome, output: &mut Output) -> Result<(), Failure> {

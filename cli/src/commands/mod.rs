@@ -11,6 +11,7 @@ mod shell;
 mod status;
 mod trace;
 pub(crate) mod wait;
+pub(crate) mod xpu;
 
 use std::process::ExitCode;
 
@@ -24,6 +25,7 @@ pub(crate) fn perform(command: Command, output: &mut Output) -> Result<ExitCode,
         Command::Run(arguments) => return run::run(&arguments, output),
         Command::Lab(command) => return lab::lab(&command, output),
         Command::Bench(arguments) => bench::bench(&arguments, output)?,
+        Command::Xpu(arguments) => xpu::xpu(&arguments, output)?,
         Command::Migrate(arguments) => migrate::migrate(&arguments, output)?,
         Command::Ps(arguments) => ps::ps(&arguments, output)?,
         Command::Trace(arguments) => trace::trace(&arguments, output)?,

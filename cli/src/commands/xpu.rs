@@ -1,0 +1,114 @@
+//! `minka xpu`: accelerators of any vendor, read here or served to others.
+
+mod query;
+mod serve;
+mod show;
+
+use std::time::Duration;
+
+use minka_accel::station::Report;
+use minka_accel::{Root, Station};
+
+use crate::args::xpu::{OneDevice, Token, Xpu, XpuCommand};
+use crate::failure::Failure;
+use crate::output::{Output, Table};
+
+/// How long the devices may take for their first two samples.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Rates are taken over so long.
+const FIRST_INTERVAL: Duration = Duration::from_millis(200);
+
+/// The names under which the program is `minka xpu` itself.
+pub(crate) const NAMES: [&str; 2] = ["xpumcli", "xpu-smi"];
+
+pub(super) fn xpu(arguments: &Xpu, output: &mut Output) -> Result<(), Failure> {
+    let root = arguments.root.as_deref().map_or_else(Root::machine, Root::at);
+    let json = arguments.json || output.is_json();
+    match &arguments.command {
+        Some(XpuCommand::Serve(options)) => return serve::serve(options, root, output),
+        Some(XpuCommand::Token(command)) => return token(command, json, output),
+        _ => {}
+    }
+    let station =
+        Station::start(root, interval(arguments).unwrap_or(FIRST_INTERVAL).min(Duration::from_secs(1)));
+    station.settle(PATIENCE);
+    match &arguments.command {
+        Some(XpuCommand::Discovery(which)) => show::discovery(&chosen(&station, which)?, json, output),
+        Some(XpuCommand::Topology(which)) => show::topology(&chosen(&station, which)?, json, output),
+        Some(XpuCommand::Stats(which)) => show::stats(&chosen(&station, which)?, &station, json, output),
+        Some(XpuCommand::Health(which)) => show::health(&chosen(&station, which)?, json, output),
+        Some(XpuCommand::Readings(which)) => show::readings(&chosen(&station, which)?, json, output),
+        Some(XpuCommand::Ps(which)) => show::processes(&chosen(&station, which)?, &station, json, output),
+        Some(XpuCommand::Dump(dump)) => query::dump(dump, &station, output),
+        _ if arguments.query_gpu.is_some() => query::query(arguments, &station, output),
+        _ if arguments.list_gpus => show::list(&station, output),
+        _ => show::overview(arguments, &station, json, output),
+    }
+}
+
+/// The time between two repetitions, if there are any.
+fn interval(arguments: &Xpu) -> Option<Duration> {
+    let seconds = arguments.repeat.map(Duration::from_secs);
+    seconds.or_else(|| arguments.loop_ms.map(Duration::from_millis))
+}
+
+/// How often something is done: once, or without end when it is repeated, if nobody says otherwise.
+fn rounds(arguments: &Xpu) -> u64 {
+    let otherwise = if interval(arguments).is_some() { u64::MAX } else { 1 };
+    arguments.count.unwrap_or(otherwise)
+}
+
+/// The reports of the devices that are meant: by number, by PCI address, or all.
+fn chosen(station: &Station, which: &OneDevice) -> Result<Vec<Report>, Failure> {
+    match &which.device {
+        None => Ok(station.reports()),
+        Some(device) => named(station, device).map(|report| vec![report]),
+    }
+}
+
+fn named(station: &Station, device: &str) -> Result<Report, Failure> {
+    let wanted = device.to_ascii_lowercase();
+    let found = station.reports().into_iter().find(|report| {
+        let identity = &report.sample.identity;
+        let address = identity.pci.as_ref().map(|pci| pci.address.as_str());
+        identity.device_id.to_string() == wanted
+            || address == Some(wanted.as_str())
+            || identity.uuid == wanted
+    });
+    found.ok_or_else(|| Failure::NoSuchXpu { device: device.to_owned() })
+}
+
+fn token(command: &Token, json: bool, output: &mut Output) -> Result<(), Failure> {
+    use minka_accel_service::auth;
+    match command {
+        Token::Add(add) => {
+            let token = auth::add(&serve::tokens(&add.file.tokens), &add.name, add.role)?;
+            if json {
+                return output.json(&serde_json::json!({"name": add.name, "role": add.role, "token": token}));
+            }
+            output.remark(&output.text.get("xpu-token-once"));
+            output.line(&token)
+        }
+        Token::List(file) => {
+            let entries = auth::read(&serve::tokens(&file.tokens))?;
+            if json {
+                let list: Vec<_> = entries
+                    .iter()
+                    .map(|entry| serde_json::json!({"name": entry.name, "role": entry.role}))
+                    .collect();
+                return output.json(&list);
+            }
+            let headings = ["xpu-name", "xpu-role"].map(|id| output.text.get(id)).to_vec();
+            let mut table = Table::new(headings, vec![false, false]);
+            for entry in entries {
+                table.row(vec![entry.name, format!("{:?}", entry.role).to_lowercase()]);
+            }
+            show::print(&table, output)
+        }
+        Token::Remove(remove) => {
+            let found = auth::remove(&serve::tokens(&remove.file.tokens), &remove.name)?;
+            found.then_some(()).ok_or_else(|| Failure::NoSuchToken { name: remove.name.clone() })
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! `minka xpu serve`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use minka_accel::Root;
+use minka_accel_service::Options;
+
+use crate::args::xpu::XpuServe;
+use crate::failure::Failure;
+use crate::output::Output;
+
+/// The file of tokens: what was said, or where such files belong.
+pub(super) fn tokens(said: &Option<PathBuf>) -> PathBuf {
+    let in_home = || {
+        let config = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from);
+        config.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".config")))
+    };
+    let system = rustix::process::geteuid().is_root();
+    let folder = if system { None } else { in_home() };
+    said.clone().unwrap_or_else(|| {
+        folder.unwrap_or_else(|| PathBuf::from("/etc")).join("minka").join("xpu-tokens.toml")
+    })
+}
+
+pub(super) fn serve(arguments: &XpuServe, root: Root, output: &mut Output) -> Result<(), Failure> {
+    crate::commands::node::log_to_stderr();
+    let url = std::env::var("XPU_MANAGER_URL").ok().filter(|url| !url.is_empty());
+    let options = Options {
+        listen: arguments.listen,
+        root,
+        interval: Duration::from_millis(arguments.interval),
+        tokens: tokens(&arguments.tokens),
+        require_token: arguments.require_token,
+        audit: arguments.audit.clone(),
+        python: arguments.python.clone(),
+        manager_url: url,
+    };
+    let mut failed = None;
+    minka_accel_service::serve(&options, |address| {
+        let line = output.text.with("xpu-serving", &[("address", address.to_string().into())]);
+        failed = output.line(&line).err();
+    })?;
+    failed.map_or(Ok(()), Err)
+}

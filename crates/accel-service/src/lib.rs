@@ -1,0 +1,29 @@
+//! Accelerators over HTTP.
+//!
+//! ```text
+//!   connections ──► doorman (limits) ──► router ─┬─ /api/v1      what clients of XPU Manager call
+//!                                                ├─ /rest/v1     XPU Manager 1's own interface
+//!                                                ├─ /metrics     Prometheus, OpenMetrics
+//!                                                └─ /openapi.json
+//!                       every answer comes from the station's last reports: no request waits for a device
+//! ```
+//!
+//! One thread serves; what takes long (checking a token for the first time, asking Python, asking another host)
+//! is done beside it. Reading is open to whoever can connect, unless tokens are required; changing anything
+//! takes a token whose role allows it, and is written to the audit log.
+//!
+//! Reading order: [`server`] (connections), [`problem`] (what errors look like), [`auth`] (who may), [`contract`],
+//! [`analytics`], [`rest`], [`openapi`].
+
+pub mod analytics;
+pub mod auth;
+pub mod bench;
+pub mod body;
+pub mod contract;
+pub mod openapi;
+pub mod problem;
+pub mod rest;
+pub mod server;
+pub mod time;
+
+pub use server::{Options, ServeError, serve};

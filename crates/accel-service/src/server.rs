@@ -1,0 +1,354 @@
+//! Connections, and what holds for every request.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write;
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, FromRequestParts, Request, State};
+use axum::http::request::Parts;
+use axum::http::{Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use minka_accel::{Root, Station};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Semaphore;
+
+use crate::analytics::Analyst;
+use crate::auth::{Caller, Gate, Role, TokenError, Verdict};
+use crate::problem::Problem;
+use crate::{auth, contract, openapi, rest};
+
+/// The port that clients of the service expect.
+pub const PORT: u16 = 12788;
+
+/// No body of a request is larger.
+const BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// Connections at once, of all and of one address.
+const CONNECTIONS_MAX: usize = 512;
+const CONNECTIONS_OF_ONE_MAX: usize = 256;
+
+/// An answer to a guesser comes so late at most, and to so many guessers.
+const WAIT_MAX: Duration = Duration::from_secs(2);
+const WAITING_MAX: usize = 64;
+
+/// A request's head must come within this time, and connections may idle for it.
+const HEAD_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// What the service is told.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// The tree whose devices it watches.
+    pub root: Root,
+    /// The time between two samples.
+    pub interval: Duration,
+    /// The file of tokens.
+    pub tokens: PathBuf,
+    /// Whether reading takes a token too.
+    pub require_token: bool,
+    /// The file of the audit log; without one it goes to the log.
+    pub audit: Option<PathBuf>,
+    /// The Python that is asked for its GPUs.
+    pub python: PathBuf,
+    /// Another service whose devices the analytics tell of.
+    pub manager_url: Option<String>,
+}
+
+/// Why the service ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The address cannot be listened on.
+    #[error("listen on {address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The runtime cannot be started.
+    #[error("start the service")]
+    Start(#[source] std::io::Error),
+    /// The tokens cannot be read.
+    #[error(transparent)]
+    Tokens(#[from] TokenError),
+    /// The audit log cannot be opened.
+    #[error("open the audit log {}", path.display())]
+    Audit {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The address of the other service cannot be used.
+    #[error("use the other service's address {0:?}: only http://HOST[:PORT] is understood")]
+    ManagerUrl(String),
+}
+
+/// What requests are answered from.
+#[derive(Debug)]
+pub struct App {
+    /// The devices.
+    pub station: Station,
+    /// Who asks Python and other hosts.
+    pub analyst: Analyst,
+    /// Groups of devices.
+    pub groups: Mutex<rest::Groups>,
+    gate: Gate,
+    checks: Semaphore,
+    waiting: Semaphore,
+    require_token: bool,
+    audit: Option<Mutex<File>>,
+}
+
+impl App {
+    /// Prepares all but the connections.
+    pub fn new(options: &Options) -> Result<Self, ServeError> {
+        let audit = match &options.audit {
+            Some(path) => {
+                let file = File::options().append(true).create(true).mode(0o600).open(path);
+                Some(Mutex::new(file.map_err(|source| ServeError::Audit { path: path.clone(), source })?))
+            }
+            None => None,
+        };
+        Ok(App {
+            gate: Gate::new(options.tokens.clone())?,
+            analyst: Analyst::new(options.python.clone(), options.manager_url.as_deref())?,
+            station: Station::start(options.root.clone(), options.interval),
+            groups: Mutex::default(),
+            checks: Semaphore::new(1),
+            waiting: Semaphore::new(WAITING_MAX),
+            require_token: options.require_token,
+            audit,
+        })
+    }
+
+    /// Writes down who changed something, and who was refused.
+    fn audit(&self, from: IpAddr, caller: Option<&Caller>, method: &Method, path: &str, status: StatusCode) {
+        let name = caller.map_or("-", |caller| caller.name.as_str());
+        let Some(file) = &self.audit else {
+            tracing::info!(%from, name, %method, path, status = status.as_u16(), "audit");
+            return;
+        };
+        let line = serde_json::json!({
+            "time": crate::time::text(SystemTime::now()),
+            "from": from.to_string(),
+            "token": name,
+            "method": method.as_str(),
+            "path": path,
+            "status": status.as_u16(),
+        });
+        let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = writeln!(file, "{line}") {
+            tracing::error!(%error, "the audit log cannot be written");
+        }
+    }
+
+    /// Who the caller is: nobody without a token, an error with a wrong one.
+    async fn identify(&self, header: Option<&str>, from: IpAddr) -> Result<Option<Caller>, Problem> {
+        let Some(header) = header else { return Ok(None) };
+        let token = auth::token(header).unwrap_or_default();
+        let mut verdict = self.gate.judge(&token, from, Instant::now());
+        if let Verdict::Probable(entry, secret) = verdict {
+            // One at a time: each takes 19 MiB and a processor for a while.
+            let _turn = self.checks.acquire().await;
+            let (checked, tried) = (entry.clone(), secret.clone());
+            let right = tokio::task::spawn_blocking(move || checked.is_right(&tried)).await.unwrap_or(false);
+            verdict = self.gate.settle(&entry, &secret, right, from, Instant::now());
+        }
+        match verdict {
+            Verdict::Known(caller) => Ok(Some(caller)),
+            Verdict::Wait(seconds) => {
+                // The guesser waits, in a place that others do not need; a crowd of guessers is turned away.
+                if let Ok(_place) = self.waiting.try_acquire() {
+                    tokio::time::sleep(Duration::from_secs(seconds).min(WAIT_MAX)).await;
+                }
+                let mut problem =
+                    Problem::new(StatusCode::UNAUTHORIZED, "the token is wrong, as others before");
+                problem.retry_after = Some(seconds);
+                Err(problem)
+            }
+            Verdict::Wrong | Verdict::Probable(..) => {
+                Err(Problem::new(StatusCode::UNAUTHORIZED, "the token is wrong"))
+            }
+        }
+    }
+}
+
+/// The address of the other end.
+#[derive(Debug, Clone, Copy)]
+struct Peer(IpAddr);
+
+/// A caller who may change how devices are watched.
+#[derive(Debug)]
+pub struct Operator(pub Caller);
+
+impl<S: Send + Sync> FromRequestParts<S> for Operator {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        match parts.extensions.get::<Caller>() {
+            None => Err(Problem::new(StatusCode::UNAUTHORIZED, "this takes a token")),
+            Some(caller) if caller.role < Role::Operate => {
+                Err(Problem::new(StatusCode::FORBIDDEN, "the token's role does not allow this"))
+            }
+            Some(caller) => Ok(Operator(caller.clone())),
+        }
+    }
+}
+
+/// What is done for every request: the caller is identified, what must not be kept says so, changes are logged.
+async fn guard(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
+    let from = request.extensions().get::<Peer>().map_or_else(|| IpAddr::from([0, 0, 0, 0]), |peer| peer.0);
+    let header =
+        request.headers().get(header::AUTHORIZATION).map(|value| value.to_str().unwrap_or("?").to_owned());
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let identified = app.identify(header.as_deref(), from).await;
+    let open = !app.require_token || path == "/api/v1/health";
+    let (caller, mut response) = match identified {
+        Err(problem) => (None, problem.into_response()),
+        Ok(None) if !open => {
+            (None, Problem::new(StatusCode::UNAUTHORIZED, "reading takes a token here").into_response())
+        }
+        Ok(caller) => {
+            if let Some(caller) = &caller {
+                request.extensions_mut().insert(caller.clone());
+            }
+            (caller, next.run(request).await)
+        }
+    };
+    let status = response.status();
+    let refused = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
+    if refused || !matches!(method, Method::GET | Method::HEAD | Method::OPTIONS) {
+        app.audit(from, caller.as_ref(), &method, &path, status);
+    }
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, header::HeaderValue::from_static("nosniff"));
+    response
+}
+
+async fn nowhere() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "there is nothing at this path")
+}
+
+async fn wrong_method() -> Problem {
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path does not take this method")
+}
+
+/// All paths.
+pub fn router(app: Arc<App>) -> Router {
+    let routes = contract::routes().merge(rest::routes()).merge(openapi::routes());
+    routes
+        .fallback(nowhere)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&app), guard))
+        .with_state(app)
+}
+
+/// Serves until the process is told to end; `ready` is told the address.
+pub fn serve(options: &Options, ready: impl FnOnce(SocketAddr)) -> Result<(), ServeError> {
+    let app = Arc::new(App::new(options)?);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(4)
+        .build()
+        .map_err(ServeError::Start)?;
+    let outcome = runtime.block_on(async {
+        let listen = |source| ServeError::Listen { address: options.listen, source };
+        let listener = TcpListener::bind(options.listen).await.map_err(listen)?;
+        let mut ended = signal(SignalKind::terminate()).map_err(ServeError::Start)?;
+        let mut interrupted = signal(SignalKind::interrupt()).map_err(ServeError::Start)?;
+        ready(listener.local_addr().map_err(listen)?);
+        tokio::select! {
+            () = accept(listener, router(app)) => {}
+            _ = ended.recv() => {}
+            _ = interrupted.recv() => {}
+        }
+        Ok(())
+    });
+    // A question to Python may still be open; nobody waits for its answer.
+    runtime.shutdown_background();
+    outcome
+}
+
+/// Takes connections as long as there is room.
+pub async fn accept(listener: TcpListener, router: Router) {
+    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let guests: Arc<Mutex<BTreeMap<IpAddr, usize>>> = Arc::default();
+    loop {
+        let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
+        let (stream, address) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of descriptors, or a connection that ended at once: others go on.
+                tracing::warn!(%error, "a connection could not be taken");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let Some(guest) = Guest::admit(&guests, address.ip()) else { continue };
+        let router = router.clone();
+        tokio::spawn(async move {
+            attend(stream, address.ip(), router).await;
+            drop((place, guest));
+        });
+    }
+}
+
+async fn attend(stream: TcpStream, from: IpAddr, router: Router) {
+    let _ = stream.set_nodelay(true);
+    let router = router.layer(axum::middleware::from_fn(move |mut request: Request, next: Next| {
+        request.extensions_mut().insert(Peer(from));
+        next.run(request)
+    }));
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME_MAX)
+        .max_buf_size(64 * 1024)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    if let Err(error) = connection.await {
+        tracing::debug!(%error, %from, "a connection ended early");
+    }
+}
+
+/// One of the connections of an address.
+struct Guest {
+    guests: Arc<Mutex<BTreeMap<IpAddr, usize>>>,
+    address: IpAddr,
+}
+
+impl Guest {
+    fn admit(guests: &Arc<Mutex<BTreeMap<IpAddr, usize>>>, address: IpAddr) -> Option<Self> {
+        let mut counts = guests.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(address).or_insert(0);
+        if *count >= CONNECTIONS_OF_ONE_MAX {
+            return None;
+        }
+        *count += 1;
+        Some(Guest { guests: Arc::clone(guests), address })
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let mut counts = self.guests.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.address);
+            }
+        }
+    }
+}

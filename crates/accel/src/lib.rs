@@ -1,0 +1,51 @@
+//! Accelerators of any vendor: what they are, how they do, and whether they are well.
+//!
+//! ```text
+//!   root ──► discovery ──► Device { identity, probes, gaps }          what is there, read once and on change
+//!                              │ sample(now)
+//!                              ▼
+//!                          Sample { readings }                        every value with unit, source or reason
+//!                              │
+//!             ┌────────────────┼──────────────┐
+//!             ▼                ▼              ▼
+//!          health          statistics     exposition                  judged, summed up, shown
+//! ```
+//!
+//! Everything is read below a [`root::Root`], so that a recorded machine reads as a real one does. A value that
+//! cannot be had is there all the same, without a number and with the reason; nothing is ever made up. No value
+//! needs root, a vendor's library or a particular kernel: what a driver offers is found by looking.
+//!
+//! Reading order: [`value`] (what a reading is), [`metric`] (which there are), [`root`] (where they come from),
+//! [`probe`] (one value's way), the drivers ([`hwmon`], [`intel`], [`amdgpu`], [`mic`], [`nvidia`]),
+//! [`device`] and [`discovery`], [`counter`] (what makes rates safe), [`health`].
+
+pub mod amdgpu;
+pub mod counter;
+pub mod device;
+pub mod discovery;
+pub mod dump;
+pub mod exposition;
+pub mod fixture;
+pub mod health;
+pub mod hwmon;
+pub mod identity;
+pub mod intel;
+pub mod metric;
+pub mod mic;
+pub mod names;
+pub mod nvidia;
+pub mod pcie;
+pub mod probe;
+pub mod process;
+pub mod query;
+pub mod root;
+pub mod station;
+pub mod statistics;
+pub mod value;
+
+pub use device::{Device, Moment, Sample};
+pub use identity::Identity;
+pub use metric::Metric;
+pub use root::Root;
+pub use station::Station;
+pub use value::{Reading, Reason, Unit, Value};
