@@ -1,12 +1,13 @@
 //! A lab whose nodes can be made to fail.
 
-use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use minka_lab::{Lab, LabOptions, Lifetime};
 use minka_node::client::Client;
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::{SOON, eventually};
@@ -22,7 +23,7 @@ pub struct Cluster {
     /// Each node's configuration without what tests add to it.
     configurations: Vec<String>,
     subject: PathBuf,
-    files: Cell<u32>,
+    files: AtomicU32,
     directory: TempDir,
 }
 
@@ -44,7 +45,8 @@ impl Cluster {
             .iter()
             .map(|node| fs::read_to_string(node.configuration()).expect("read a configuration") + LINK)
             .collect();
-        let cluster = Self { lab, configurations, subject: subject.into(), files: Cell::new(0), directory };
+        let cluster =
+            Self { lab, configurations, subject: subject.into(), files: AtomicU32::new(0), directory };
         (1..=nodes).for_each(|node| cluster.configure(node, ""));
         cluster
     }
@@ -60,8 +62,8 @@ impl Cluster {
 
     /// A name for a file that nobody else has.
     pub(crate) fn new_file(&self) -> PathBuf {
-        self.files.set(self.files.get() + 1);
-        self.directory.path().join(format!("subject-{}", self.files.get()))
+        let number = self.files.fetch_add(1, Ordering::Relaxed);
+        self.directory.path().join(format!("subject-{number}"))
     }
 
     /// A connection to a node's daemon.
@@ -108,6 +110,16 @@ impl Cluster {
         self.log(node).matches(&format!("fault point {point}:")).count()
     }
 
+    /// Kills a node's daemon and nothing else.
+    pub fn kill_daemon(&self, node: u32) {
+        let init = self.lab.description().node(node).expect("a node").init.expect("its init").pid;
+        let daemon = children(init)
+            .into_iter()
+            .find(|pid| name_and_state(*pid).is_some_and(|(name, _)| name == "minkad"));
+        let daemon = daemon.and_then(|pid| Pid::from_raw(pid as i32)).expect("a running daemon");
+        kill_process(daemon, Signal::KILL).expect("kill a daemon");
+    }
+
     /// What a node's daemon and its programs have logged.
     pub fn log(&self, node: u32) -> String {
         let path = self.lab.description().node(node).expect("a node").log();
@@ -126,37 +138,53 @@ impl Cluster {
         let mut queue: Vec<u32> = inits.collect();
         let mut found = Vec::new();
         while let Some(pid) = queue.pop() {
-            let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { continue };
-            let (Some(start), Some(end)) = (stat.find('('), stat.rfind(')')) else { continue };
-            let (name, state) = (&stat[start + 1..end], &stat[end + 2..end + 3]);
-            if name == "minka-deputy" || name == "minka-host" || state == "Z" {
+            let Some((name, state)) = name_and_state(pid) else { continue };
+            if name == "minka-deputy" || name == "minka-host" || state == 'Z' {
                 found.push(format!("{pid} {name} {state}"));
             }
-            for task in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
-                let children = fs::read_to_string(task.path().join("children")).unwrap_or_default();
-                queue.extend(children.split_ascii_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
-            }
+            queue.extend(children(pid));
         }
         found
+    }
+
+    /// Records that deputies keep for a rescue, on the nodes that live.
+    fn records(&self) -> Vec<String> {
+        let nodes = self.lab.status().expect("ask the lab");
+        let living = nodes.iter().filter(|node| node.alive);
+        let entries = living
+            .flat_map(|node| fs::read_dir(self.run_directory(node.number)).into_iter().flatten().flatten());
+        let names = entries.map(|entry| entry.file_name().display().to_string());
+        names.filter(|name| name.starts_with("parked-")).collect()
     }
 
     /// Waits until nothing of any move is left on any node.
     pub fn is_quiet(&self) {
         let until = std::time::Instant::now() + SOON;
         loop {
-            let remains = self.remains();
-            let records: Vec<_> = (1..=self.configurations.len() as u32)
-                .flat_map(|node| fs::read_dir(self.run_directory(node)).into_iter().flatten().flatten())
-                .map(|entry| entry.file_name().display().to_string())
-                .filter(|name| name.starts_with("parked-"))
-                .collect();
-            if remains.is_empty() && records.is_empty() {
+            let left = [self.remains(), self.records()].concat();
+            if left.is_empty() {
                 return;
             }
-            assert!(std::time::Instant::now() < until, "left: {remains:?} {records:?}\n{}", self.logs());
+            assert!(std::time::Instant::now() < until, "left: {left:?}\n{}", self.logs());
             std::thread::sleep(Duration::from_millis(10));
         }
     }
+}
+
+/// The name of a process, and its state as in `/proc/PID/stat`.
+fn name_and_state(pid: u32) -> Option<(String, char)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (start, end) = (stat.find('(')?, stat.rfind(')')?);
+    Some((stat[start + 1..end].to_owned(), stat[end + 2..].chars().next()?))
+}
+
+/// The children of all threads of a process.
+fn children(pid: u32) -> Vec<u32> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let lists = threads.map(|task| fs::read_to_string(task.path().join("children")).unwrap_or_default());
+    lists
+        .flat_map(|list| list.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
+        .collect()
 }
 
 /// The program under test.

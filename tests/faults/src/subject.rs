@@ -138,6 +138,17 @@ impl<'a> Subject<'a> {
         all.into_iter().rfind(|process| process.pid == self.pid_in_node && process.home == "node1")
     }
 
+    /// Why it is where it is, as its node says.
+    pub fn reason(&self) -> String {
+        eventually(SOON, "its node says why", || self.shown().and_then(|process| process.reason))
+    }
+
+    /// Nobody wants it elsewhere any more.
+    pub fn stays_at_home(&self) {
+        // It may just be leaving again.
+        eventually(SOON, "it stays at home", || self.migrate("home").ok());
+    }
+
     /// It is at home, ordinary, and goes on.
     pub fn is_unharmed(&mut self) {
         let until = std::time::Instant::now() + SOON;
@@ -170,7 +181,7 @@ impl<'a> Subject<'a> {
 
     /// It can move out and home again, and what it computes is right to the last word of its memory.
     pub fn travels_and_finishes(mut self) {
-        self.migrate("home").expect("stay at home");
+        self.stays_at_home();
         match self.migrate("node2").expect("move it out") {
             Outcome::Migrated(migrated) => {
                 assert_eq!((migrated.at.as_str(), migrated.moved), ("node2", true))

@@ -1,0 +1,217 @@
+//! Whole nodes die, cables are pulled, daemons are killed: nobody says anything, or much at once.
+
+use std::time::Instant;
+
+use minka_faults_tests::cluster::Cluster;
+use minka_faults_tests::journey::{Outcome, settle};
+use minka_faults_tests::subject::{Fate, Manner, Subject};
+use minka_faults_tests::{SOON, eventually};
+use minka_node::client::ClientError;
+use minka_node::protocol::{Refusal, State};
+
+fn cluster() -> Cluster {
+    Cluster::up(2, env!("CARGO_BIN_EXE_minka-faults-subject"))
+}
+
+/// A subject that is at node 2.
+fn away(cluster: &Cluster, manner: Manner) -> Subject<'_> {
+    let mut subject = Subject::start(cluster, manner);
+    subject.migrate("node2").expect("move it out");
+    subject.goes_on();
+    subject
+}
+
+/// Moves a subject out and does something while the host program waits at a point of that; the answer.
+fn waiting_at(cluster: &Cluster, subject: &Subject<'_>, point: &str, act: impl FnOnce()) -> Refusal {
+    cluster.fail(2, &format!("{point}:delay=2500"));
+    std::thread::scope(|scope| {
+        let moving = scope.spawn(|| subject.migrate("node2"));
+        cluster.reached(2, point, 1);
+        act();
+        match moving.join().expect("the move") {
+            Err(ClientError::Refused(refusal)) => refusal,
+            other => panic!("{other:?}\n{}", cluster.logs()),
+        }
+    })
+}
+
+#[test]
+fn a_host_node_that_dies_in_the_freeze_leaves_the_process_at_home() {
+    for point in ["host.entering", "host.built"] {
+        let cluster = cluster();
+        let mut subject = Subject::start(&cluster, Manner::Chatty);
+        waiting_at(&cluster, &subject, point, || cluster.lab().kill_node(2).expect("kill the node"));
+        subject.is_unharmed();
+        cluster.is_quiet();
+        subject.finish();
+    }
+}
+
+#[test]
+fn a_host_node_that_dies_later_ends_the_process_once_it_has_had_effects() {
+    let cluster = cluster();
+    let (mut quiet, mut chatty) = (away(&cluster, Manner::Quiet), away(&cluster, Manner::Chatty));
+    cluster.lab().kill_node(2).expect("kill the node");
+    assert!(chatty.is_ended().contains("node2"));
+    quiet.is_unharmed();
+    // It is wanted there, so by now its deputy may have found that the node is down.
+    let reason = quiet.reason();
+    assert!(reason.contains("node2 was lost") || reason.contains("10.77.0.2"), "{reason}");
+    quiet.stays_at_home();
+    cluster.is_quiet();
+    quiet.finish();
+}
+
+#[test]
+fn a_home_node_that_dies_takes_its_guests_along() {
+    let cluster = cluster();
+    let _away = [away(&cluster, Manner::Quiet), away(&cluster, Manner::Chatty)];
+    assert_eq!(cluster.client(2).status().expect("ask the host").guests, 2);
+    cluster.lab().kill_node(1).expect("kill the node");
+    cluster.is_quiet();
+    assert_eq!(cluster.client(2).status().expect("ask the host").guests, 0);
+}
+
+#[test]
+fn a_cable_pulled_before_or_in_the_freeze_leaves_the_process_at_home() {
+    let cluster = cluster();
+    let mut subject = Subject::start(&cluster, Manner::Chatty);
+    waiting_at(&cluster, &subject, "host.entering", || cluster.lab().cut(2).expect("pull the cable"));
+    subject.is_unharmed();
+    cluster.heal();
+
+    let start = Instant::now();
+    let Err(ClientError::Refused(Refusal::NotMoved { reason, .. })) = subject.migrate("node2") else {
+        panic!("it moved through a cable that was pulled\n{}", cluster.logs())
+    };
+    assert!(reason.contains("10.77.0.2") && start.elapsed() < SOON, "{reason} after {:?}", start.elapsed());
+    subject.is_unharmed();
+
+    cluster.lab().heal(2).expect("put the cable back");
+    // Both kernels may need a moment to find each other again.
+    eventually(SOON, "the next move succeeds", || subject.migrate("node2").ok());
+    subject.travels_and_finishes();
+    cluster.is_quiet();
+}
+
+#[test]
+fn a_cable_pulled_later_ends_the_process_once_it_has_had_effects() {
+    let cluster = cluster();
+    let (mut quiet, mut chatty) = (away(&cluster, Manner::Quiet), away(&cluster, Manner::Chatty));
+    cluster.lab().cut(2).expect("pull the cable");
+    assert!(chatty.is_ended().contains("node2"));
+    // No side hears of the other, and yet both come to the same end.
+    quiet.is_unharmed();
+    eventually(SOON, "the guests are gone", || {
+        (cluster.client(2).status().expect("ask the host").guests == 0).then_some(())
+    });
+    quiet.stays_at_home();
+    cluster.is_quiet();
+    cluster.lab().heal(2).expect("put the cable back");
+    eventually(SOON, "the next move succeeds", || quiet.migrate("node2").ok());
+    quiet.travels_and_finishes();
+}
+
+#[test]
+fn a_cable_pulled_on_the_way_home_ends_the_process() {
+    let cluster = cluster();
+    cluster.fail(2, "host.leaving:delay=2500");
+    let mut subject = away(&cluster, Manner::Chatty);
+    std::thread::scope(|scope| {
+        let coming = scope.spawn(|| subject.migrate("home"));
+        cluster.reached(2, "host.leaving", 1);
+        cluster.lab().cut(2).expect("pull the cable");
+        assert!(coming.join().expect("the move").is_err());
+    });
+    assert!(subject.is_ended().contains("node2"));
+    cluster.is_quiet();
+}
+
+#[test]
+fn processes_come_home_when_either_daemon_is_killed() {
+    for node in [1, 2] {
+        let cluster = cluster();
+        let mut subjects = [away(&cluster, Manner::Quiet), away(&cluster, Manner::Chatty)];
+        cluster.kill_daemon(node);
+        for subject in &mut subjects {
+            eventually(SOON, &format!("it comes home\n{}", cluster.logs()), || {
+                assert_eq!(subject.fate(), Fate::Lives, "{}", cluster.logs());
+                subject.is_ordinary().is_ok().then_some(())
+            });
+        }
+        for mut subject in subjects {
+            if node == 2 {
+                // It is wanted there, so by now its deputy may have found that nobody answers.
+                let reason = subject.reason();
+                assert!(reason.contains("daemon") || reason.contains("10.77.0.2"), "{reason}");
+                subject.stays_at_home();
+            }
+            subject.is_unharmed();
+            subject.finish();
+        }
+        cluster.is_quiet();
+    }
+}
+
+#[test]
+fn a_process_that_ends_while_it_is_moved_is_only_gone() {
+    use rustix::process::Signal;
+    let cluster = cluster();
+    let points = [
+        (1, "deputy.prepared"),
+        (1, "deputy.stopped"),
+        (1, "deputy.mapped"),
+        (1, "deputy.parked"),
+        (1, "deputy.away"),
+        (2, "host.entering"),
+        (2, "host.built"),
+        (2, "host.running"),
+    ];
+    for (node, point) in points {
+        let mut subject = Subject::start(&cluster, Manner::Chatty);
+        let before = cluster.times(node, point);
+        cluster.fail(node, &format!("{point}:delay=150"));
+        std::thread::scope(|scope| {
+            let moving = scope.spawn(|| subject.migrate("node2"));
+            cluster.reached(node, point, before + 1);
+            subject.signal(Signal::KILL);
+            // Moved it may be, for the time being.
+            let _ = moving.join().expect("the move");
+        });
+        eventually(SOON, "it ends", || (subject.fate() != Fate::Lives).then_some(()));
+        assert_eq!(subject.fate(), Fate::Killed(9), "{point}");
+        subject.told();
+        cluster.heal();
+        cluster.is_quiet();
+        eventually(SOON, &format!("{point}: its end is noticed\n{}", cluster.logs()), || {
+            subject.shown().is_none_or(|process| process.state == State::Ended).then_some(())
+        });
+    }
+    let subject = Subject::start(&cluster, Manner::Chatty);
+    assert_eq!(settle(&cluster, subject, "the next one"), Outcome::Unharmed);
+}
+
+#[test]
+fn a_process_that_ends_on_its_way_home_is_only_gone() {
+    use rustix::process::Signal;
+    let cluster = cluster();
+    for (node, point) in
+        [(1, "deputy.recalling"), (2, "host.leaving"), (1, "deputy.returning"), (1, "deputy.releasing")]
+    {
+        // Programs read their configuration when they start.
+        cluster.fail(node, &format!("{point}:delay=150"));
+        let mut subject = away(&cluster, Manner::Chatty);
+        let before = cluster.times(node, point);
+        std::thread::scope(|scope| {
+            let moving = scope.spawn(|| subject.migrate("home"));
+            cluster.reached(node, point, before + 1);
+            subject.signal(Signal::KILL);
+            let _ = moving.join().expect("the move");
+        });
+        eventually(SOON, "it ends", || (subject.fate() != Fate::Lives).then_some(()));
+        assert_eq!(subject.fate(), Fate::Killed(9), "{point}");
+        subject.told();
+        cluster.heal();
+        cluster.is_quiet();
+    }
+}
