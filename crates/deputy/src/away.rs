@@ -6,18 +6,13 @@
 use crate::fault::{Fault, Result};
 use crate::parked::Parked;
 use crate::session::{Event, Prepared, Session};
-use crate::tracee::{self, Default, default_action};
+use crate::signals::{self, Fate};
+use crate::tracee;
 use minka_kernel::process::Bell;
-use minka_kernel::procfs::Status;
 use minka_kernel::ptrace::{Running, Stop, Stopped, Waited};
-use minka_wire::message::{FromHome, FromHost};
+use minka_wire::message::FromHost;
 use minka_wire::tidy;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
-
-/// How long the host may take to put a signal into its guest.
-const SIGNAL_LIMIT: Duration = Duration::from_secs(5);
 
 /// The original process in the agent, and the session with the host where its guest is.
 #[derive(Debug)]
@@ -50,17 +45,6 @@ pub(crate) enum Step {
     Replaced(Stopped),
     /// Not at all: it has ended.
     Over,
-}
-
-/// Where a signal that arrived at home is dealt with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fate {
-    /// By Linux, at home.
-    Native,
-    /// In the guest, by its handler.
-    Guest,
-    /// At home, after the guest has come back.
-    Homeward,
 }
 
 impl Away {
@@ -153,7 +137,7 @@ impl Away {
     }
 
     fn signalled(&mut self, task: Stopped, signal: i32) -> Result<Step> {
-        match self.fate(signal) {
+        match signals::fate(&self.parked, &self.session, signal) {
             Fate::Native => Ok(self.resume(task, signal)),
             Fate::Homeward => match tracee::postpone(task, signal, &mut self.parked.held) {
                 Ok(task) => {
@@ -162,63 +146,13 @@ impl Away {
                 }
                 Err(_) => Ok(self.over()),
             },
-            Fate::Guest => {
-                let handed_over = self.hand_over(&task, signal);
-                if handed_over.is_ok()
-                    && tracee::end_forwarded_call(&task, self.parked.ring.after_call()).is_err()
-                {
-                    return Ok(self.over());
+            Fate::Guest => match signals::to_guest(&self.parked, &mut self.session, task, signal) {
+                Ok((task, handed_over)) => {
+                    self.task = Some(task);
+                    handed_over.map(|()| Step::Stay)
                 }
-                let step = self.resume(task, 0);
-                handed_over.map(|()| step)
-            }
-        }
-    }
-
-    /// A call under way may have set a mask for its own time only: a handler would have to run with that mask and
-    /// return to the other, and only the kernel that made the call can do so.
-    fn fate(&self, signal: i32) -> Fate {
-        // A process that cannot be read has been killed; Linux knows what to do with it.
-        let Ok(status) = Status::read(self.parked.pid) else { return Fate::Native };
-        let bit = 1u64 << (signal - 1);
-        if status.ignored & bit != 0 {
-            return Fate::Native;
-        }
-        if status.caught & bit != 0 {
-            let temporary = self.session.shared.temporary_mask.load(Ordering::SeqCst);
-            return if temporary { Fate::Homeward } else { Fate::Guest };
-        }
-        match default_action(signal) {
-            Default::Ignore | Default::Terminate => Fate::Native,
-            Default::Core | Default::Stop => Fate::Homeward,
-        }
-    }
-
-    /// Has the host make the signal pending in the guest, and waits until it is. Only then may the call that it
-    /// interrupted return its restart code there.
-    fn hand_over(&mut self, task: &Stopped, signal: i32) -> Result<()> {
-        let session = &mut self.session;
-        session.commit()?;
-        session.shared.signalled.store(true, Ordering::SeqCst);
-        let info = task.signal_info().map_err(Fault::Trace)?.to_vec();
-        session.say(&FromHome::Signal { tid: self.parked.pid, signal, info })?;
-        let until = Instant::now() + SIGNAL_LIMIT;
-        loop {
-            match session.events.recv_timeout(until.saturating_duration_since(Instant::now())) {
-                Ok(Event::Said(FromHost::SignalTaken)) => return Ok(()),
-                Ok(Event::Said(FromHost::Homeward { reason })) => session.postponed = Some(tidy(&reason)),
-                Ok(Event::Precopied(stream)) => session.restore_stream(stream),
-                Ok(ready @ Event::Ready(_)) => session.later.push(ready),
-                Ok(Event::Said(other)) => {
-                    return Err(Fault::Said(format!("the host said {} to a signal", other.name())));
-                }
-                Ok(Event::Lost(reason)) => return Err(Fault::Said(reason)),
-                Err(_) => {
-                    return Err(Fault::Said(format!(
-                        "the host did not take a signal within {SIGNAL_LIMIT:?}"
-                    )));
-                }
-            }
+                Err(_) => Ok(self.over()),
+            },
         }
     }
 

@@ -12,16 +12,18 @@ use crate::fault::{Fault, Result};
 use crate::kept::Kept;
 use crate::parked::{Parked, call};
 use crate::session::{PATIENCE, Session};
-use crate::tracee::{self, BLOCK_ALL, Halted, Signal};
+use crate::signals::{self, Fate};
+use crate::tracee::{self, BLOCK_ALL};
 use minka_image::PAGE;
 use minka_image::origin::{self, Step, Wanted};
 use minka_image::process::Thread;
 use minka_kernel::faultpoint::{self, Point};
 use minka_kernel::memory::Memory;
 use minka_kernel::procfs;
-use minka_kernel::ptrace::{Running, SIGINFO_SIZE, Stop, Waited};
+use minka_kernel::ptrace::{Running, SIGINFO_SIZE, Stopped};
 use minka_link::Receiver;
 use minka_wire::message::{self, FromHome, FromHost, Leaving, MessageError, kind};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -48,13 +50,8 @@ pub(crate) fn bring_home(
     parked.thread = Thread { tid: parked.pid, ..thread };
     parked.borders.brk = state.brk;
     parked.cpu_us = state.cpu_us;
-    for (signal, info) in leaving.pending {
-        let info: [u8; SIGINFO_SIZE] =
-            info.try_into().map_err(|_| Fault::Said("the host returned half a signal".to_owned()))?;
-        let running = task.take().ok_or(Fault::Over)?;
-        *task = Some(make_pending(parked, running, (signal, info))?);
-    }
-    Ok(())
+    parked.learn_actions()?;
+    make_pending(parked, leaving.pending)
 }
 
 /// Writes the pages that come early, until there are no more for the time being.
@@ -70,15 +67,28 @@ pub(crate) fn write_early_pages(memory: &Memory, kept: &Kept, stream: &mut Recei
     }
 }
 
+/// A signal arrived before the agent stopped. It goes to the guest, if it is for it: the call that it interrupted is
+/// about to return there.
+fn arrived(parked: &mut Parked, session: &mut Session, task: Stopped, signal: i32) -> Result<Running> {
+    match signals::fate(parked, session, signal) {
+        Fate::Native => task.resume(signal).map_err(Fault::Trace),
+        Fate::Homeward => tracee::postpone(task, signal, &mut parked.held),
+        Fate::Guest => {
+            let (task, handed_over) = signals::to_guest(parked, session, task, signal)?;
+            handed_over.map(|()| task)
+        }
+    }
+}
+
 /// Blocks all signals and gets the agent out of a forwarded call, if it is in one.
-fn interrupt_call(parked: &mut Parked, task: &mut Option<Running>, session: &Session) -> Result<()> {
-    let shared = &session.shared;
+fn interrupt_call(parked: &mut Parked, task: &mut Option<Running>, session: &mut Session) -> Result<()> {
+    let shared = Arc::clone(&session.shared);
     shared.recalling.store(true, Ordering::SeqCst);
     let until = Instant::now() + PATIENCE;
     loop {
         let running = task.take().ok_or(Fault::Over)?;
-        let halted = match tracee::try_halt(running, &mut parked.held)? {
-            Ok(Halted { task, .. }) => task,
+        let halted = match tracee::try_halt(running, |task, signal| arrived(parked, session, task, signal))? {
+            Ok(task) => task,
             Err(running) => {
                 shared.recalling.store(false, Ordering::SeqCst);
                 *task = Some(running);
@@ -204,42 +214,16 @@ fn carry_out(parked: &Parked, step: Step) -> Result<()> {
     if result == expected { Ok(()) } else { Err(Fault::Rearrange { what: format!("{step:x?}"), result }) }
 }
 
-/// Makes a signal that was pending in the guest pending at home, with its original information: a stand-in is
-/// queued, and when the process stops for it the information is put in its place.
-fn make_pending(parked: &mut Parked, running: Running, (signal, info): Signal) -> Result<Running> {
-    if !(1..=64).contains(&signal) {
-        return Err(Fault::Said(format!("the host returned signal {signal}")));
-    }
-    let Halted { task, .. } = tracee::halt(running, &mut parked.held)?;
-    task.set_mask(BLOCK_ALL & !(1 << (signal - 1))).map_err(Fault::Trace)?;
-    let mut running = task.resume(0).map_err(Fault::Trace)?;
-    let stand_in = stand_in(signal);
-    minka_kernel::process::queue_signal(parked.pid, parked.pid, signal, &stand_in)
-        .map_err(|error| Fault::Io("put back a signal", error))?;
-    let until = Instant::now() + PATIENCE;
-    loop {
-        running = match running.try_wait().map_err(Fault::Trace)? {
-            Waited::Stopped(task, Stop::Signal(found)) if found == signal => {
-                task.set_signal_info(&info).map_err(Fault::Trace)?;
-                return tracee::postpone(task, signal, &mut parked.held);
-            }
-            Waited::Stopped(task, Stop::Signal(other)) => tracee::postpone(task, other, &mut parked.held)?,
-            Waited::Stopped(task, _) => task.resume(0).map_err(Fault::Trace)?,
-            Waited::Gone(end) => return Err(Fault::Gone(end)),
-            Waited::Still(running) if Instant::now() < until => {
-                std::thread::sleep(Duration::from_micros(50));
-                running
-            }
-            Waited::Still(_) => return Err(Fault::Said(format!("signal {signal} did not arrive at home"))),
+/// Makes signals that were pending in the guest pending here, before those of the same numbers that have arrived
+/// here since. The process queues them to itself: only so may they have every origin.
+fn make_pending(parked: &Parked, pending: Vec<(i32, Vec<u8>)>) -> Result<()> {
+    let set = pending.iter().fold(0u64, |set, (signal, _)| set | 1 << (signal - 1).clamp(0, 63));
+    let newer = if pending.is_empty() { Vec::new() } else { parked.take_pending(set)? };
+    for (signal, info) in pending.into_iter().chain(newer) {
+        if !(1..=64).contains(&signal) || info.len() != SIGINFO_SIZE {
+            return Err(Fault::Said("the host returned half a signal".to_owned()));
         }
+        parked.queue_signal(signal, &info)?;
     }
-}
-
-/// A `siginfo_t` that every process may send: `{ si_signo, si_errno, si_code = SI_QUEUE }`.
-fn stand_in(signal: i32) -> [u8; SIGINFO_SIZE] {
-    const SI_QUEUE: i32 = -1;
-    let mut info = [0; SIGINFO_SIZE];
-    info[..4].copy_from_slice(&signal.to_le_bytes());
-    info[8..12].copy_from_slice(&SI_QUEUE.to_le_bytes());
-    info
+    Ok(())
 }

@@ -12,6 +12,7 @@
 //! | `kept` | what of its address space a host has no say over |
 //! | `record`, `rescue` | putting right a process whose deputy was killed |
 //! | `offer` | what a host is told before and after the stop |
+//! | `signals` | what becomes of signals that arrive at home |
 //! | `session`, `serve` | the channels to one host and the threads behind them |
 //! | `procself` | `/proc/self` files that show the guest |
 //! | `homecoming` | the way back |
@@ -32,6 +33,7 @@ mod record;
 mod rescue;
 mod serve;
 mod session;
+mod signals;
 mod tracee;
 
 use minka_kernel::faultpoint::{self, Point};

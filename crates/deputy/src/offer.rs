@@ -60,10 +60,6 @@ impl Offer {
             vdso_digest,
             vdso,
             workbench: find_hole(&maps, workbench::LENGTH as u64)?,
-            limits: LIMITS
-                .into_iter()
-                .filter_map(|limit| Some((limit, process::limit(pid, limit).ok()?.0)))
-                .collect(),
             files,
         };
         Ok(Self { hello, index })
@@ -109,6 +105,10 @@ impl Offer {
             auxv: parked.auxv.clone(),
             actions: parked.actions.clone(),
             cpu_us: parked.cpu_us,
+            limits: LIMITS
+                .into_iter()
+                .filter_map(|limit| Some((limit, process::limit(parked.pid, limit).ok()?.0)))
+                .collect(),
         })
     }
 }

@@ -14,7 +14,7 @@ use crate::fault::{Fault, Result};
 use crate::kept::Kept;
 use crate::parked::{Parked, call, end, resend, whole_ring};
 use crate::record::Record;
-use crate::tracee::{self, BLOCK_ALL, Halted};
+use crate::tracee::{self, BLOCK_ALL};
 use minka_image::maps::Mapping;
 use minka_image::process::{AltStack, Borders, Thread, Unfinished};
 use minka_image::registers::{NO_SYSCALL, Registers, USER_CS_64};
@@ -47,13 +47,13 @@ pub(crate) enum Found {
 /// Brings a process into the agent. If that fails it goes on as if nothing had been.
 pub(crate) fn park(pid: i32, found: Found, record: &Record) -> Result<(Parked, Running)> {
     let mut held = Vec::new();
-    let halted = match found {
-        Found::Free => tracee::halt(tracee::seize(pid)?, &mut held)?,
+    let task = match found {
+        Found::Free => tracee::halt_program(tracee::seize(pid)?)?,
         // This stop is inside the call, whose result would still overwrite a register: leave it first. The request
         // to stop comes before that, so that the new program does not execute a single instruction.
-        Found::AfterExec(task) => tracee::halted(task.resume_to_stop().map_err(Fault::Trace)?, &mut held)?,
+        Found::AfterExec(task) => tracee::program_halted(task.resume_to_stop().map_err(Fault::Trace)?)?,
     };
-    let Surroundings { task, mask, maps, memory, vdso } = surroundings(pid, halted, &mut held)?;
+    let Surroundings { task, mask, maps, memory, vdso } = surroundings(pid, task)?;
     let still = match examine(pid, &task, mask, memory, vdso, &maps) {
         Ok(still) => still,
         Err(error) => {
@@ -75,7 +75,7 @@ pub(crate) fn park(pid: i32, found: Found, record: &Record) -> Result<(Parked, R
     let kept = Kept::new(&maps, ring.range());
     let mut parked = Parked::new(pid, ring, still.site, still.memory, kept, still.thread, still.leases, held);
     (parked.borders, parked.auxv) = (still.borders, still.auxv);
-    if let Err(error) = parked.ask(&still.status, record) {
+    if let Err(error) = parked.ask(record) {
         parked.release(running)?;
         return Err(error);
     }
@@ -95,13 +95,12 @@ struct Surroundings {
 
 /// A thread that was stopped inside the vDSO is let run on and stopped again: single steps, which get it out in any
 /// case, are deadly for it if we die between two of them.
-fn surroundings(pid: i32, halted: Halted, held: &mut Vec<i32>) -> Result<Surroundings> {
+fn surroundings(pid: i32, halted: Stopped) -> Result<Surroundings> {
     const TRIES: usize = 20;
     /// Longer than any function of the vDSO takes.
     const TIME: Duration = Duration::from_micros(2);
-    let (mut halted, mut tries) = (halted, 0);
+    let (mut task, mut tries) = (halted, 0);
     loop {
-        let Halted { task, mask } = halted;
         let (maps, memory, vdso) = match look_round(pid) {
             Ok(found) => found,
             Err(error) => {
@@ -110,10 +109,12 @@ fn surroundings(pid: i32, halted: Halted, held: &mut Vec<i32>) -> Result<Surroun
             }
         };
         if !vdso::holds(&task, vdso).map_err(Fault::Trace)? {
+            let mask = task.mask().map_err(Fault::Trace)?;
             return Ok(Surroundings { task, mask, maps, memory, vdso });
         }
         if tries == TRIES {
             let task = vdso::step_out(task, vdso, &memory).map_err(Fault::Trace)?;
+            let mask = task.mask().map_err(Fault::Trace)?;
             return Ok(Surroundings { task, mask, maps, memory, vdso });
         }
         let running = task.resume(0).map_err(Fault::Trace)?;
@@ -121,7 +122,7 @@ fn surroundings(pid: i32, halted: Halted, held: &mut Vec<i32>) -> Result<Surroun
         while start.elapsed() < TIME {
             std::hint::spin_loop();
         }
-        halted = tracee::halt(running, held)?;
+        task = tracee::halt_program(running)?;
         tries += 1;
     }
 }
@@ -143,7 +144,6 @@ struct Still {
     auxv: Vec<u8>,
     site: Site,
     leases: Vec<Lease>,
-    status: Status,
 }
 
 fn examine(
@@ -190,7 +190,6 @@ fn examine(
         site: Site::new(vdso.0),
         memory,
         leases,
-        status,
     })
 }
 

@@ -12,7 +12,7 @@ use minka_kernel::faultpoint::{self, Point};
 use minka_kernel::inject::InjectError;
 use minka_kernel::memory::Memory;
 use minka_kernel::procfs::Status;
-use minka_kernel::ptrace::{self, Running, Stopped};
+use minka_kernel::ptrace::{self, Running, SIGINFO_SIZE, Stopped};
 use minka_kernel::ring::{self, Ring, Slot};
 use minka_kernel::site::Site;
 use minka_kernel::spawn::ProcessHandle;
@@ -34,9 +34,11 @@ pub(crate) mod call {
     pub(crate) const MREMAP: u64 = 25;
     pub(crate) const GETITIMER: u64 = 36;
     pub(crate) const SIGALTSTACK: u64 = 131;
+    pub(crate) const RT_SIGTIMEDWAIT: u64 = 128;
     pub(crate) const PRCTL: u64 = 157;
     pub(crate) const SET_TID_ADDRESS: u64 = 218;
     pub(crate) const SET_ROBUST_LIST: u64 = 273;
+    pub(crate) const RT_TGSIGQUEUEINFO: u64 = 297;
     pub(crate) const MEMFD_CREATE: u64 = 319;
 }
 
@@ -138,14 +140,54 @@ impl Parked {
         Ok((result, bytes))
     }
 
-    /// What only the process itself can tell, and what must not happen to it while it is parked.
-    pub(crate) fn ask(&mut self, status: &Status, record: &Record) -> Result<()> {
-        self.borders.brk = self.call(call::BRK, &[0])? as u64;
+    /// Learns what happens on which signal: the program may change that while it is away.
+    pub(crate) fn learn_actions(&mut self) -> Result<()> {
+        let status = Status::read(self.pid).map_err(|error| Fault::Io("read its status", error))?;
+        self.actions.clear();
         for signal in (1..=64u8).filter(|signal| (status.caught | status.ignored) >> (signal - 1) & 1 == 1) {
             let arguments = |data| [u64::from(signal), 0, data, 8, 0, 0];
             let (_, bytes) = self.call_for::<{ Action::SIZE }>(call::RT_SIGACTION, arguments)?;
             self.actions.push(Action::from_bytes(signal, &bytes));
         }
+        Ok(())
+    }
+
+    /// Takes the pending signals of a set (bit `n - 1` for signal `n`) away, in the order in which they would have
+    /// been delivered.
+    pub(crate) fn take_pending(&self, set: u64) -> Result<Vec<(i32, Vec<u8>)>> {
+        // The set (8 bytes) and the time to wait (none: 16 bytes), and room for the information behind them.
+        const INFO: usize = 32;
+        let mut taken = Vec::new();
+        let mut slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
+        let data = slot.data_address();
+        loop {
+            slot.data()[..INFO + SIGINFO_SIZE].fill(0);
+            slot.data()[..8].copy_from_slice(&set.to_le_bytes());
+            let arguments = [data, data + INFO as u64, data + 8, 8, 0, 0];
+            let signal = self.attended(&mut slot, call::RT_SIGTIMEDWAIT, arguments)?;
+            if signal <= 0 {
+                return Ok(taken);
+            }
+            taken.push((signal as i32, slot.data()[INFO..INFO + SIGINFO_SIZE].to_vec()));
+        }
+    }
+
+    /// Has the process queue a signal to itself, with this `siginfo_t`.
+    pub(crate) fn queue_signal(&self, signal: i32, info: &[u8]) -> Result<()> {
+        let mut slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
+        slot.data()[..info.len()].copy_from_slice(info);
+        let pid = self.pid as u64;
+        let arguments = [pid, pid, signal as u64, slot.data_address(), 0, 0];
+        match self.attended(&mut slot, call::RT_TGSIGQUEUEINFO, arguments)? {
+            0 => Ok(()),
+            error => Err(Fault::Io("put back a signal", std::io::Error::from_raw_os_error(-error as i32))),
+        }
+    }
+
+    /// What only the process itself can tell, and what must not happen to it while it is parked.
+    pub(crate) fn ask(&mut self, record: &Record) -> Result<()> {
+        self.borders.brk = self.call(call::BRK, &[0])? as u64;
+        self.learn_actions()?;
         let (_, stack) = self.call_for::<24>(call::SIGALTSTACK, |data| [0, data, 0, 0, 0, 0])?;
         let word = |at: usize| u64::from_le_bytes(stack[at..at + 8].try_into().expect("eight bytes"));
         let flags = word(8) as u32 & !AltStack::ON_STACK;

@@ -17,7 +17,7 @@ use minka_kernel::ring::Slot;
 use minka_link::{Channel, Receiver, Sender};
 use minka_syscalls::marshal::{self, Placed};
 use minka_wire::frame::Header;
-use minka_wire::message::{self, FETCH_MAX, Fetch, NOT_EXACT, ProcFile, RESTART, Special, kind};
+use minka_wire::message::{self, CONTINUED, FETCH_MAX, Fetch, NOT_EXACT, ProcFile, RESTART, Special, kind};
 use std::io::IoSlice;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
@@ -57,7 +57,7 @@ pub(crate) fn calls(shared: &Shared, mut channel: Channel) -> Result<()> {
 }
 
 fn perform(shared: &Shared, channel: &mut Channel, header: &Header, body: &[u8]) -> Result<()> {
-    if shared.recalling.load(Ordering::SeqCst) {
+    if shared.recalling.load(Ordering::SeqCst) && !is_rest_of_file_transfer(shared, header, body) {
         return answer(channel, header, ERESTARTSYS);
     }
     if !shared.commit() {
@@ -98,6 +98,17 @@ fn perform(shared: &Shared, channel: &mut Channel, header: &Header, body: &[u8])
     let reply = marshal::collect(&placed, result, data);
     let parts: Vec<IoSlice<'_>> = reply.parts().map(IoSlice::new).collect();
     Ok(channel.send(Header::new(kind::RESULT, header.correlation), &parts)?)
+}
+
+/// Natively a transfer to or from a regular file is never cut short, so its parts stay together.
+fn is_rest_of_file_transfer(shared: &Shared, header: &Header, body: &[u8]) -> bool {
+    if header.flags & CONTINUED == 0 {
+        return false;
+    }
+    // The first argument, behind the call's number.
+    let Some(descriptor) = body.get(8..16).and_then(|bytes| bytes.first_chunk()) else { return false };
+    let path = format!("/proc/{}/fd/{}", shared.pid, i32::from_le_bytes(*descriptor));
+    std::fs::metadata(path).is_ok_and(|data| data.is_file())
 }
 
 /// A call that the kernel can go on with after an interruption, and for which it then remembers where one of the

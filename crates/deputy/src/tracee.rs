@@ -2,7 +2,8 @@
 
 use crate::fault::{Fault, Result};
 use minka_image::registers::NO_SYSCALL;
-use minka_kernel::ptrace::{Options, Running, SIGINFO_SIZE, Stop, Stopped, Waited};
+use minka_kernel::procfs::Status;
+use minka_kernel::ptrace::{Options, Running, Stop, Stopped, Waited};
 use std::time::{Duration, Instant};
 
 /// Every signal but SIGTRAP, with which single steps end: blocked, the kernel would reset its handler.
@@ -47,27 +48,59 @@ pub(crate) struct Halted {
     pub(crate) mask: u64,
 }
 
-/// Stops the task. SIGSTOP cannot be made pending again; it goes to `held`.
+/// Stops a process that runs its program. A signal that arrives first is delivered: then the program stands at the
+/// start of its handler, and queued signals keep their order. The same holds for a fault of the program's own making,
+/// which the kernel would deliver at the next step, blocked or not.
+pub(crate) fn halt_program(task: Running) -> Result<Stopped> {
+    task.interrupt().map_err(Fault::Trace)?;
+    program_halted(task)
+}
+
+/// Waits for such a process to stop that has been told to.
+pub(crate) fn program_halted(task: Running) -> Result<Stopped> {
+    let deliver = |task: Stopped, signal| task.resume(signal).map_err(Fault::Trace);
+    let mut task = wait_for_stop(task, deliver)?.map_err(|_| Fault::CannotStop)?;
+    while Status::read(task.tid()).is_ok_and(|status| status.has_raised_a_fault()) {
+        // Nothing comes before the signal now, and its stop is answered by another interrupt.
+        let running = task.resume(0).map_err(Fault::Trace)?;
+        task = wait_for_stop(running, deliver)?.map_err(|_| Fault::CannotStop)?;
+    }
+    Ok(task)
+}
+
+/// Stops the task; signals that arrive first stay pending. SIGSTOP cannot be made pending again; it goes to `held`.
 pub(crate) fn halt(task: Running, held: &mut Vec<i32>) -> Result<Halted> {
+    let mut mask = None;
+    let postponed = |task: Stopped, signal| {
+        if mask.is_none() {
+            mask = Some(task.mask().map_err(Fault::Trace)?);
+        }
+        postpone(task, signal, held)
+    };
+    let task = try_halt(task, postponed)?.map_err(|_| Fault::CannotStop)?;
+    let mask = match mask {
+        Some(mask) => task.set_mask(mask).map(|()| mask),
+        None => task.mask(),
+    };
+    Ok(Halted { mask: mask.map_err(Fault::Trace)?, task })
+}
+
+/// Stops the task, and has `arrived` go on with it when a signal arrives first. Gives back a task that does not stop
+/// in time.
+pub(crate) fn try_halt(
+    task: Running,
+    arrived: impl FnMut(Stopped, i32) -> Result<Running>,
+) -> Result<std::result::Result<Stopped, Running>> {
     task.interrupt().map_err(Fault::Trace)?;
-    halted(task, held)
+    wait_for_stop(task, arrived)
 }
 
-/// Waits for a task to stop that has been told to.
-pub(crate) fn halted(task: Running, held: &mut Vec<i32>) -> Result<Halted> {
-    wait_for_stop(task, held)?.map_err(|_| Fault::CannotStop)
-}
-
-/// As [`halt`], but gives back a task that does not stop in time.
-pub(crate) fn try_halt(task: Running, held: &mut Vec<i32>) -> Result<std::result::Result<Halted, Running>> {
-    task.interrupt().map_err(Fault::Trace)?;
-    wait_for_stop(task, held)
-}
-
-fn wait_for_stop(task: Running, held: &mut Vec<i32>) -> Result<std::result::Result<Halted, Running>> {
+fn wait_for_stop(
+    task: Running,
+    mut arrived: impl FnMut(Stopped, i32) -> Result<Running>,
+) -> Result<std::result::Result<Stopped, Running>> {
     let until = Instant::now() + STOP_LIMIT;
     let mut task = task;
-    let mut mask = None;
     let mut rounds = 0u32;
     loop {
         task = match task.try_wait().map_err(Fault::Trace)? {
@@ -83,18 +116,12 @@ fn wait_for_stop(task: Running, held: &mut Vec<i32>) -> Result<std::result::Resu
                 }
                 task
             }
-            Waited::Stopped(task, Stop::Interrupt) => {
-                let mask = match mask {
-                    Some(mask) => task.set_mask(mask).map(|()| mask),
-                    None => task.mask(),
-                };
-                return Ok(Ok(Halted { mask: mask.map_err(Fault::Trace)?, task }));
-            }
+            Waited::Stopped(task, Stop::Interrupt) => return Ok(Ok(task)),
             Waited::Stopped(task, Stop::Signal(signal)) => {
-                if mask.is_none() {
-                    mask = Some(task.mask().map_err(Fault::Trace)?);
-                }
-                postpone(task, signal, held)?
+                let task = arrived(task, signal)?;
+                // Every stop answers an interrupt that was asked for, so it is asked for again.
+                task.interrupt().map_err(Fault::Trace)?;
+                task
             }
             Waited::Stopped(task, Stop::Group(signal)) => {
                 task.detach(0).map_err(Fault::Trace)?;
@@ -150,6 +177,3 @@ pub(crate) fn default_action(signal: i32) -> Default {
         _ => Default::Terminate,
     }
 }
-
-/// A signal with the kernel's information about it.
-pub(crate) type Signal = (i32, [u8; SIGINFO_SIZE]);

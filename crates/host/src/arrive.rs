@@ -7,7 +7,7 @@ use crate::orders::Daemon;
 use crate::prepare::{self, Empty};
 use crate::tracer::Tracer;
 use crate::{calls, pages};
-use minka_image::process::Image;
+use minka_image::process::{Action, Image};
 use minka_image::ranges::Ranges;
 use minka_kernel::faultpoint::{self, Point};
 use minka_kernel::process::Bell;
@@ -225,6 +225,8 @@ fn build_guest(hello: &Hello, empty: Empty, image: &Image, lanes: &mut Lanes) ->
         faults: AtomicU64::new(0),
         fetched: AtomicU64::new(0),
         began,
+        used_once: used_once(&image.actions),
+        writing: Mutex::default(),
         cpu_before: image.cpu_us,
     });
     let parts = Parts {
@@ -242,6 +244,10 @@ fn build_guest(hello: &Hello, empty: Empty, image: &Image, lanes: &mut Lanes) ->
         run(&guest, "faults", move |guest| pages::faults(guest, faults, &adopted));
         if guest.uffd.mode() == Mode::Track { pages::fill(&guest, &mut stream_in, image) } else { Ok(()) }
     })?;
+    for (resource, soft) in &image.limits {
+        let limited = minka_kernel::process::set_soft_limit(guest.pid, *resource, *soft);
+        limited.map_err(|error| Fault::Io("set the guest's limits", error))?;
+    }
     run(&guest, "calls", move |guest| calls::serve(guest, &listener, calls));
     Ok(Ready { task, guest, requests, shell, stream: (stream_out, stream_in) })
 }
@@ -250,6 +256,12 @@ fn files_at_home(image: &Image) -> Ranges<()> {
     let mut ranges = Ranges::new();
     image.areas.iter().filter(|area| area.file).for_each(|area| ranges.set(area.start, area.end, ()));
     ranges
+}
+
+/// The signals whose handlers are used once, bit `n - 1` for signal `n`.
+fn used_once(actions: &[Action]) -> u64 {
+    let once = actions.iter().filter(|action| action.is_used_once() && action.signal > 0);
+    once.fold(0, |set, action| set | 1u64.wrapping_shl(u32::from(action.signal) - 1))
 }
 
 /// Runs one of the guest's threads; its failure is the guest's end.

@@ -19,7 +19,7 @@ use minka_syscalls::marshal::{self, Refusal};
 use minka_syscalls::spec::{Direction, Kind};
 use minka_syscalls::{Place, Spec};
 use minka_wire::frame::Header;
-use minka_wire::message::{self, MessageError, RESTART, Special, kind};
+use minka_wire::message::{self, CONTINUED, MessageError, RESTART, Special, kind};
 use std::io::IoSlice;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -107,7 +107,11 @@ impl Worker<'_> {
             Place::Here => Ok(Answer::Native),
             Place::Both => own::both(self, call, spec),
             Place::Home if let Some(answer) = procself::open(self, call)? => Ok(answer),
-            Place::Cached | Place::Home => self.forward(spec, &call.arguments, 0),
+            Place::Cached | Place::Home => {
+                let answer = self.forward(spec, &call.arguments, 0)?;
+                own::adopt_limit(self.guest, call, &answer);
+                Ok(answer)
+            }
             Place::Own => own::answer(self, call, spec),
             Place::Homeward => Ok(Answer::Homeward(spec.name.to_owned())),
         }
@@ -124,7 +128,7 @@ impl Worker<'_> {
             return Ok(Answer::Homeward("restart_syscall".to_owned()));
         };
         let answer = self.forward(spec, &unfinished.arguments, RESTART)?;
-        if let Answer::Result(-516) = answer {
+        if let Answer::Result(-516..=-512) = answer {
             *lock(&self.guest.unfinished) = Some(unfinished);
         }
         Ok(answer)
@@ -152,9 +156,11 @@ impl Worker<'_> {
                     }
                     Err(Refusal::Homeward(_)) => return Ok(Answer::Result(total as i64)),
                 };
-            self.exchange(kind::CALL, flags)?;
+            self.exchange(kind::CALL, if total > 0 { flags | CONTINUED } else { flags })?;
             let mut memory = Buffers(&self.guest.memory);
+            let writing = lock(&self.guest.writing);
             let result = marshal::scatter_after(spec, arguments, total, &self.reply, &mut memory)?;
+            drop(writing);
             match gathered.capped {
                 Some(capped) if result == capped.covered as i64 && self.goes_on(spec, arguments)? => {
                     total += capped.covered;
@@ -178,7 +184,7 @@ impl Worker<'_> {
         if marshal::gather(fstat, &question, &scratch, AREA, &mut self.request).is_err() {
             return Ok(false);
         }
-        self.exchange(kind::CALL, 0)?;
+        self.exchange(kind::CALL, CONTINUED)?;
         let result = marshal::scatter(fstat, &question, &self.reply, &mut scratch)?;
         // struct stat { st_dev: u64, st_ino: u64, st_nlink: u64, st_mode: u32, … }
         let mode = u32::from_le_bytes(scratch.bytes[24..28].try_into().expect("four bytes"));

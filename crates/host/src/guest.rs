@@ -93,6 +93,10 @@ pub(crate) struct Guest {
     pub(crate) fetched: AtomicU64,
     /// When the image had arrived.
     pub(crate) began: Instant,
+    /// Signals whose handlers are used once, bit `n - 1` for signal `n`: home calls these.
+    pub(crate) used_once: u64,
+    /// Held while forwarded calls write into the guest's memory, and while it is looked at what has been written.
+    pub(crate) writing: Mutex<()>,
     /// CPU time that the process used away from home before it ran here: user and system, microseconds.
     pub(crate) cpu_before: (u64, u64),
 }

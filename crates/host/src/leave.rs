@@ -139,6 +139,8 @@ pub(crate) fn precopy(guest: &Guest, stream: &mut Sender) -> Result<()> {
             .collect();
         let mut ranges = Vec::new();
         for (start, end) in areas {
+            // A forwarded call that is writing at this moment must not write behind our back.
+            let _writing = lock(&guest.writing);
             // An area that was unmapped or moved meanwhile has nothing to report.
             let _ = pagemap.scan(start, end, Want::WrittenThenProtect, |a, b| ranges.push((a, b)));
         }

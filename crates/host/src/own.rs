@@ -5,6 +5,7 @@ use crate::fault::Result;
 use crate::guest::{Guest, lock};
 use crate::mapping;
 use minka_image::origin::Origin;
+use minka_image::process::Action;
 use minka_kernel::procfs::Stat;
 use minka_kernel::seccomp::Notification;
 use minka_syscalls::Spec;
@@ -12,6 +13,7 @@ use minka_wire::message::Special;
 use std::sync::atomic::Ordering;
 
 mod number {
+    pub(super) const RT_SIGACTION: u64 = 13;
     pub(super) const RT_SIGPROCMASK: u64 = 14;
     pub(super) const RT_SIGRETURN: u64 = 15;
     pub(super) const MMAP: u64 = 9;
@@ -21,15 +23,20 @@ mod number {
     pub(super) const GETRUSAGE: u64 = 98;
     pub(super) const TIMES: u64 = 100;
     pub(super) const SIGALTSTACK: u64 = 131;
+    pub(super) const SETRLIMIT: u64 = 160;
     pub(super) const SET_TID_ADDRESS: u64 = 218;
     pub(super) const CLOCK_GETTIME: u64 = 228;
     pub(super) const EXIT_GROUP: u64 = 231;
     pub(super) const SET_ROBUST_LIST: u64 = 273;
+    pub(super) const PRLIMIT64: u64 = 302;
     pub(super) const EXECVEAT: u64 = 322;
 }
 
 /// A call that both sides have to know of: home first, then natively here.
 pub(crate) fn both(worker: &mut Worker<'_>, call: &Notification, spec: &'static Spec) -> Result<Answer> {
+    if call.call == number::RT_SIGACTION && installs_handler_for_once(worker.guest, &call.arguments) {
+        return Ok(Answer::Homeward("a signal handler that is used once".to_owned()));
+    }
     match worker.forward(spec, &call.arguments, 0)? {
         Answer::Result(result) if result >= 0 => {
             if call.call == number::RT_SIGPROCMASK {
@@ -38,6 +45,37 @@ pub(crate) fn both(worker: &mut Worker<'_>, call: &Notification, spec: &'static 
             Ok(Answer::Native)
         }
         other => Ok(other),
+    }
+}
+
+/// The kernel that calls such a handler forgets it. That has to be the home's, or nobody would know there.
+fn installs_handler_for_once(guest: &Guest, [signal, action, ..]: &[u64; 6]) -> bool {
+    let mut bytes = [0; Action::SIZE];
+    *action != 0
+        && guest.memory.read(*action, &mut bytes) == bytes.len()
+        && Action::from_bytes(*signal as u8, &bytes).is_used_once()
+}
+
+/// Limits of memory that the process sets for itself hold for the guest at once.
+pub(crate) fn adopt_limit(guest: &Guest, call: &Notification, answer: &Answer) {
+    const RLIMIT_DATA: u32 = 2;
+    const RLIMIT_STACK: u32 = 3;
+    const RLIMIT_AS: u32 = 9;
+    let (resource, new) = match (call.call, call.arguments) {
+        (number::SETRLIMIT, [resource, new, ..]) => (resource, new),
+        (number::PRLIMIT64, [pid, resource, new, ..]) if pid == 0 || pid == guest.home_pid as u64 => {
+            (resource, new)
+        }
+        _ => return,
+    };
+    let resource = resource as u32;
+    if !matches!(answer, Answer::Result(0)) || !matches!(resource, RLIMIT_DATA | RLIMIT_STACK | RLIMIT_AS) {
+        return;
+    }
+    if let Some(soft) = guest.memory.read_u64(new)
+        && let Err(error) = minka_kernel::process::set_soft_limit(guest.pid, resource, soft)
+    {
+        tracing::warn!(resource, soft, %error, "the guest does not have the limit that it set");
     }
 }
 
@@ -147,6 +185,7 @@ fn cpu_time(worker: &mut Worker<'_>, call: &Notification, spec: &'static Spec) -
     }
     let (user, system) = used_away(worker.guest);
     let memory = &worker.guest.memory;
+    let _writing = lock(&worker.guest.writing);
     match call.call {
         number::GETRUSAGE if call.arguments[0] != RUSAGE_CHILDREN => {
             add_timeval(memory, call.arguments[1], user);
@@ -156,20 +195,38 @@ fn cpu_time(worker: &mut Worker<'_>, call: &Notification, spec: &'static Spec) -
             add_ticks(memory, call.arguments[0], user);
             add_ticks(memory, call.arguments[0] + 8, system);
         }
-        number::CLOCK_GETTIME => add_timespec(memory, call.arguments[1], user + system),
+        number::CLOCK_GETTIME if is_own_clock(worker.guest, call.arguments[0]) => {
+            add_timespec(memory, call.arguments[1], user + system)
+        }
         _ => {}
     }
     Ok(answer)
 }
 
+/// Whether a CPU clock is the guest's own. The clock of process P is `!P << 3` with the clock's kind in the lowest
+/// three bits (`include/linux/posix-timers_types.h`); its own may also be meant by 0.
+fn is_own_clock(guest: &Guest, clock: u64) -> bool {
+    const PROCESS_CPUTIME: i32 = 2;
+    const THREAD_CPUTIME: i32 = 3;
+    const KIND: i32 = 3;
+    const DESCRIPTOR: i32 = 3;
+    let clock = clock as i32;
+    matches!(clock, PROCESS_CPUTIME | THREAD_CPUTIME)
+        || clock < 0
+            && clock & KIND != DESCRIPTOR
+            && matches!(!(clock >> 3), pid if pid == 0 || pid == guest.home_pid)
+}
+
 const TICKS_PER_SECOND: u64 = 100;
 
-/// CPU time that the process has used away from home: user and system, microseconds.
+/// CPU time that the process has used away from home: user and system, microseconds. Their sum is exact; how it
+/// is divided the kernel itself knows only by ticks.
 pub(crate) fn used_away(guest: &Guest) -> (u64, u64) {
     // A guest that cannot be read has just ended: what it used is not asked for any more.
-    let (user, system) = Stat::read(guest.pid).map_or((0, 0), |stat| stat.cpu_ticks);
-    let microseconds = |ticks: u64| ticks * (1_000_000 / TICKS_PER_SECOND);
-    (guest.cpu_before.0 + microseconds(user), guest.cpu_before.1 + microseconds(system))
+    let (_, system) = Stat::read(guest.pid).map_or((0, 0), |stat| stat.cpu_ticks);
+    let used = minka_kernel::process::cpu_time(guest.pid).unwrap_or_default().as_micros() as u64;
+    let system = (system * (1_000_000 / TICKS_PER_SECOND)).min(used);
+    (guest.cpu_before.0 + used - system, guest.cpu_before.1 + system)
 }
 
 fn add(memory: &minka_kernel::memory::Memory, address: u64, part: u64, per_second: u64) {

@@ -126,9 +126,6 @@ pub(crate) fn empty_guest(hello: &Hello, files: &[Option<File>]) -> Result<Empty
     };
     let shell = Shell::create(&plan).map_err(io("make the guest's namespaces"))?;
     let guest = shell.guest();
-    for (resource, soft) in &hello.limits {
-        process::set_soft_limit(guest, *resource, *soft).map_err(io("set the guest's limits"))?;
-    }
     let task = Running::seize(guest, Options::EXIT_KILL).map_err(|error| {
         let state = Stat::read(guest).map(|stat| stat.state);
         tracing::error!(guest, ?state, "the empty guest cannot be traced");

@@ -222,6 +222,11 @@ impl Tracer {
         if !(1..=64).contains(&signal) {
             return Err(Fault::Said(format!("the home sent signal {signal}")));
         }
+        const FIRST_REAL_TIME: i32 = 32;
+        if signal < FIRST_REAL_TIME && self.queued.values().any(|(queued, _)| *queued == signal) {
+            // It is pending already, and is not queued twice.
+            return self.say(&FromHost::SignalTaken);
+        }
         let mark = self.next_mark;
         self.next_mark = self.next_mark.wrapping_add(1);
         let pid = self.guest.pid;
@@ -247,7 +252,18 @@ impl Tracer {
                     self.task = Some(Task::Running(task));
                     return Ok(());
                 }
-                Waited::Stopped(task, Stop::Signal(signal)) => self.signalled(task, signal)?,
+                Waited::Stopped(task, Stop::Signal(signal)) => {
+                    self.signalled(task, signal)?;
+                    // That stop answered an interrupt that may have been asked for.
+                    if self.recalled || self.job.is_some() {
+                        self.interrupt()?;
+                    }
+                }
+                Waited::Stopped(task, Stop::Interrupt)
+                    if Status::read(self.guest.pid).is_ok_and(|status| status.has_raised_a_fault()) =>
+                {
+                    self.task = Some(Task::Running(task.resume(0).map_err(io)?));
+                }
                 Waited::Stopped(task, Stop::Interrupt) if self.job.is_some() => {
                     let task = self.work(task)?;
                     if self.recalled {
@@ -269,7 +285,12 @@ impl Tracer {
         let site = self.guest.site;
         let flags = PRIVATE_ANONYMOUS_FIXED_NORESERVE;
         let arguments = [job.start, job.end - job.start, job.protection, flags, u64::MAX, 0];
+        // Signals that are pending must not be taken meanwhile.
+        let io = |error| Fault::Io("set the guest's signal mask", error);
+        let mask = task.mask().map_err(io)?;
+        task.set_mask(!0).map_err(io)?;
         let (task, result) = prepare::lone(task, site, prepare::call::MMAP, arguments)?;
+        task.set_mask(mask).map_err(io)?;
         if result as u64 != job.start {
             return Err(Fault::Build { what: format!("mmap at {:#x}", job.start), result });
         }
@@ -292,7 +313,8 @@ impl Tracer {
         }
         let synchronous = signal::SYNCHRONOUS.contains(&signal);
         let caught = Status::read(self.guest.pid).is_ok_and(|status| status.caught >> (signal - 1) & 1 == 1);
-        if synchronous && (!caught || signal == signal::ILL) {
+        let once = self.guest.used_once >> (signal - 1) & 1 == 1;
+        if synchronous && (!caught || once || signal == signal::ILL) {
             let address = u64::from_le_bytes(info[16..24].try_into().expect("eight bytes"));
             tracing::debug!(signal, address, registers = ?task.registers(), "the guest raised a signal itself");
             // The instruction has not been executed: at home it is tried again, and Linux does the rest.

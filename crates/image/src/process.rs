@@ -92,6 +92,12 @@ impl Action {
     /// Bytes of the kernel's structure `{ handler, flags, restorer, mask }`.
     pub const SIZE: usize = 32;
 
+    /// Whether the kernel forgets it when it calls the handler (`SA_RESETHAND`).
+    pub fn is_used_once(&self) -> bool {
+        const RESETHAND: u64 = 0x8000_0000;
+        self.flags & RESETHAND != 0 && self.handler > 1
+    }
+
     /// From the bytes that `rt_sigaction` wrote.
     pub fn from_bytes(signal: u8, bytes: &[u8; Self::SIZE]) -> Self {
         let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
@@ -190,6 +196,8 @@ pub struct Image {
     pub auxv: Vec<u8>,
     /// Dispositions other than the default.
     pub actions: Vec<Action>,
+    /// Soft limits that decide how far its memory may grow: resource number and value.
+    pub limits: Vec<(u32, u64)>,
     /// CPU time that the process used away from home before: user and system, microseconds.
     pub cpu_us: (u64, u64),
 }

@@ -100,7 +100,11 @@ pub struct Status {
     pub tracer: i32,
     /// Threads.
     pub threads: u32,
-    /// Caught signals, bit `n - 1` for signal `n`.
+    /// Signals that are pending for its main thread, bit `n - 1` for signal `n`.
+    pub pending: u64,
+    /// Signals that its main thread blocks.
+    pub blocked: u64,
+    /// Caught signals.
     pub caught: u64,
     /// Ignored signals.
     pub ignored: u64,
@@ -120,6 +124,14 @@ impl Status {
         Ok(Self::parse(&read(pid, "status")?))
     }
 
+    /// Whether its main thread is about to take a signal that one of its own instructions has raised. The kernel
+    /// delivers such a signal at the next step, blocked or not.
+    pub fn has_raised_a_fault(&self) -> bool {
+        let faults = [libc::SIGILL, libc::SIGTRAP, libc::SIGBUS, libc::SIGFPE, libc::SIGSEGV, libc::SIGSYS];
+        let faults = faults.into_iter().fold(0u64, |set, signal| set | 1 << (signal - 1));
+        self.pending & !self.blocked & faults != 0
+    }
+
     fn parse(text: &str) -> Self {
         let mut status = Self::default();
         for (name, value) in text.lines().filter_map(|line| line.split_once(':')) {
@@ -128,6 +140,8 @@ impl Status {
                 "Uid" => status.uid = first.parse().unwrap_or(u32::MAX),
                 "TracerPid" => status.tracer = first.parse().unwrap_or(0),
                 "Threads" => status.threads = first.parse().unwrap_or(0),
+                "SigPnd" => status.pending = u64::from_str_radix(first, 16).unwrap_or(0),
+                "SigBlk" => status.blocked = u64::from_str_radix(first, 16).unwrap_or(0),
                 "SigCgt" => status.caught = u64::from_str_radix(first, 16).unwrap_or(0),
                 "SigIgn" => status.ignored = u64::from_str_radix(first, 16).unwrap_or(0),
                 "Seccomp" => status.seccomp = first.parse().unwrap_or(0),

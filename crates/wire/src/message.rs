@@ -61,6 +61,10 @@ pub mod kind {
 /// go on with it (`restart_syscall(2)`). The body describes the call as it was first made.
 pub const RESTART: u32 = 1;
 
+/// In the flags of a [`kind::CALL`] frame: it goes on with a transfer of which earlier calls did the first part. If
+/// that is to or from a regular file it is made even though the guest is being recalled.
+pub const CONTINUED: u32 = 2;
+
 /// A file of the home that the host may have too.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileOffer {
@@ -91,8 +95,6 @@ pub struct Hello {
     pub vdso: (u64, u64),
     /// Where nothing is mapped at home, for the workbench.
     pub workbench: u64,
-    /// Soft limits that the guest needs: resource number and value.
-    pub limits: Vec<(u32, u64)>,
     /// Files whose pages the host may have.
     pub files: Vec<FileOffer>,
 }

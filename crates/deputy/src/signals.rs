@@ -1,0 +1,89 @@
+//! Signals that arrive at home while the program is away.
+//!
+//! The kernel stops the original process before it delivers one; then it is decided who deals with it. A signal that
+//! the program handles is made pending in the guest, and only then may the call that it interrupted return: so a
+//! program that signals itself finds its handler run when `kill` returns, as it does natively.
+
+use crate::fault::{Fault, Result};
+use crate::parked::Parked;
+use crate::session::{Event, Session};
+use crate::tracee::{self, Default, default_action};
+use minka_image::process::Action;
+use minka_kernel::procfs::Status;
+use minka_kernel::ptrace::{Running, Stopped};
+use minka_wire::message::{FromHome, FromHost};
+use minka_wire::tidy;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// How long the host may take to put a signal into its guest.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// Where a signal that arrived at home is dealt with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// By Linux, at home.
+    Native,
+    /// In the guest, by its handler.
+    Guest,
+    /// At home, after the guest has come back.
+    Homeward,
+}
+
+/// A call under way may have set a mask for its own time only: a handler would have to run with that mask and
+/// return to the other, and only the kernel that made the call can do so. A handler that is used once is taken away
+/// by the kernel that calls it, so that has to be the home's.
+pub(crate) fn fate(parked: &Parked, session: &Session, signal: i32) -> Fate {
+    // A process that cannot be read has been killed; Linux knows what to do with it.
+    let Ok(status) = Status::read(parked.pid) else { return Fate::Native };
+    let bit = 1u64 << (signal - 1);
+    if status.ignored & bit != 0 {
+        return Fate::Native;
+    }
+    if status.caught & bit != 0 {
+        let temporary = session.shared.temporary_mask.load(Ordering::SeqCst);
+        let once = |action: &Action| i32::from(action.signal) == signal && action.is_used_once();
+        let homeward = temporary || parked.actions.iter().any(once);
+        return if homeward { Fate::Homeward } else { Fate::Guest };
+    }
+    match default_action(signal) {
+        Default::Ignore | Default::Terminate => Fate::Native,
+        Default::Core | Default::Stop => Fate::Homeward,
+    }
+}
+
+/// Has the host make a signal pending in the guest, waits until it is, and lets the original process go on.
+/// The inner result is the host's fault, the outer one the process's.
+pub(crate) fn to_guest(
+    parked: &Parked,
+    session: &mut Session,
+    task: Stopped,
+    signal: i32,
+) -> Result<(Running, Result<()>)> {
+    let handed_over = hand_over(parked.pid, session, &task, signal);
+    if handed_over.is_ok() {
+        tracee::end_forwarded_call(&task, parked.ring.after_call())?;
+    }
+    Ok((task.resume(0).map_err(Fault::Trace)?, handed_over))
+}
+
+fn hand_over(pid: i32, session: &mut Session, task: &Stopped, signal: i32) -> Result<()> {
+    session.commit()?;
+    session.shared.signalled.store(true, Ordering::SeqCst);
+    let info = task.signal_info().map_err(Fault::Trace)?.to_vec();
+    session.say(&FromHome::Signal { tid: pid, signal, info })?;
+    let until = Instant::now() + LIMIT;
+    loop {
+        match session.events.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            Ok(Event::Said(FromHost::SignalTaken)) => return Ok(()),
+            Ok(Event::Said(FromHost::Homeward { reason })) => session.postponed = Some(tidy(&reason)),
+            Ok(Event::Precopied(stream)) => session.restore_stream(stream),
+            Ok(ready @ Event::Ready(_)) => session.later.push(ready),
+            Ok(Event::Said(other)) => {
+                return Err(Fault::Said(format!("the host said {} to a signal", other.name())));
+            }
+            Ok(Event::Lost(reason)) => return Err(Fault::Said(reason)),
+            Err(_) => return Err(Fault::Said(format!("the host did not take a signal within {LIMIT:?}"))),
+        }
+    }
+}
