@@ -8,9 +8,11 @@ use tracing::info;
 
 use crate::daemon::Daemon;
 
-/// Pause between two rounds, and while a node cannot be reached.
+/// Pause between two rounds, and while a node cannot be reached: short at first, because nodes that start at the same
+/// time miss each other by little.
 const ROUND: Duration = Duration::from_secs(5);
 const ROUND_WHILE_LOST: Duration = Duration::from_secs(1);
+const ROUND_AT_FIRST: Duration = Duration::from_millis(50);
 
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(1);
@@ -19,6 +21,7 @@ impl Daemon {
     /// Looks after the other nodes. Never returns.
     pub(crate) fn look_after_peers(self: &Arc<Self>) {
         let mut known: Vec<Option<bool>> = vec![None; self.settings.peers.len()];
+        let mut pause = ROUND_AT_FIRST;
         loop {
             for ((name, address), known) in self.settings.peers.iter().zip(&mut known) {
                 let reachable = is_reachable(address);
@@ -28,7 +31,8 @@ impl Daemon {
                 self.tell(|state| state.book.set_reachable(name, reachable));
             }
             let all = known.iter().all(|known| *known == Some(true));
-            std::thread::sleep(if all { ROUND } else { ROUND_WHILE_LOST });
+            std::thread::sleep(if all { ROUND } else { pause });
+            pause = if all { ROUND_AT_FIRST } else { (pause * 2).min(ROUND_WHILE_LOST) };
         }
     }
 }

@@ -1,7 +1,11 @@
 //! A lab whose nodes can be made to fail.
 
 use std::fs;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -74,6 +78,46 @@ impl Cluster {
     /// Where a node's daemon has its socket.
     pub fn run_directory(&self, node: u32) -> PathBuf {
         self.lab.description().node(node).expect("a node").run_directory()
+    }
+
+    /// Where a node's keys lie.
+    pub fn keys(&self, node: u32) -> PathBuf {
+        self.lab.description().node(node).expect("a node").directory.join("keys")
+    }
+
+    /// Runs the command-line tool against a node's daemon.
+    pub fn minka(&self, node: u32, arguments: &[&str]) -> Output {
+        self.tool(minka(), node, arguments).output().expect("run minka")
+    }
+
+    /// The same as a user who owns nothing; `None` if the tests are not run by root.
+    pub fn minka_as_nobody(&self, node: u32, arguments: &[&str]) -> Option<Output> {
+        const NOBODY: u32 = 65534;
+        if !rustix::process::geteuid().is_root() {
+            return None;
+        }
+        // The daemon lets everybody ask; it is only this lab's directory that is private.
+        let run = self.run_directory(node);
+        for directory in run.ancestors().take_while(|directory| directory.starts_with(self.directory.path()))
+        {
+            fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).expect("open a directory");
+        }
+        // The program may lie where only root can look: so it is passed on as a descriptor.
+        let program = fs::File::open(minka()).expect("open minka");
+        let inherited = rustix::io::dup(&program).expect("duplicate a descriptor");
+        let path = format!("/proc/self/fd/{}", inherited.as_raw_fd());
+        let mut command = self.tool(path.into(), node, arguments);
+        Some(command.uid(NOBODY).gid(NOBODY).output().expect("run minka"))
+    }
+
+    fn tool(&self, program: PathBuf, node: u32, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
+        command
+            .args(arguments)
+            .current_dir("/")
+            .env("LC_ALL", "C")
+            .env("MINKA_DIR", self.run_directory(node));
+        command
     }
 
     /// Puts lines in front of a node's configuration. Deputy and host programs that start from now on find them.
