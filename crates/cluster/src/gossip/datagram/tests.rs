@@ -1,0 +1,118 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn id(id: u16) -> NodeId {
+    NodeId::new(id).unwrap()
+}
+
+fn entry(node: u16, age_ms: u32) -> Entry {
+    let info = Info {
+        load: Load(250),
+        haste: Load(30),
+        cpus: 8,
+        speed: Speed::new(34_567).unwrap(),
+        utilisation: 97,
+        io_stall: 3,
+        memory_mib: 32_000,
+        free_mib: 1_000,
+        available_mib: 20_000,
+        flags: Flags { blocked: true, leaving: true, ..Flags::default() },
+    };
+    Entry { node: id(node), sequence: 0x0102_0304_0506, age_ms, info }
+}
+
+fn written(entries: &[Entry]) -> Vec<u8> {
+    let mut bytes = vec![0xff; 3];
+    Datagram::write(id(513), entries.iter().copied(), &mut bytes);
+    bytes
+}
+
+#[test]
+fn the_bytes_are_these() {
+    let bytes = written(&[entry(7, 1500)]);
+    let expected = [
+        &[1, b'W', 2, 1, 0, 1][..],
+        &[0, 7],
+        &[0, 0, 1, 2, 3, 4, 5, 6],
+        &[0, 0, 0x05, 0xdc],
+        &[0, 0, 0, 250],
+        &[0, 0, 0, 30],
+        &[0, 0, 0x87, 0x07],
+        &[0, 8],
+        &[0, 0, 0x7d, 0x00],
+        &[0, 0, 0x03, 0xe8],
+        &[0, 0, 0x4e, 0x20],
+        &[97, 3, 9],
+    ]
+    .concat();
+    assert_eq!(bytes, expected);
+    assert_eq!((HEADER_BYTES, ENTRY_BYTES, DATAGRAM_BYTES_MAX), (6, 43, 1382));
+}
+
+#[test]
+fn what_was_written_is_read() {
+    for count in [0, 1, WINDOW_MAX] {
+        let entries: Vec<_> = (0..count).map(|n| entry(n as u16 + 1, n as u32 * 10)).collect();
+        let read = Datagram::read(&written(&entries)).unwrap();
+        assert_eq!((read.sender, read.entries), (id(513), entries));
+    }
+}
+
+#[test]
+fn what_nobody_sends_is_refused() {
+    let good = written(&[entry(7, 10), entry(8, 20)]);
+    let check = |position: usize, byte: u8, expected| {
+        let mut bytes = good.clone();
+        bytes[position] = byte;
+        assert_eq!(Datagram::read(&bytes).unwrap_err(), expected, "{position}");
+    };
+    let (second, line) = (HEADER_BYTES + ENTRY_BYTES, HEADER_BYTES);
+    check(0, 2, DatagramError::Unknown);
+    check(1, b'X', DatagramError::Unknown);
+    check(5, 1, DatagramError::Length);
+    check(5, 3, DatagramError::Length);
+    check(4, 0xff, DatagramError::TooMany);
+    check(second + 1, 7, DatagramError::Node);
+    check(second + 1, 0, DatagramError::Node);
+    check(second + 13, 9, DatagramError::Age);
+    check(line + 10, 0xff, DatagramError::Age);
+    check(line + 2, 1, DatagramError::Figures);
+    check(line + 14, 0xff, DatagramError::Figures);
+    check(line + 22, 0xff, DatagramError::Figures);
+    check(line + 26, 0xff, DatagramError::Figures);
+    check(line + 27, 0, DatagramError::Figures);
+    check(line + 33, 0xff, DatagramError::Figures);
+    check(line + ENTRY_BYTES - 1, 16, DatagramError::Figures);
+    check(line + ENTRY_BYTES - 3, 101, DatagramError::Figures);
+    assert_eq!(Datagram::read(&[1, b'W', 0]), Err(DatagramError::Short));
+    assert_eq!(Datagram::read(&[1, b'W', 0, 0, 0, 0]), Err(DatagramError::Node));
+}
+
+proptest! {
+    #[test]
+    fn garbage_is_no_window_and_no_panic(bytes in prop::collection::vec(any::<u8>(), 0..2000)) {
+        // Whatever is accepted is bounded, and can be written again as it was.
+        if let Ok(datagram) = Datagram::read(&bytes) {
+            let mut again = Vec::new();
+            Datagram::write(datagram.sender, datagram.entries, &mut again);
+            prop_assert_eq!(again, bytes);
+        }
+    }
+
+    #[test]
+    fn a_window_with_changed_bytes_is_refused_or_one_that_could_have_been_sent(
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4)
+    ) {
+        let mut bytes = written(&[entry(7, 10), entry(8, 20), entry(9, 30)]);
+        for (position, byte) in changes {
+            let position = position.index(bytes.len());
+            bytes[position] = byte;
+        }
+        if let Ok(datagram) = Datagram::read(&bytes) {
+            let mut again = Vec::new();
+            Datagram::write(datagram.sender, datagram.entries, &mut again);
+            prop_assert_eq!(again, bytes);
+        }
+    }
+}
