@@ -162,7 +162,7 @@ impl Deputy {
     fn enter(
         &self,
         prepared: Prepared,
-        parked: Parked,
+        mut parked: Parked,
         running: Running,
         start: Instant,
     ) -> std::result::Result<Away, Box<(Parked, Running, Fault)>> {
@@ -172,6 +172,7 @@ impl Deputy {
                 let freeze_us = start.elapsed().as_micros() as u64;
                 let at = Some(session.node.clone());
                 self.daemon.report(&DeputyReport::Arrived { at, reason: None, freeze_us });
+                parked.pending.clear();
                 Ok(Away::new(parked, running, session))
             }
             Err(error) => Err(Box::new((parked, running, error))),
@@ -314,6 +315,7 @@ impl Deputy {
             Home::Away(away) => return Ok(Some(*away)),
             Home::Over => return Ok(None),
         };
+        parked.put_back_signals(false)?;
         let mask = parked.thread.mask;
         let running = parked.with_mask(running, mask)?;
         match self.enter(prepared, parked, running, start) {

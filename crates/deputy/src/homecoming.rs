@@ -50,8 +50,12 @@ pub(crate) fn bring_home(
     parked.thread = Thread { tid: parked.pid, ..thread };
     parked.borders.brk = state.brk;
     parked.cpu_us = state.cpu_us;
-    parked.learn_actions()?;
-    make_pending(parked, leaving.pending)
+    let is_signal = |(signal, info): &(i32, Vec<u8>)| (1..=64).contains(signal) && info.len() == SIGINFO_SIZE;
+    if !leaving.pending.iter().all(is_signal) {
+        return Err(Fault::Said("the host returned half a signal".to_owned()));
+    }
+    parked.pending = leaving.pending;
+    parked.learn_actions()
 }
 
 /// Writes the pages that come early, until there are no more for the time being.
@@ -202,6 +206,13 @@ fn carry_out(parked: &Parked, step: Step) -> Result<()> {
             let arguments = [start, length, u64::from(protection), flags, NO_DESCRIPTOR, 0];
             (start as i64, parked.call(call::MMAP, &arguments)?)
         }
+        Step::Extend { end, length, protection } => {
+            let last = end - PAGE;
+            if parked.call(call::MREMAP, &[last, PAGE, PAGE + length, 0])? as u64 == last {
+                return Ok(());
+            }
+            return carry_out(parked, Step::Map { start: end, length, protection });
+        }
         Step::Protect { start, length, protection } => {
             (0, parked.call(call::MPROTECT, &[start, length, u64::from(protection)])?)
         }
@@ -212,18 +223,4 @@ fn carry_out(parked: &Parked, step: Step) -> Result<()> {
         }
     };
     if result == expected { Ok(()) } else { Err(Fault::Rearrange { what: format!("{step:x?}"), result }) }
-}
-
-/// Makes signals that were pending in the guest pending here, before those of the same numbers that have arrived
-/// here since. The process queues them to itself: only so may they have every origin.
-fn make_pending(parked: &Parked, pending: Vec<(i32, Vec<u8>)>) -> Result<()> {
-    let set = pending.iter().fold(0u64, |set, (signal, _)| set | 1 << (signal - 1).clamp(0, 63));
-    let newer = if pending.is_empty() { Vec::new() } else { parked.take_pending(set)? };
-    for (signal, info) in pending.into_iter().chain(newer) {
-        if !(1..=64).contains(&signal) || info.len() != SIGINFO_SIZE {
-            return Err(Fault::Said("the host returned half a signal".to_owned()));
-        }
-        parked.queue_signal(signal, &info)?;
-    }
-    Ok(())
 }

@@ -104,6 +104,7 @@ impl Offer {
             borders: parked.borders,
             auxv: parked.auxv.clone(),
             actions: parked.actions.clone(),
+            pending: parked.pending.clone(),
             cpu_us: parked.cpu_us,
             limits: LIMITS
                 .into_iter()

@@ -58,6 +58,8 @@ pub(crate) struct Parked {
     pub(crate) actions: Vec<Action>,
     pub(crate) borders: Borders,
     pub(crate) auxv: Vec<u8>,
+    /// Signals that were pending in the guest when it left its host: number and `siginfo_t`.
+    pub(crate) pending: Vec<(i32, Vec<u8>)>,
     /// CPU time used away from home: user and system, microseconds.
     pub(crate) cpu_us: (u64, u64),
     /// SIGSTOPs to be sent again at the end.
@@ -95,6 +97,7 @@ impl Parked {
             actions: Vec::new(),
             borders: Borders::default(),
             auxv: Vec::new(),
+            pending: Vec::new(),
             cpu_us: (0, 0),
             held,
             held_in_calls: Mutex::default(),
@@ -152,9 +155,22 @@ impl Parked {
         Ok(())
     }
 
+    /// Makes those signals pending here that were pending in the guest and that its thread blocks (or all of them),
+    /// before those of the same numbers that have arrived here since. The process queues them to itself: only so
+    /// may they have every origin.
+    pub(crate) fn put_back_signals(&mut self, all: bool) -> Result<()> {
+        let is_blocked = |signal: i32| self.thread.mask >> (signal - 1) & 1 == 1;
+        let (here, there): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.pending).into_iter().partition(|(signal, _)| all || is_blocked(*signal));
+        self.pending = there;
+        let set = here.iter().fold(0u64, |set, (signal, _)| set | 1 << (signal - 1));
+        let newer = if here.is_empty() { Vec::new() } else { self.take_pending(set)? };
+        here.iter().chain(&newer).try_for_each(|(signal, info)| self.queue_signal(*signal, info))
+    }
+
     /// Takes the pending signals of a set (bit `n - 1` for signal `n`) away, in the order in which they would have
     /// been delivered.
-    pub(crate) fn take_pending(&self, set: u64) -> Result<Vec<(i32, Vec<u8>)>> {
+    fn take_pending(&self, set: u64) -> Result<Vec<(i32, Vec<u8>)>> {
         // The set (8 bytes) and the time to wait (none: 16 bytes), and room for the information behind them.
         const INFO: usize = 32;
         let mut taken = Vec::new();
@@ -173,7 +189,7 @@ impl Parked {
     }
 
     /// Has the process queue a signal to itself, with this `siginfo_t`.
-    pub(crate) fn queue_signal(&self, signal: i32, info: &[u8]) -> Result<()> {
+    fn queue_signal(&self, signal: i32, info: &[u8]) -> Result<()> {
         let mut slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
         slot.data()[..info.len()].copy_from_slice(info);
         let pid = self.pid as u64;
@@ -241,6 +257,7 @@ impl Parked {
 
     fn put_back(&mut self, running: Running) -> Result<()> {
         let running = self.with_mask(running, BLOCK_ALL)?;
+        self.put_back_signals(true)?;
         self.call(
             call::SET_ROBUST_LIST,
             &[self.thread.robust_list.0, self.thread.robust_list.1.max(ROBUST_HEAD)],

@@ -5,6 +5,7 @@ use crate::fault::{Fault, Result, chain};
 use crate::guest::{Guest, Present, Registrations, Request, lock};
 use crate::orders::Daemon;
 use crate::prepare::{self, Empty};
+use crate::queued::Queued;
 use crate::tracer::Tracer;
 use crate::{calls, pages};
 use minka_image::process::{Action, Image};
@@ -156,6 +157,10 @@ impl Arrival<'_> {
         match build_guest(hello, empty, image, &mut lanes) {
             Ok(Ready { task, guest, requests, shell, stream }) => {
                 faultpoint::reach(Point::HostBuilt);
+                let mut queued = Queued::default();
+                for (signal, info) in &image.pending {
+                    queued.put(guest.pid, *signal, info.clone())?;
+                }
                 let task = task.resume(0).map_err(|error| Fault::Io("let the guest run", error))?;
                 faultpoint::reach(Point::HostResumed);
                 say(&mut control, &FromHost::Running)?;
@@ -172,7 +177,7 @@ impl Arrival<'_> {
                     local_pid: guest.pid,
                     command: tidy(&hello.command),
                 });
-                Ok(Tracer::new(guest, task, requests, control, stream_out, shell))
+                Ok(Tracer::new(guest, task, requests, control, stream_out, shell, queued))
             }
             Err(error) => {
                 say(&mut control, &FromHost::Failed { reason: chain(&error) })?;

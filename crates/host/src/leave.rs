@@ -75,8 +75,7 @@ pub(crate) fn leave(tracer: &mut Tracer, task: Stopped) -> Result<()> {
     };
     let state = Return { threads: vec![thread], brk: brk as u64, cpu_us: own::used_away(&guest) };
     let space = wanted.iter().copied().map(Piece::from).collect();
-    let pending =
-        std::mem::take(&mut tracer.queued).into_values().map(|(n, info)| (n, info.to_vec())).collect();
+    let pending = tracer.queued.take_all();
     let leaving = FromHost::Leaving(Box::new(Leaving { state, space, pending }));
     let stream = tracer.stream();
     let stream = &mut lock(&stream);

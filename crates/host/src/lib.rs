@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `arrive` | from the first connection to a running guest |
 //! | `prepare`, `build` | before and during the freeze |
+//! | `queued` | signals that are pending in the guest |
 //! | `tracer` | the main thread: traces the guest |
 //! | `calls`, `own`, `procself`, `mapping` | forwarded calls, and those with code of their own |
 //! | `pages` | faults, and the stream behind them |
@@ -25,6 +26,7 @@ mod own;
 mod pages;
 mod prepare;
 mod procself;
+mod queued;
 mod tracer;
 
 use minka_kernel::faultpoint;

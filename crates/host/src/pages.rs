@@ -38,7 +38,7 @@ pub(crate) fn faults(guest: &Guest, channel: Channel, adoptions: &mpsc::Receiver
     loop {
         let watched = [guest.uffd.descriptor(), channel.receiver.as_fd(), guest.fault_bell.as_fd()];
         let readable = wait_readable(&watched, None).map_err(|error| Fault::Io("wait for faults", error))?;
-        guest.uffd.read(&mut events).map_err(|error| Fault::Io("read faults", error))?;
+        read(guest, &mut events)?;
         if readable[2] && events.is_empty() {
             // What was there before has been taken note of by now: every event of it came first.
             guest.fault_bell.quiet();
@@ -52,18 +52,34 @@ pub(crate) fn faults(guest: &Guest, channel: Channel, adoptions: &mpsc::Receiver
             channel.receiver.recv(&mut pages, Duration::ZERO)?;
             return Err(Fault::Said("the home sent pages that nobody asked for".to_owned()));
         }
-        for event in events.drain(..) {
-            match event {
-                Event::Fault { address } => {
-                    guest.faults.fetch_add(1, Ordering::Relaxed);
-                    serve(guest, &mut channel, &mut pages, &mut walk, address & !(PAGE - 1))?;
-                }
-                Event::Unmap { start, end } => lock(&guest.origins).unmapped(start, end),
-                Event::Remove { start, end } => lock(&guest.origins).removed(start, end),
-                Event::Remap { from, to, length } => lock(&guest.origins).remapped(from, to, length),
-            }
+        for address in events.drain(..).filter_map(missing) {
+            guest.faults.fetch_add(1, Ordering::Relaxed);
+            serve(guest, &mut channel, &mut pages, &mut walk, address & !(PAGE - 1))?;
         }
     }
+}
+
+fn missing(event: Event) -> Option<u64> {
+    match event {
+        Event::Fault { address } => Some(address),
+        Event::Unmap { .. } | Event::Remove { .. } | Event::Remap { .. } => None,
+    }
+}
+
+/// Reads what has happened. The guest goes on as soon as an event has been read, so it is recorded before anybody
+/// else can look.
+fn read(guest: &Guest, events: &mut Vec<Event>) -> Result<()> {
+    let mut origins = lock(&guest.origins);
+    guest.uffd.read(events).map_err(|error| Fault::Io("read faults", error))?;
+    for event in events.iter() {
+        match *event {
+            Event::Fault { .. } => {}
+            Event::Unmap { start, end } => origins.unmapped(start, end),
+            Event::Remove { start, end } => origins.removed(start, end),
+            Event::Remap { from, to, length } => origins.remapped(from, to, length),
+        }
+    }
+    Ok(())
 }
 
 /// Serves new memory from now on: its pages are at home, in a file.

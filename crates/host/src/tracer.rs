@@ -5,17 +5,17 @@ use crate::guest::{Adoption, Guest, Job, Request, lock};
 use crate::leave;
 use crate::orders::Daemon;
 use crate::prepare;
+use crate::queued::Queued;
 use minka_kernel::faultpoint::{self, Point};
 use minka_kernel::inject::InjectError;
 use minka_kernel::procfs::Status;
-use minka_kernel::ptrace::{Running, SIGINFO_SIZE, Stop, Stopped, Waited};
+use minka_kernel::ptrace::{Running, Stop, Stopped, Waited};
 use minka_kernel::shell::Shell;
 use minka_kernel::spawn::{SignalQueue, wait_readable};
 use minka_link::Sender;
 use minka_wire::frame::Header;
 use minka_wire::local::{HostOrder, HostReport};
 use minka_wire::message::{self, FromHome, FromHost, kind};
-use std::collections::BTreeMap;
 use std::io::IoSlice;
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, mpsc};
@@ -45,9 +45,7 @@ pub(crate) struct Tracer {
     requests: mpsc::Receiver<Request>,
     control: Sender,
     stream: Arc<Mutex<Sender>>,
-    /// Signals that were queued to the guest and have not been delivered: their original information.
-    pub(crate) queued: BTreeMap<u32, (i32, [u8; SIGINFO_SIZE])>,
-    next_mark: u32,
+    pub(crate) queued: Queued,
     recalled: bool,
     /// The node daemon has ended.
     orphaned: bool,
@@ -74,6 +72,7 @@ impl Tracer {
         control: Sender,
         stream: Sender,
         shell: Shell,
+        queued: Queued,
     ) -> Self {
         Self {
             guest,
@@ -81,8 +80,7 @@ impl Tracer {
             requests,
             control,
             stream: Arc::new(Mutex::new(stream)),
-            queued: BTreeMap::new(),
-            next_mark: 1,
+            queued,
             recalled: false,
             orphaned: false,
             job: None,
@@ -154,7 +152,10 @@ impl Tracer {
                 let _ = done.send(());
             }
             Request::Homeward(reason) => self.say_homeward(&reason)?,
-            Request::Said(FromHome::Signal { signal, info, .. }) => self.queue(signal, info)?,
+            Request::Said(FromHome::Signal { signal, info, .. }) => {
+                self.queued.put(self.guest.pid, signal, info)?;
+                self.say(&FromHost::SignalTaken)?;
+            }
             Request::Said(FromHome::Precopy) => {
                 let stream = Arc::clone(&self.stream);
                 crate::arrive::run(&self.guest, "precopy", move |guest| {
@@ -212,28 +213,6 @@ impl Tracer {
 
     fn say_homeward(&mut self, reason: &str) -> Result<()> {
         self.say(&FromHost::Homeward { reason: reason.to_owned() })
-    }
-
-    /// Makes a signal pending in the guest. Codes that only the kernel may use cannot be sent from here, so a mark
-    /// is sent and exchanged for the original when the guest stops for it.
-    fn queue(&mut self, signal: i32, info: Vec<u8>) -> Result<()> {
-        let info: [u8; SIGINFO_SIZE] =
-            info.try_into().map_err(|_| Fault::Said("the home sent half a signal".to_owned()))?;
-        if !(1..=64).contains(&signal) {
-            return Err(Fault::Said(format!("the home sent signal {signal}")));
-        }
-        const FIRST_REAL_TIME: i32 = 32;
-        if signal < FIRST_REAL_TIME && self.queued.values().any(|(queued, _)| *queued == signal) {
-            // It is pending already, and is not queued twice.
-            return self.say(&FromHost::SignalTaken);
-        }
-        let mark = self.next_mark;
-        self.next_mark = self.next_mark.wrapping_add(1);
-        let pid = self.guest.pid;
-        minka_kernel::process::queue_signal(pid, pid, signal, &marked(signal, mark))
-            .map_err(|error| Fault::Io("queue a signal to the guest", error))?;
-        self.queued.insert(mark, (signal, info));
-        self.say(&FromHost::SignalTaken)
     }
 
     /// Looks whether the guest has stopped or ended.
@@ -306,8 +285,8 @@ impl Tracer {
     fn signalled(&mut self, task: Stopped, signal: i32) -> Result<()> {
         let io = |error| Fault::Io("deliver a signal in the guest", error);
         let info = task.signal_info().map_err(io)?;
-        if let Some(original) = mark_of(&info).and_then(|mark| self.queued.remove(&mark)) {
-            task.set_signal_info(&original.1).map_err(io)?;
+        if let Some(original) = self.queued.take(&info) {
+            task.set_signal_info(&original).map_err(io)?;
             self.task = Some(Task::Running(task.resume(signal).map_err(io)?));
             return Ok(());
         }
@@ -329,20 +308,4 @@ impl Tracer {
         self.task = Some(Task::Running(task.resume(deliver).map_err(io)?));
         Ok(())
     }
-}
-
-const SI_QUEUE: i32 = -1;
-
-/// `{ si_signo, si_errno, si_code = SI_QUEUE, pad, si_pid, si_uid, si_value = mark }`.
-fn marked(signal: i32, mark: u32) -> [u8; SIGINFO_SIZE] {
-    let mut info = [0; SIGINFO_SIZE];
-    info[..4].copy_from_slice(&signal.to_le_bytes());
-    info[8..12].copy_from_slice(&SI_QUEUE.to_le_bytes());
-    info[24..28].copy_from_slice(&mark.to_le_bytes());
-    info
-}
-
-fn mark_of(info: &[u8; SIGINFO_SIZE]) -> Option<u32> {
-    let word = |at: usize| i32::from_le_bytes(info[at..at + 4].try_into().expect("four bytes"));
-    (word(8) == SI_QUEUE).then(|| word(24) as u32)
 }

@@ -161,6 +161,16 @@ pub enum Step {
         /// Protection bits.
         protection: u8,
     },
+    /// Let the anonymous memory that ends at `end` grow (`mremap`), so that it stays one area; where that is refused,
+    /// map new memory behind it.
+    Extend {
+        /// Address after its last byte.
+        end: u64,
+        /// Bytes to be added.
+        length: u64,
+        /// Protection bits of both.
+        protection: u8,
+    },
     /// Let the stack grow down to an address by touching it.
     GrowStack {
         /// The lowest address.
@@ -218,10 +228,31 @@ pub fn rearrange(home: &[Mapping], wanted: &[Wanted], keep: &[(u64, u64)]) -> Re
         }
     }
     steps.extend(second);
+    let mut before: Option<&Wanted> = None;
     for piece in wanted {
-        place(piece, &home, &borders, &mut steps);
+        if let Some(before) = before
+            && grows(before, piece, &home, &borders)
+        {
+            let Wanted { start, end, protection, .. } = *piece;
+            steps.push(Step::Extend { end: start, length: end - start, protection });
+        } else {
+            place(piece, &home, &borders, &mut steps);
+        }
+        before = Some(piece);
     }
     Ok(steps)
+}
+
+/// Whether a piece is new memory right behind one that the home has, of the same kind: the guest has let it grow. As
+/// two areas, the program could not move it as one any more.
+fn grows(before: &Wanted, piece: &Wanted, home: &[&Mapping], borders: &Ranges<Area>) -> bool {
+    let Some(source) = before.source else { return false };
+    let last = borders.get(source + (before.end - before.start) - 1).map(|(_, area)| home[area.index]);
+    piece.source.is_none()
+        && !piece.stack
+        && piece.start == before.end
+        && piece.protection == before.protection
+        && last.is_some_and(|last| last.backing == Backing::Anonymous && !last.shared)
 }
 
 fn place(piece: &Wanted, home: &[&Mapping], borders: &Ranges<Area>, steps: &mut Vec<Step>) {
@@ -320,6 +351,12 @@ mod tests {
             }),
             Step::Map { start, length, protection } => {
                 range(start, length).for_each(|at| {
+                    space.insert(at, (0, protection));
+                });
+            }
+            Step::Extend { end, length, protection } => {
+                assert_eq!(space.get(&(end - 1)).expect("what grows exists").1, protection);
+                range(end, length).for_each(|at| {
                     space.insert(at, (0, protection));
                 });
             }

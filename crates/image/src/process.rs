@@ -196,6 +196,8 @@ pub struct Image {
     pub auxv: Vec<u8>,
     /// Dispositions other than the default.
     pub actions: Vec<Action>,
+    /// Signals that are about to be delivered to its thread: number and the kernel's `siginfo_t`.
+    pub pending: Vec<(i32, Vec<u8>)>,
     /// Soft limits that decide how far its memory may grow: resource number and value.
     pub limits: Vec<(u32, u64)>,
     /// CPU time that the process used away from home before: user and system, microseconds.

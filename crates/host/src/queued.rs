@@ -1,0 +1,86 @@
+//! Signals that are pending in the guest.
+//!
+//! Codes that only the kernel may use cannot be sent from outside, so a mark is sent and exchanged for the original
+//! when the guest stops for it.
+
+use crate::fault::{Fault, Result};
+use minka_kernel::ptrace::SIGINFO_SIZE;
+use std::collections::BTreeMap;
+
+/// Those that were queued and have not been delivered.
+#[derive(Debug, Default)]
+pub(crate) struct Queued {
+    /// By their marks: number and original information.
+    signals: BTreeMap<u32, (i32, [u8; SIGINFO_SIZE])>,
+    last_mark: u32,
+}
+
+impl Queued {
+    /// Makes a signal pending in the guest.
+    pub(crate) fn put(&mut self, guest: i32, signal: i32, info: Vec<u8>) -> Result<()> {
+        const FIRST_REAL_TIME: i32 = 32;
+        let info: [u8; SIGINFO_SIZE] =
+            info.try_into().map_err(|_| Fault::Said("the home sent half a signal".to_owned()))?;
+        if !(1..=64).contains(&signal) {
+            return Err(Fault::Said(format!("the home sent signal {signal}")));
+        }
+        if signal < FIRST_REAL_TIME && self.signals.values().any(|(queued, _)| *queued == signal) {
+            // It is pending already, and is not queued twice.
+            return Ok(());
+        }
+        let mark = self.last_mark + 1;
+        minka_kernel::process::queue_signal(guest, guest, signal, &marked(signal, mark))
+            .map_err(|error| Fault::Io("queue a signal to the guest", error))?;
+        self.signals.insert(mark, (signal, info));
+        self.last_mark = mark;
+        Ok(())
+    }
+
+    /// The original information of a signal for which the guest has stopped; none if it was not queued here.
+    pub(crate) fn take(&mut self, found: &[u8; SIGINFO_SIZE]) -> Option<[u8; SIGINFO_SIZE]> {
+        self.signals.remove(&mark_of(found)?).map(|(_, info)| info)
+    }
+
+    /// All that are still pending, in their order.
+    pub(crate) fn take_all(&mut self) -> Vec<(i32, Vec<u8>)> {
+        std::mem::take(&mut self.signals)
+            .into_values()
+            .map(|(signal, info)| (signal, info.to_vec()))
+            .collect()
+    }
+}
+
+const SI_QUEUE: i32 = -1;
+
+/// `{ si_signo, si_errno, si_code = SI_QUEUE, pad, si_pid, si_uid, si_value = mark }`.
+fn marked(signal: i32, mark: u32) -> [u8; SIGINFO_SIZE] {
+    let mut info = [0; SIGINFO_SIZE];
+    info[..4].copy_from_slice(&signal.to_le_bytes());
+    info[8..12].copy_from_slice(&SI_QUEUE.to_le_bytes());
+    info[24..28].copy_from_slice(&mark.to_le_bytes());
+    info
+}
+
+fn mark_of(info: &[u8; SIGINFO_SIZE]) -> Option<u32> {
+    let word = |at: usize| i32::from_le_bytes(info[at..at + 4].try_into().expect("four bytes"));
+    (word(8) == SI_QUEUE).then(|| word(24) as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_is_read_as_it_was_written() {
+        assert_eq!(mark_of(&marked(10, 0x8000_0001)), Some(0x8000_0001));
+        assert_eq!(mark_of(&[0; SIGINFO_SIZE]), None);
+    }
+
+    #[test]
+    fn what_is_no_signal_is_refused() {
+        let mut queued = Queued::default();
+        assert!(queued.put(0, 65, vec![0; SIGINFO_SIZE]).is_err());
+        assert!(queued.put(0, 10, vec![0; 12]).is_err());
+        assert!(queued.take_all().is_empty());
+    }
+}
