@@ -5,6 +5,7 @@
 //!  guest ◄────answer────── worker ◄─scatter── Result ◄─┘
 //! ```
 
+use crate::early::Early;
 use crate::fault::{Fault, Result};
 use crate::guest::{Buffers, Guest, Job, Request, lock};
 use crate::own;
@@ -156,9 +157,11 @@ impl Worker<'_> {
                     }
                     Err(Refusal::Homeward(_)) => return Ok(Answer::Result(total as i64)),
                 };
-            self.exchange(kind::CALL, if total > 0 { flags | CONTINUED } else { flags })?;
-            let mut memory = Buffers(&self.guest.memory);
-            let writing = lock(&self.guest.writing);
+            let guest = self.guest;
+            let mut memory = Early::new(guest, u64::from(spec.number), arguments, total);
+            let flags = if total > 0 { flags | CONTINUED } else { flags };
+            self.exchange_with(kind::CALL, flags, |reply| memory.arrived(reply))?;
+            let writing = lock(&guest.writing);
             let result = marshal::scatter_after(spec, arguments, total, &self.reply, &mut memory)?;
             drop(writing);
             match gathered.capped {
@@ -193,10 +196,15 @@ impl Worker<'_> {
 
     /// Sends `self.request` and waits for `self.reply`.
     fn exchange(&mut self, kind_of_call: u16, flags: u32) -> Result<()> {
+        self.exchange_with(kind_of_call, flags, |_| ())
+    }
+
+    /// As [`Worker::exchange`], and shows what is there of the reply while the rest is on its way.
+    fn exchange_with(&mut self, kind_of_call: u16, flags: u32, mut arrived: impl FnMut(&[u8])) -> Result<()> {
         let header = Header { flags, ..Header::new(kind_of_call, self.guest.home_pid as u64) };
         faultpoint::reach(Point::HostCall);
         self.channel.send(header, &[IoSlice::new(&self.request)])?;
-        let answer = self.channel.recv(&mut self.reply, SPIN)?;
+        let answer = self.channel.recv_with(&mut self.reply, SPIN, |_, reply| arrived(reply))?;
         faultpoint::reach(Point::HostResult);
         if answer.kind != kind::RESULT {
             return Err(MessageError::Kind { found: answer.kind, expected: "the result of a call" }.into());

@@ -17,6 +17,7 @@
 mod arrive;
 mod build;
 mod calls;
+mod early;
 mod fault;
 mod guest;
 mod leave;

@@ -125,6 +125,16 @@ impl Channel {
         self.receiver.recv(body, spin)
     }
 
+    /// See [`Receiver::recv_with`].
+    pub fn recv_with(
+        &mut self,
+        body: &mut Vec<u8>,
+        spin: Duration,
+        progress: impl FnMut(&Header, &[u8]),
+    ) -> Result<Header, ChannelError> {
+        self.receiver.recv_with(body, spin, progress)
+    }
+
     /// See [`Receiver::try_recv`].
     pub fn try_recv(&mut self, body: &mut Vec<u8>) -> Result<Option<Header>, ChannelError> {
         self.receiver.try_recv(body)

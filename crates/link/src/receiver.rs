@@ -46,6 +46,9 @@ pub struct Receiver {
     end_of_all: Option<End>,
 }
 
+/// Whom to tell that there is more of a frame's body: its header and what is there.
+type Progress<'a> = &'a mut dyn FnMut(&Header, &[u8]);
+
 /// Why nothing more will be received.
 #[derive(Clone, Copy, Debug)]
 enum End {
@@ -117,7 +120,22 @@ impl Receiver {
     /// waking a sleeping thread would, and keeps a processor busy; afterwards the thread sleeps.
     pub fn recv(&mut self, body: &mut Vec<u8>, spin: Duration) -> Result<Header, ChannelError> {
         loop {
-            if let Some(header) = self.receive(body, spin, Patience::Endless)? {
+            if let Some(header) = self.receive(body, spin, Patience::Endless, &mut |_, _| ())? {
+                return Ok(header);
+            }
+        }
+    }
+
+    /// Like [`Receiver::recv`], and shows the beginning of the body whenever there is more of it, so that it can be used
+    /// while the rest is on its way. Nothing is said of the last piece: the whole body is there when this returns.
+    pub fn recv_with(
+        &mut self,
+        body: &mut Vec<u8>,
+        spin: Duration,
+        mut progress: impl FnMut(&Header, &[u8]),
+    ) -> Result<Header, ChannelError> {
+        loop {
+            if let Some(header) = self.receive(body, spin, Patience::Endless, &mut progress)? {
                 return Ok(header);
             }
         }
@@ -130,12 +148,12 @@ impl Receiver {
         spin: Duration,
         limit: Duration,
     ) -> Result<Option<Header>, ChannelError> {
-        self.receive(body, spin, Patience::Until(Instant::now() + limit))
+        self.receive(body, spin, Patience::Until(Instant::now() + limit), &mut |_, _| ())
     }
 
     /// Takes the next frame if it is there. With the descriptor in a poll set, call this until it returns `None`.
     pub fn try_recv(&mut self, body: &mut Vec<u8>) -> Result<Option<Header>, ChannelError> {
-        self.receive(body, Duration::ZERO, Patience::None)
+        self.receive(body, Duration::ZERO, Patience::None, &mut |_, _| ())
     }
 
     /// A handle with which any thread can end the channel.
@@ -148,13 +166,15 @@ impl Receiver {
         body: &mut Vec<u8>,
         spin: Duration,
         patience: Patience,
+        progress: Progress<'_>,
     ) -> Result<Option<Header>, ChannelError> {
         match self.end_of_all {
             None => {}
             Some(End::Goodbye) => return Err(ChannelError::PeerClosed),
             Some(End::Failure) => return Err(ChannelError::Closed),
         }
-        let received = self.shared.check_open().and_then(|()| self.receive_frame(body, spin, patience));
+        let received =
+            self.shared.check_open().and_then(|()| self.receive_frame(body, spin, patience, progress));
         match &received {
             Ok(_) => {}
             Err(ChannelError::PeerClosed) => self.end_of_all = Some(End::Goodbye),
@@ -172,6 +192,7 @@ impl Receiver {
         body: &mut Vec<u8>,
         spin: Duration,
         patience: Patience,
+        progress: Progress<'_>,
     ) -> Result<Option<Header>, ChannelError> {
         if self.frame.is_some() {
             std::mem::swap(body, &mut self.parked);
@@ -179,6 +200,9 @@ impl Receiver {
         loop {
             if let Some(header) = self.take_records(body)? {
                 return Ok(Some(header));
+            }
+            if let Some((header, filled)) = &self.frame {
+                progress(header, &body[..*filled]);
             }
             if !self.fill(spin, patience).map_err(|error| self.shared.explain(error))? {
                 if self.frame.is_some() {

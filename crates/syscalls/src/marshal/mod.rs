@@ -44,6 +44,7 @@
 
 mod carrier;
 mod collect;
+mod early;
 mod gather;
 mod place;
 mod scatter;
@@ -51,6 +52,7 @@ mod vectors;
 mod walk;
 
 pub use collect::{Reply, collect};
+pub use early::sole_output;
 pub use gather::{Capped, Gathered, Reason, Refusal, gather, gather_after};
 pub use place::{Placed, place, place_own};
 pub use scatter::{scatter, scatter_after};
