@@ -133,6 +133,7 @@ impl Deputy {
                 return Err(error);
             }
         };
+        self.record.prepare();
         faultpoint::reach(Point::DeputyPrepared);
         let start = Instant::now();
         let (parked, running) = park::park(self.pid, found, &self.record)?;

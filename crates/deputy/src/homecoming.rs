@@ -35,6 +35,7 @@ pub(crate) fn bring_home(
     task: &mut Option<Running>,
     session: &mut Session,
 ) -> Result<()> {
+    parked.maps.clear();
     interrupt_call(parked, task, session)?;
     faultpoint::reach(Point::DeputyRecalling);
     session.say(&FromHome::Recall)?;

@@ -22,6 +22,7 @@ mod away;
 mod deputy;
 pub mod eligible;
 mod fault;
+mod first;
 mod homecoming;
 mod kept;
 mod offer;

@@ -68,7 +68,13 @@ impl Offer {
     /// The image of the parked process, for a host that has the files marked in `accepted`.
     pub(crate) fn image(&self, parked: &Parked, accepted: &[bool], same_machine: bool) -> Result<Image> {
         let io = |what| move |error| Fault::Io(what, error);
-        let maps = procfs::maps(parked.pid).map_err(io("read its maps"))?;
+        let found;
+        let maps = if parked.maps.is_empty() {
+            found = procfs::maps(parked.pid).map_err(io("read its maps"))?;
+            &found
+        } else {
+            &parked.maps
+        };
         let pagemap = Pagemap::open(parked.pid).map_err(io("open its page table"))?;
         let (ring, _) = parked.ring.range();
         let mut areas = Vec::with_capacity(maps.len());

@@ -74,7 +74,7 @@ pub(crate) fn park(pid: i32, found: Found, record: &Record) -> Result<(Parked, R
     let running = task.resume(0).map_err(Fault::Trace)?;
     let kept = Kept::new(&maps, ring.range());
     let mut parked = Parked::new(pid, ring, still.site, still.memory, kept, still.thread, still.leases, held);
-    (parked.borders, parked.auxv) = (still.borders, still.auxv);
+    (parked.borders, parked.auxv, parked.maps) = (still.borders, still.auxv, maps);
     if let Err(error) = parked.ask(record) {
         parked.release(running)?;
         return Err(error);

@@ -51,6 +51,8 @@ pub(crate) struct Parked {
     pub(crate) ring: Ring,
     pub(crate) slot: Arc<Mutex<Slot>>,
     pub(crate) memory: Arc<Memory>,
+    /// Its address space as it was when it was stopped, without the ring; nothing when it may be another by now.
+    pub(crate) maps: Vec<Mapping>,
     /// Where no host has a say.
     pub(crate) kept: Kept,
     /// What the program is, apart from its memory.
@@ -92,6 +94,7 @@ impl Parked {
             slot: Arc::new(Mutex::new(ring.slot())),
             ring,
             memory: Arc::new(memory),
+            maps: Vec::new(),
             kept,
             thread,
             actions: Vec::new(),

@@ -1,14 +1,21 @@
 //! The record that lets another deputy put a process right if this one is killed.
 //!
 //! It is a small file in the node's run directory, written before the process is first changed and removed when
-//! the process is an ordinary one again.
+//! the process is an ordinary one again. It holds its last two states, each written by one call in turn:
+//!
+//! ```text
+//! 0      state: number u64, length u64, content, number u64 again
+//! HALF   the one before or after it
+//! ```
+//!
+//! A state that is not whole does not end with its number; then the other one counts. While the process stands still a
+//! write is worth some 5 µs, and a new file put in place of the old one would be worth 80.
 
 use minka_image::process::Thread;
 use minka_image::registers::Registers;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -35,18 +42,28 @@ pub(crate) struct Content {
 #[derive(Debug)]
 pub(crate) struct Record {
     path: PathBuf,
-    content: Mutex<Option<Content>>,
+    state: Mutex<State>,
 }
 
 impl Record {
     /// For a process; nothing is written yet.
     pub(crate) fn new(run_dir: &Path, pid: i32) -> Self {
-        Self { path: run_dir.join(format!("parked-{pid}")), content: Mutex::new(None) }
+        Self { path: run_dir.join(format!("parked-{pid}")), state: Mutex::default() }
+    }
+
+    /// Makes the file, still empty, so that this need not be done while the process stands still.
+    pub(crate) fn prepare(&self) {
+        if let Err(error) = lock(&self.state).open(&self.path) {
+            self.complain(&error);
+        }
     }
 
     /// What a killed deputy left, if it left anything.
     pub(crate) fn read(&self) -> Option<Content> {
-        postcard::from_bytes(&std::fs::read(&self.path).ok()?).ok()
+        let bytes = std::fs::read(&self.path).ok()?;
+        let halves = [bytes.get(..HALF as usize).unwrap_or(&bytes), bytes.get(HALF as usize..)?];
+        let (_, content) = halves.into_iter().filter_map(whole).max_by_key(|(number, _)| *number)?;
+        Some(content)
     }
 
     pub(crate) fn parking(&self, thread: &Thread, original: &Registers) {
@@ -73,26 +90,130 @@ impl Record {
 
     /// The process is an ordinary one again, or has ended.
     pub(crate) fn clear(&self) {
-        *self.content.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = None;
+        *lock(&self.state) = State::default();
         // If it was never written there is nothing to remove.
         let _ = std::fs::remove_file(&self.path);
     }
 
     fn write(&self, change: impl FnOnce(&mut Option<Content>)) {
-        let mut content = self.content.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        change(&mut content);
-        let Some(content) = content.as_ref() else { return };
-        let Ok(bytes) = postcard::to_allocvec(content) else { return };
-        if let Err(error) = self.replace(&bytes) {
-            tracing::warn!(path = %self.path.display(), %error, "cannot keep the record for a rescue");
+        let mut state = lock(&self.state);
+        change(&mut state.content);
+        if let Err(error) = state.save(&self.path) {
+            self.complain(&error);
         }
     }
 
-    /// Never leaves half a record behind.
-    fn replace(&self, bytes: &[u8]) -> std::io::Result<()> {
-        let next = self.path.with_extension("next");
-        let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&next)?;
-        file.write_all(bytes)?;
-        std::fs::rename(next, &self.path)
+    fn complain(&self, error: &std::io::Error) {
+        tracing::warn!(path = %self.path.display(), %error, "cannot keep the record for a rescue");
+    }
+}
+
+/// What has been written last.
+#[derive(Debug, Default)]
+struct State {
+    content: Option<Content>,
+    number: u64,
+    file: Option<File>,
+}
+
+impl State {
+    fn open(&mut self, path: &Path) -> std::io::Result<&File> {
+        let file = match self.file.take() {
+            Some(file) => file,
+            None => File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?,
+        };
+        Ok(self.file.insert(file))
+    }
+
+    fn save(&mut self, path: &Path) -> std::io::Result<()> {
+        let Some(content) = &self.content else { return Ok(()) };
+        let content = postcard::to_allocvec(content).map_err(std::io::Error::other)?;
+        self.number += 1;
+        let number = self.number.to_le_bytes();
+        let bytes = [&number[..], &(content.len() as u64).to_le_bytes(), &content, &number].concat();
+        if bytes.len() as u64 > HALF {
+            return Err(std::io::ErrorKind::FileTooLarge.into());
+        }
+        let place = (self.number % 2) * HALF;
+        self.open(path)?.write_all_at(&bytes, place)
+    }
+}
+
+/// Room for one state. The extended registers are the longest part of it, some 11 KiB where they are longest.
+const HALF: u64 = 64 << 10;
+
+/// A state that has been written to its end, and its number.
+fn whole(half: &[u8]) -> Option<(u64, Content)> {
+    let (number, rest) = half.split_first_chunk::<8>()?;
+    let (length, rest) = rest.split_first_chunk::<8>()?;
+    let (content, rest) = rest.split_at_checked(usize::try_from(u64::from_le_bytes(*length)).ok()?)?;
+    let ends_whole = rest.first_chunk::<8>() == Some(number);
+    let content = postcard::from_bytes(content).ok().filter(|_| ends_whole)?;
+    Some((u64::from_le_bytes(*number), content))
+}
+
+/// Locks, whoever panicked before: the data are plain values.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use minka_image::process::AltStack;
+
+    fn thread(tid: i32) -> Thread {
+        Thread {
+            tid,
+            registers: Registers::default(),
+            extended: vec![7; 3000],
+            mask: 0,
+            alt_stack: AltStack::default(),
+            robust_list: (0, 0),
+            tid_address: 0,
+            rseq: None,
+            unfinished: None,
+        }
+    }
+
+    fn record(name: &str) -> Record {
+        Record {
+            path: std::env::temp_dir().join(format!("minka-record-{name}-{}", std::process::id())),
+            ..Record::new(Path::new("/"), 0)
+        }
+    }
+
+    #[test]
+    fn the_last_state_is_read() {
+        let record = record("last");
+        assert_eq!(record.read(), None);
+        record.prepare();
+        assert_eq!(record.read(), None);
+        record.parking(&thread(1), &Registers::default());
+        assert_eq!(record.read().map(|content| content.phase), Some(Phase::Parking));
+        for tid in 2..9 {
+            record.parked(&thread(tid));
+            let content = record.read().expect("a state");
+            assert_eq!((content.phase, content.thread.tid), (Phase::Parked, tid));
+        }
+        record.clear();
+        assert_eq!(record.read(), None);
+    }
+
+    #[test]
+    fn half_a_state_does_not_count() {
+        let record = record("half");
+        record.parking(&thread(1), &Registers::default());
+        record.parked(&thread(2));
+        let whole = std::fs::read(&record.path).expect("the record");
+        // The second state lies in the first half of the file: all that may be missing of it is its end.
+        let state = postcard::to_allocvec(&record.read()).expect("bytes").len();
+        for cut in [9, 100, state / 2, state] {
+            let mut torn = whole.clone();
+            torn[cut..HALF as usize].fill(0);
+            std::fs::write(&record.path, torn).expect("the record");
+            assert_eq!(record.read().map(|content| content.thread.tid), Some(1), "{cut}");
+        }
+        record.clear();
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::eligible::Lease;
 use crate::fault::{Fault, Result, chain};
+use crate::first;
 use crate::kept::Kept;
 use crate::offer::Offer;
 use crate::orders::Daemon;
@@ -215,14 +216,14 @@ impl Prepared {
             from_files,
             near: AtomicU64::new(parked.thread.registers.rsp & !(PAGE - 1)),
         });
-        send(&mut self.control, &FromHome::Enter(Box::new(image)))?;
+        let first = if self.eager { Vec::new() } else { first::pages(&image) };
+        let (mut stream_out, stream_in) = self.stream.split();
+        send(&mut self.control, &FromHome::Enter { image: Box::new(image), first: first.len() as u32 })?;
+        let sent = first::send(&shared, &first, &mut stream_out);
         faultpoint::reach(Point::DeputySent);
-        let closers = [&self.control, &self.calls, &self.faults, &self.stream]
-            .map(Channel::closer)
-            .into_iter()
-            .collect();
+        let mut closers = vec![stream_out.closer()];
+        closers.extend([&self.control, &self.calls, &self.faults].map(Channel::closer));
         let (sender, events) = mpsc::sync_channel(EVENTS_MAX);
-        let (stream_out, stream_in) = self.stream.split();
         let mut threads = vec![
             start("faults", &shared, &sender, bell, self.faults, serve::faults),
             start("calls", &shared, &sender, bell, self.calls, serve::calls),
@@ -233,7 +234,8 @@ impl Prepared {
         {
             threads.push(start("stream", &shared, &sender, bell, (stream_out, parked.pid), serve::stream));
         }
-        let running = match receive(&mut self.control, if self.eager { EAGER_PATIENCE } else { PATIENCE }) {
+        let patience = if self.eager { EAGER_PATIENCE } else { PATIENCE };
+        let running = match sent.and_then(|()| receive(&mut self.control, patience)) {
             Ok(FromHost::Running) => Ok(()),
             Ok(FromHost::Failed { reason }) => Err(Fault::refused(&self.node, &reason)),
             Ok(other) => Err(Fault::Said(format!("{} answered {} to an image", self.node, other.name()))),

@@ -14,6 +14,7 @@ use minka_kernel::faultpoint::{self, Point};
 use minka_kernel::process::Bell;
 use minka_kernel::procfs;
 use minka_kernel::ptrace::Stopped;
+use minka_kernel::seccomp::Listener;
 use minka_kernel::shell::Shell;
 use minka_kernel::spawn::wait_readable;
 use minka_kernel::uffd::Mode;
@@ -34,6 +35,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How much may be asked of the tracer before it is dealt with. A home that says more has to wait.
 const REQUESTS_MAX: usize = 64;
+
+/// How long the home mostly takes to stop the process and describe it.
+const PARKING: Duration = Duration::from_millis(2);
 
 /// Everything that is known when a session begins.
 pub(crate) struct Arrival<'a> {
@@ -105,11 +109,11 @@ impl Arrival<'_> {
         while !lanes.are_complete() {
             self.one_more(&mut lanes, &home)?;
         }
-        let FromHome::Enter(image) = receive(&mut control)? else {
+        let FromHome::Enter { image, first } = receive_within(&mut control, PARKING)? else {
             return Err(Fault::Said(format!("{home} did not send an image")));
         };
         faultpoint::reach(Point::HostEntering);
-        self.enter(&home, &hello, empty, &image, control, lanes).map(Some)
+        self.enter(&home, &hello, empty, (&image, first), control, lanes).map(Some)
     }
 
     fn one_more(&self, lanes: &mut Lanes, home: &str) -> Result<()> {
@@ -150,12 +154,12 @@ impl Arrival<'_> {
         home: &str,
         hello: &Hello,
         empty: Empty,
-        image: &Image,
+        (image, first): (&Image, u32),
         mut control: Channel,
         mut lanes: Lanes,
     ) -> Result<Tracer> {
-        match build_guest(hello, empty, image, &mut lanes) {
-            Ok(Ready { task, guest, requests, shell, stream }) => {
+        match build_guest(hello, empty, (image, first), &mut lanes) {
+            Ok(Ready { task, guest, requests, shell, calls: (listener, calls), stream }) => {
                 faultpoint::reach(Point::HostBuilt);
                 let mut queued = Queued::default();
                 for (signal, info) in &image.pending {
@@ -163,6 +167,7 @@ impl Arrival<'_> {
                 }
                 let task = task.resume(0).map_err(|error| Fault::Io("let the guest run", error))?;
                 faultpoint::reach(Point::HostResumed);
+                run(&guest, "calls", move |guest| calls::serve(guest, &listener, calls));
                 say(&mut control, &FromHost::Running)?;
                 faultpoint::reach(Point::HostRunning);
                 let (control, control_in) = control.split();
@@ -193,13 +198,19 @@ struct Ready {
     guest: Arc<Guest>,
     requests: mpsc::Receiver<Request>,
     shell: Shell,
+    calls: (Listener, Channel),
     stream: (Sender, Receiver),
 }
 
 /// The freeze, as this side sees it.
-fn build_guest(hello: &Hello, empty: Empty, image: &Image, lanes: &mut Lanes) -> Result<Ready> {
+fn build_guest(
+    hello: &Hello,
+    empty: Empty,
+    (image, first): (&Image, u32),
+    lanes: &mut Lanes,
+) -> Result<Ready> {
     let began = Instant::now();
-    let Empty { task, bench, uffd, memory, pidfd, files, site, shell } = empty;
+    let Empty { task, bench, uffd, memory, pidfd, files, site, filter, shell } = empty;
     let (sender, requests) = mpsc::sync_channel(REQUESTS_MAX);
     let (adoptions, adopted) = mpsc::channel();
     let thread = image.threads.first().ok_or_else(|| Fault::Said("the image has no thread".to_owned()))?;
@@ -240,6 +251,7 @@ fn build_guest(hello: &Hello, empty: Empty, image: &Image, lanes: &mut Lanes) ->
         pidfd: &guest.handle,
         files: &files,
         site,
+        filter: &filter,
         command: &hello.command,
     };
     let (calls, faults) = (lanes.take(Lane::Calls)?, lanes.take(Lane::Faults)?);
@@ -247,14 +259,16 @@ fn build_guest(hello: &Hello, empty: Empty, image: &Image, lanes: &mut Lanes) ->
     let (task, listener) = build::build(&parts, image, task, |origins| {
         *lock(&guest.origins) = origins;
         run(&guest, "faults", move |guest| pages::faults(guest, faults, &adopted));
-        if guest.uffd.mode() == Mode::Track { pages::fill(&guest, &mut stream_in, image) } else { Ok(()) }
+        match guest.uffd.mode() {
+            Mode::Track => pages::fill(&guest, &mut stream_in, image),
+            Mode::Serve => pages::first(&guest, &mut stream_in, first),
+        }
     })?;
     for (resource, soft) in &image.limits {
         let limited = minka_kernel::process::set_soft_limit(guest.pid, *resource, *soft);
         limited.map_err(|error| Fault::Io("set the guest's limits", error))?;
     }
-    run(&guest, "calls", move |guest| calls::serve(guest, &listener, calls));
-    Ok(Ready { task, guest, requests, shell, stream: (stream_out, stream_in) })
+    Ok(Ready { task, guest, requests, shell, calls: (listener, calls), stream: (stream_out, stream_in) })
 }
 
 fn files_at_home(image: &Image) -> Ranges<()> {
@@ -292,9 +306,14 @@ fn listen(guest: &Guest, mut receiver: Receiver) -> Result<()> {
 }
 
 fn receive(channel: &mut Channel) -> Result<FromHome> {
+    receive_within(channel, Duration::from_micros(200))
+}
+
+/// Waits for what is expected within a time: so long the channel is polled.
+fn receive_within(channel: &mut Channel, expected: Duration) -> Result<FromHome> {
     let mut body = Vec::new();
     let header = channel
-        .recv_timeout(&mut body, Duration::from_micros(200), PATIENCE)?
+        .recv_timeout(&mut body, expected, PATIENCE)?
         .ok_or_else(|| Fault::Said(format!("the home said nothing for {PATIENCE:?}")))?;
     Ok(message::decode(&header, &body, kind::FROM_HOME, "a message of the home")?)
 }

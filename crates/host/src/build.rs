@@ -86,11 +86,11 @@ fn map_call(area: &Area, files: &[Option<i32>]) -> Result<Call> {
 
 /// Everything but the memory: borders, signals, the filter, registers. The guest is ready to run afterwards.
 pub(crate) fn finish(task: Stopped, image: &Image, parts: &Parts<'_>) -> Result<(Stopped, Listener)> {
-    let Parts { bench, pidfd, command, .. } = *parts;
+    let Parts { bench, pidfd, command, filter: Filter { address: filter, end }, .. } = parts;
     let [thread] = &image.threads[..] else {
         return Err(Fault::Said(format!("the image has {} threads", image.threads.len())));
     };
-    let mut data = Data { bench, used: 0 };
+    let mut data = Data { bench, used: *end };
     let mut calls = vec![Call::new(call::CLOSE_RANGE, &[0, u64::from(u32::MAX), 0])];
     let mut names = vec!["close_range".to_owned()];
     let mut demand = |name: String, number: i64, arguments: &[u64]| {
@@ -116,26 +116,24 @@ pub(crate) fn finish(task: Stopped, image: &Image, parts: &Parts<'_>) -> Result<
         let words = [base, u64::from(flags & !AltStack::ON_STACK), size].map(u64::to_le_bytes).concat();
         demand("sigaltstack".into(), call::SIGALTSTACK, &[data.put(&words)?, 0]);
     }
-    let filter = filter(&mut data)?;
+    calls.push(Call::new(call::SET_TID_ADDRESS, &[thread.tid_address]));
+    // The last one: no call of ours is to meet the filter.
+    calls.push(Call::new(call::SECCOMP, &[SECCOMP_SET_MODE_FILTER, seccomp::FILTER_FLAGS, *filter]));
     let (task, results) = bench.run(task, &calls)?;
     for (name, result) in names.iter().zip(&results) {
         if *result != 0 {
             return Err(Fault::Build { what: name.clone(), result: *result });
         }
     }
-    // Its result is the thread's id.
-    let install = [
-        Call::new(call::SET_TID_ADDRESS, &[thread.tid_address]),
-        Call::new(call::SECCOMP, &[SECCOMP_SET_MODE_FILTER, seccomp::FILTER_FLAGS, filter]),
-    ];
-    let (task, results) = bench.run(task, &install)?;
-    if results[0] != i64::from(thread.tid) {
-        return Err(Fault::Build { what: "set_tid_address".to_owned(), result: results[0] });
+    let [.., tid, inner] = results[..] else {
+        return Err(Fault::Said("the workbench returned too few results".to_owned()));
+    };
+    if tid != i64::from(thread.tid) {
+        return Err(Fault::Build { what: "set_tid_address".to_owned(), result: tid });
     }
-    if results[1] < 0 {
-        return Err(Fault::Build { what: "seccomp".to_owned(), result: results[1] });
+    if inner < 0 {
+        return Err(Fault::Build { what: "seccomp".to_owned(), result: inner });
     }
-    let inner = results[1];
     let listener =
         pidfd.descriptor(inner as i32).map_err(|error| Fault::Io("take over the listener", error))?;
     // The guest keeps a descriptor of it, with which it can do nothing: every call on descriptors goes home.
@@ -185,6 +183,23 @@ fn borders(image: &Image, data: &mut Data<'_>) -> Result<u64> {
     data.put(&bytes)
 }
 
+/// The filter, which lies on the workbench before there is anything else.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Filter {
+    /// Address of its `struct sock_fprog` in the guest.
+    address: u64,
+    /// Where free data begins behind it.
+    end: usize,
+}
+
+impl Filter {
+    /// Makes it, long before it is needed.
+    pub(crate) fn lay(bench: &Workbench) -> Result<Self> {
+        let mut data = Data { bench, used: 0 };
+        Ok(Self { address: filter(&mut data)?, end: data.used })
+    }
+}
+
 /// `struct sock_fprog` and the filter behind it.
 fn filter(data: &mut Data<'_>) -> Result<u64> {
     let program = minka_syscalls::filter::program();
@@ -223,6 +238,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) pidfd: &'a ProcessHandle,
     pub(crate) files: &'a [Option<i32>],
     pub(crate) site: u64,
+    pub(crate) filter: &'a Filter,
     /// The name it has at home.
     pub(crate) command: &'a str,
 }

@@ -12,7 +12,7 @@ use minka_kernel::uffd::Event;
 use minka_link::{Channel, Receiver, Sender};
 use minka_wire::frame::Header;
 use minka_wire::local::GuestMemory;
-use minka_wire::message::{self, Fetch, MessageError, kind};
+use minka_wire::message::{self, FIRST_MAX, Fetch, MessageError, kind};
 use std::io::IoSlice;
 use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
@@ -25,6 +25,13 @@ const WINDOW_MIN: u64 = 64 << 10;
 const WINDOW_MAX: u64 = 1 << 20;
 /// How long to poll for pages before sleeping.
 const SPIN: Duration = Duration::from_micros(50);
+
+/// What the stream's thread is nicer than others: it gets a third of what the guest gets where both want the same
+/// processor.
+const STREAM_NICE: i32 = 5;
+
+/// How long the first pages may take, which are sent right behind the image.
+const FIRST_LIMIT: Duration = Duration::from_secs(10);
 
 static ZEROS: [u8; WINDOW_MIN as usize] = [0; WINDOW_MIN as usize];
 
@@ -193,8 +200,29 @@ fn choose(guest: &Guest, address: u64, window: u64) -> Supply {
     }
 }
 
+/// Takes in the pages that come with the image.
+pub(crate) fn first(guest: &Guest, receiver: &mut Receiver, frames: u32) -> Result<()> {
+    if frames > FIRST_MAX {
+        return Err(Fault::Said(format!("the home announced {frames} frames of first pages")));
+    }
+    let mut body = Vec::new();
+    for _ in 0..frames {
+        let header = receiver
+            .recv_timeout(&mut body, SPIN, FIRST_LIMIT)?
+            .ok_or_else(|| Fault::Said(format!("no first pages came for {FIRST_LIMIT:?}")))?;
+        if header.kind != kind::PAGES {
+            return Err(MessageError::Kind { found: header.kind, expected: "pages" }.into());
+        }
+        place(guest, header.correlation, &body)?;
+        guest.fetched.fetch_add(body.len() as u64, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
 /// Takes in what the home streams, until its end or the channel's.
 pub(crate) fn stream(guest: &Guest, receiver: &mut Receiver) -> Result<()> {
+    // Nobody waits for these pages, so they are not to take a processor from the guest. Refused, it takes its turn.
+    let _ = rustix::process::nice(STREAM_NICE);
     let mut body = Vec::new();
     let mut streamed_bytes = 0;
     loop {

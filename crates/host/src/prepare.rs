@@ -1,5 +1,6 @@
 //! What a host does before the process at home is stopped: judge the offer, make the shell, empty the guest.
 
+use crate::build::Filter;
 use crate::fault::{Fault, Result};
 use minka_identity::Digests;
 use minka_image::TASK_SIZE;
@@ -52,6 +53,7 @@ pub(crate) struct Empty {
     pub(crate) files: Vec<Option<i32>>,
     /// Address of a `syscall` instruction that is there without the workbench.
     pub(crate) site: u64,
+    pub(crate) filter: Filter,
     pub(crate) shell: Shell,
 }
 
@@ -146,7 +148,8 @@ pub(crate) fn empty_guest(hello: &Hello, files: &[Option<File>]) -> Result<Empty
     let vdso = vdso::code_range(&procfs::maps(guest).map_err(io("read the guest's maps"))?)
         .ok_or_else(|| Fault::Said("the guest has no vDSO".to_owned()))?;
     let site = vdso::syscall_site(&memory, vdso).map_err(io("find a place for its calls"))?;
-    Ok(Empty { task, bench, uffd, memory, pidfd, files, site, shell })
+    let filter = Filter::lay(&bench)?;
+    Ok(Empty { task, bench, uffd, memory, pidfd, files, site, filter, shell })
 }
 
 /// The guest makes a userfaultfd for its own memory: by the device that it inherited, or the unprivileged kind.

@@ -5,7 +5,7 @@
 //!  Control   Hello ───────────────────────────────►    shell, namespaces, identical files
 //!                  ◄───────────── Prepared | Refused
 //!            (the other lanes are opened, the process is stopped)
-//!            Enter(image) ────────────────────────►    guest is built
+//!            Enter(image) ────────────────────────►    guest is built, with its first pages
 //!                  ◄─────────────── Running | Failed
 //!            Signal ──────────────────────────────►
 //!                  ◄───────────────────── SignalTaken
@@ -18,7 +18,8 @@
 //!            Result ──────────────────────────────►
 //!  Faults          ◄──────────────────────────── Fetch
 //!            Pages ───────────────────────────────►
-//!  Stream    Present, Pages …, End ───────────────►    while away
+//!  Stream    Pages … ─────────────────────────────►    with the image
+//!            Present, Pages …, End ───────────────►    while away
 //!                  ◄──────────────────── Pages …, End  on the way home
 //! ```
 //!
@@ -105,7 +106,13 @@ pub enum FromHome {
     /// The first message.
     Hello(Box<Hello>),
     /// Build the guest and let it run.
-    Enter(Box<Image>),
+    Enter {
+        /// What it is built from.
+        image: Box<Image>,
+        /// So many [`kind::PAGES`] frames come on the stream lane at once, before all others: the pages that the guest
+        /// needs first.
+        first: u32,
+    },
     /// A signal for a thread: number and the kernel's `siginfo_t`.
     Signal {
         /// Thread id at home.
@@ -128,7 +135,7 @@ impl FromHome {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Hello(_) => "Hello",
-            Self::Enter(_) => "Enter",
+            Self::Enter { .. } => "Enter",
             Self::Signal { .. } => "Signal",
             Self::Precopy => "Precopy",
             Self::Recall => "Recall",
@@ -235,6 +242,9 @@ pub struct Fetch {
     /// Bytes, whole pages, at most [`FETCH_MAX`].
     pub length: u32,
 }
+
+/// Most frames of pages that come with an image.
+pub const FIRST_MAX: u32 = 64;
 
 /// Most bytes of one [`Fetch`].
 pub const FETCH_MAX: u32 = 2 << 20;
