@@ -11,7 +11,7 @@
 use crate::fault::{Fault, Result};
 use crate::kept::Kept;
 use crate::parked::{Parked, call};
-use crate::session::{PATIENCE, Session};
+use crate::session::{Session, Shared};
 use crate::signals::{self, Fate};
 use crate::tracee::{self, BLOCK_ALL};
 use minka_image::PAGE;
@@ -44,7 +44,7 @@ pub(crate) fn bring_home(
     faultpoint::reach(Point::DeputyReturning);
     session.commit()?;
     rearrange(parked, &leaving)?;
-    receive_pages(parked, &mut stream)?;
+    receive_pages(parked, &mut stream, session.shared.patience)?;
     let state = leaving.state;
     let [thread] = <[Thread; 1]>::try_from(state.threads)
         .map_err(|threads| Fault::Said(format!("the host returned {} threads", threads.len())))?;
@@ -60,12 +60,12 @@ pub(crate) fn bring_home(
 }
 
 /// Writes the pages that come early, until there are no more for the time being.
-pub(crate) fn write_early_pages(memory: &Memory, kept: &Kept, stream: &mut Receiver) -> Result<()> {
+pub(crate) fn write_early_pages(shared: &Shared, stream: &mut Receiver) -> Result<()> {
     let mut body = Vec::new();
     loop {
-        let header = receive(stream, &mut body)?;
+        let header = receive(stream, &mut body, shared.patience)?;
         match header.kind {
-            kind::PAGES => write_pages(memory, kept, header.correlation, &body)?,
+            kind::PAGES => write_pages(&shared.memory, &shared.kept, header.correlation, &body)?,
             kind::PRECOPIED => return Ok(()),
             found => return Err(MessageError::Kind { found, expected: "pages" }.into()),
         }
@@ -89,7 +89,7 @@ fn arrived(parked: &mut Parked, session: &mut Session, task: Stopped, signal: i3
 fn interrupt_call(parked: &mut Parked, task: &mut Option<Running>, session: &mut Session) -> Result<()> {
     let shared = Arc::clone(&session.shared);
     shared.recalling.store(true, Ordering::SeqCst);
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + shared.patience;
     loop {
         let running = task.take().ok_or(Fault::Over)?;
         let halted = match tracee::try_halt(running, |task, signal| arrived(parked, session, task, signal))? {
@@ -119,7 +119,7 @@ fn interrupt_call(parked: &mut Parked, task: &mut Option<Running>, session: &mut
 fn receive_until_leaving(parked: &Parked, session: &Session, stream: &mut Receiver) -> Result<Leaving> {
     let mut body = Vec::new();
     loop {
-        let header = receive(stream, &mut body)?;
+        let header = receive(stream, &mut body, session.shared.patience)?;
         match header.kind {
             kind::PAGES => {
                 session.commit()?;
@@ -140,10 +140,10 @@ fn receive_until_leaving(parked: &Parked, session: &Session, stream: &mut Receiv
     }
 }
 
-fn receive_pages(parked: &Parked, stream: &mut Receiver) -> Result<()> {
+fn receive_pages(parked: &Parked, stream: &mut Receiver, patience: Duration) -> Result<()> {
     let mut body = Vec::new();
     loop {
-        let header = receive(stream, &mut body)?;
+        let header = receive(stream, &mut body, patience)?;
         match header.kind {
             kind::PAGES => write_pages(&parked.memory, &parked.kept, header.correlation, &body)?,
             kind::END => return Ok(()),
@@ -152,10 +152,14 @@ fn receive_pages(parked: &Parked, stream: &mut Receiver) -> Result<()> {
     }
 }
 
-fn receive(stream: &mut Receiver, body: &mut Vec<u8>) -> Result<minka_wire::frame::Header> {
+fn receive(
+    stream: &mut Receiver,
+    body: &mut Vec<u8>,
+    patience: Duration,
+) -> Result<minka_wire::frame::Header> {
     stream
-        .recv_timeout(body, Duration::ZERO, PATIENCE)?
-        .ok_or_else(|| Fault::Said(format!("the host sent nothing for {PATIENCE:?}")))
+        .recv_timeout(body, Duration::ZERO, patience)?
+        .ok_or_else(|| Fault::Said(format!("the host sent nothing for {patience:?}")))
 }
 
 /// Writes pages where they belong.

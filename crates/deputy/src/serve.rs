@@ -63,12 +63,12 @@ fn perform(shared: &Shared, channel: &mut Channel, header: &Header, body: &[u8])
     if shared.recalling.load(Ordering::SeqCst) && !is_rest_of_file_transfer(shared, header, body) {
         return answer(channel, header, ERESTARTSYS);
     }
-    if !shared.commit() {
-        return Err(Fault::Over);
-    }
     let mut slot = lock(&shared.slot);
     let address = slot.data_address();
     let placed = place(body, slot.data(), address).map_err(Fault::Malformed)?;
+    if !shared.commit() {
+        return Err(Fault::Over);
+    }
     let call = u64::from(placed.number());
     let mut arguments = *placed.arguments();
     shared.signalled.store(false, Ordering::SeqCst);
@@ -191,10 +191,11 @@ fn special(shared: &Shared, channel: &mut Channel, header: &Header, body: &[u8])
     if shared.recalling.load(Ordering::SeqCst) {
         return answer(channel, header, ERESTARTSYS);
     }
+    let special = message::decode(header, body, kind::SPECIAL, "a special call")?;
     if !shared.commit() {
         return Err(Fault::Over);
     }
-    let result = match message::decode(header, body, kind::SPECIAL, "a special call")? {
+    let result = match special {
         Special::Mask { mask } => set_mask(shared, mask)?,
         Special::MapFile { arguments } => map_file(shared, arguments)?,
         Special::Proc { file, flags } => snapshot(shared, proc_file(shared, &file).as_bytes(), flags)?,
@@ -311,7 +312,7 @@ pub(crate) fn precopied(
     shared: &Shared,
     (mut stream, events, bell): (Receiver, mpsc::SyncSender<Event>, Arc<Bell>),
 ) -> Result<()> {
-    homecoming::write_early_pages(&shared.memory, &shared.kept, &mut stream)?;
+    homecoming::write_early_pages(shared, &mut stream)?;
     // The main thread has gone if nobody receives it.
     let _ = events.send(Event::Precopied(stream));
     bell.ring();

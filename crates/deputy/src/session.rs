@@ -27,10 +27,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// How long a host may take to prepare, or to build a guest.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
-
-/// How long it may take where all memory has to be there first.
+/// How long a host may take to build a guest where all memory has to be there first.
 const EAGER_PATIENCE: Duration = Duration::from_secs(300);
 
 /// How much may be told before it is heard. A host that says more has to wait.
@@ -80,6 +77,8 @@ pub(crate) struct Shared {
     pub(crate) from_files: Ranges<()>,
     /// Where the guest last missed a page: the stream goes on from there.
     pub(crate) near: AtomicU64,
+    /// How long the host may take for its next step.
+    pub(crate) patience: Duration,
 }
 
 /// The guest has had no effect: it can be forgotten, and the process goes on from where it was stopped.
@@ -123,6 +122,8 @@ pub(crate) struct Prepared {
     /// The host cannot serve missing pages: all of them go before the guest runs.
     eager: bool,
     same_machine: bool,
+    /// How long it may take for its next step, and to build the guest.
+    patience: (Duration, Duration),
     control: Channel,
     calls: Channel,
     faults: Channel,
@@ -159,7 +160,7 @@ impl Prepared {
         let mut control = open(Purpose::Open, Lane::Control)?;
         let offer = Offer::new(pid, config)?;
         send(&mut control, &FromHome::Hello(Box::new(offer.hello.clone())))?;
-        let (accepted, eager, same_machine) = match receive(&mut control, PATIENCE)? {
+        let (accepted, eager, same_machine) = match receive(&mut control, config.link.answer())? {
             FromHost::Prepared { files, eager, same_machine } => (files, eager, same_machine),
             FromHost::Refused { reason } => return Err(Fault::refused(node, &reason)),
             other => return Err(Fault::Said(format!("{node} answered {} to an offer", other.name()))),
@@ -170,6 +171,7 @@ impl Prepared {
             accepted,
             eager,
             same_machine,
+            patience: (config.link.answer(), config.link.freeze()),
             control,
             calls: open(Purpose::Join, Lane::Calls)?,
             faults: open(Purpose::Join, Lane::Faults)?,
@@ -215,6 +217,7 @@ impl Prepared {
             unsent: Mutex::new(unsent),
             from_files,
             near: AtomicU64::new(parked.thread.registers.rsp & !(PAGE - 1)),
+            patience: self.patience.0,
         });
         let first = if self.eager { Vec::new() } else { first::pages(&image) };
         let (mut stream_out, stream_in) = self.stream.split();
@@ -234,8 +237,8 @@ impl Prepared {
         {
             threads.push(start("stream", &shared, &sender, bell, (stream_out, parked.pid), serve::stream));
         }
-        let patience = if self.eager { EAGER_PATIENCE } else { PATIENCE };
-        let running = match sent.and_then(|()| receive(&mut self.control, patience)) {
+        let limit = if self.eager { EAGER_PATIENCE } else { self.patience.1 };
+        let running = match sent.and_then(|()| receive(&mut self.control, limit)) {
             Ok(FromHost::Running) => Ok(()),
             Ok(FromHost::Failed { reason }) => Err(Fault::refused(&self.node, &reason)),
             Ok(other) => Err(Fault::Said(format!("{} answered {} to an image", self.node, other.name()))),
@@ -319,11 +322,12 @@ impl Session {
             if let Some(stream) = self.stream_in.take() {
                 return Ok(stream);
             }
-            match self.events.recv_timeout(PATIENCE) {
+            // The thread that takes them in waits for none of them longer than it should.
+            match self.events.recv() {
                 Ok(Event::Precopied(stream)) => return Ok(stream),
                 Ok(Event::Lost(reason)) => return Err(Fault::Said(reason)),
                 Ok(Event::Said(_) | Event::Ready(_)) => {}
-                Err(_) => return Err(Fault::Said(format!("{} sent no pages for {PATIENCE:?}", self.node))),
+                Err(_) => return Err(Fault::Said(format!("{} sends no pages any more", self.node))),
             }
         }
     }

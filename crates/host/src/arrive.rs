@@ -30,9 +30,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
-/// How long the home may take for its next step.
-const PATIENCE: Duration = Duration::from_secs(20);
-
 /// How much may be asked of the tracer before it is dealt with. A home that says more has to wait.
 const REQUESTS_MAX: usize = 64;
 
@@ -81,7 +78,7 @@ impl Arrival<'_> {
             return Err(Fault::Said("a session began with another lane than control".to_owned()));
         }
         let home = control.peer().to_owned();
-        let FromHome::Hello(hello) = receive(&mut control)? else {
+        let FromHome::Hello(hello) = receive(&mut control, self.config.link.answer())? else {
             return Err(Fault::Said(format!("{home} did not begin with an offer")));
         };
         faultpoint::reach(Point::HostOffered);
@@ -109,7 +106,8 @@ impl Arrival<'_> {
         while !lanes.are_complete() {
             self.one_more(&mut lanes, &home)?;
         }
-        let FromHome::Enter { image, first } = receive_within(&mut control, PARKING)? else {
+        let patience = self.config.link.answer();
+        let FromHome::Enter { image, first } = receive_within(&mut control, PARKING, patience)? else {
             return Err(Fault::Said(format!("{home} did not send an image")));
         };
         faultpoint::reach(Point::HostEntering);
@@ -128,7 +126,7 @@ impl Arrival<'_> {
     /// Waits for the daemon to pass on a connection, and finishes its handshake.
     fn next_channel(&self) -> Result<(Lane, Channel)> {
         loop {
-            let readable = wait_readable(&[self.daemon.as_fd()], Some(PATIENCE));
+            let readable = wait_readable(&[self.daemon.as_fd()], Some(self.config.link.answer()));
             if !readable.map_err(|error| Fault::Io("wait", error))?[0] {
                 return Err(Fault::Said("the home did not open the session's lanes in time".to_owned()));
             }
@@ -236,6 +234,7 @@ fn build_guest(
             alt_stack_changed: false,
         }),
         leaving: AtomicBool::new(false),
+        precopying: AtomicBool::new(false),
         requests: sender,
         bell: Arc::new(Bell::new().map_err(|error| Fault::Io("make a bell", error))?),
         faults: AtomicU64::new(0),
@@ -305,16 +304,16 @@ fn listen(guest: &Guest, mut receiver: Receiver) -> Result<()> {
     }
 }
 
-fn receive(channel: &mut Channel) -> Result<FromHome> {
-    receive_within(channel, Duration::from_micros(200))
+fn receive(channel: &mut Channel, patience: Duration) -> Result<FromHome> {
+    receive_within(channel, Duration::from_micros(200), patience)
 }
 
 /// Waits for what is expected within a time: so long the channel is polled.
-fn receive_within(channel: &mut Channel, expected: Duration) -> Result<FromHome> {
+fn receive_within(channel: &mut Channel, expected: Duration, patience: Duration) -> Result<FromHome> {
     let mut body = Vec::new();
     let header = channel
-        .recv_timeout(&mut body, expected, PATIENCE)?
-        .ok_or_else(|| Fault::Said(format!("the home said nothing for {PATIENCE:?}")))?;
+        .recv_timeout(&mut body, expected, patience)?
+        .ok_or_else(|| Fault::Said(format!("the home said nothing for {patience:?}")))?;
     Ok(message::decode(&header, &body, kind::FROM_HOME, "a message of the home")?)
 }
 

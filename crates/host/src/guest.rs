@@ -85,6 +85,8 @@ pub(crate) struct Guest {
     pub(crate) registrations: Mutex<Registrations>,
     /// The guest is about to go: no more faults are fetched ahead, no call is begun.
     pub(crate) leaving: AtomicBool,
+    /// Its pages are being sent early.
+    pub(crate) precopying: AtomicBool,
     pub(crate) requests: mpsc::SyncSender<Request>,
     pub(crate) bell: Arc<Bell>,
     /// Pages that were missed.

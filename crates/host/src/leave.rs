@@ -151,6 +151,8 @@ pub(crate) fn precopy(guest: &Guest, stream: &mut Sender) -> Result<()> {
         }
         before = bytes;
     }
+    // The home may ask again as soon as it hears that these are all.
+    guest.precopying.store(false, Ordering::SeqCst);
     Ok(stream.send(Header::new(kind::PRECOPIED, 0), &[])?)
 }
 

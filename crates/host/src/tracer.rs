@@ -18,6 +18,7 @@ use minka_wire::local::{HostOrder, HostReport};
 use minka_wire::message::{self, FromHome, FromHost, kind};
 use std::io::IoSlice;
 use std::os::fd::AsFd;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
@@ -157,6 +158,9 @@ impl Tracer {
                 self.say(&FromHost::SignalTaken)?;
             }
             Request::Said(FromHome::Precopy) => {
+                if self.guest.precopying.swap(true, Ordering::SeqCst) {
+                    return Err(Fault::Said("the home asked twice for the same pages".to_owned()));
+                }
                 let stream = Arc::clone(&self.stream);
                 crate::arrive::run(&self.guest, "precopy", move |guest| {
                     leave::precopy(guest, &mut lock(&stream))

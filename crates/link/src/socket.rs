@@ -30,6 +30,10 @@ pub struct Tuning {
     ///
     /// [`TCP_USER_TIMEOUT`, tcp(7)]: https://man7.org/linux/man-pages/man7/tcp.7.html
     pub dead_after_ms: u64,
+    /// How long the program at the other end, whose kernel answers, may take for its next step, in milliseconds.
+    pub answer_ms: u64,
+    /// How long a process may stand still while a host builds its guest, in milliseconds: then it goes on at home.
+    pub freeze_ms: u64,
     /// Bytes the kernel holds of what was sent and not acknowledged yet. Unset: the kernel adapts it.
     pub send_buffer_bytes: Option<usize>,
     /// Bytes the kernel holds of what was received and not read yet. Unset: the kernel adapts it.
@@ -42,6 +46,8 @@ impl Default for Tuning {
             connect_ms: 5_000,
             handshake_ms: 5_000,
             dead_after_ms: 10_000,
+            answer_ms: 15_000,
+            freeze_ms: 5_000,
             send_buffer_bytes: None,
             receive_buffer_bytes: None,
         }
@@ -81,6 +87,16 @@ impl Tuning {
             set("receive buffer", sockopt::set_socket_recv_buffer_size(stream, bytes))?;
         }
         Ok(())
+    }
+
+    /// See [`Tuning::answer_ms`].
+    pub fn answer(&self) -> Duration {
+        Duration::from_millis(self.answer_ms)
+    }
+
+    /// See [`Tuning::freeze_ms`].
+    pub fn freeze(&self) -> Duration {
+        Duration::from_millis(self.freeze_ms)
     }
 
     /// When a handshake that begins now has to be over.

@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use minka_lab::{Lab, LabOptions, Lifetime};
+use minka_lab::{Lab, LabOptions, Lifetime, NODE_PORT, node_address};
 use minka_node::client::Client;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -17,7 +17,8 @@ use tempfile::TempDir;
 use crate::{SOON, eventually};
 
 /// Patience with silent peers: short, so that tests of it are.
-const LINK: &str = "\n[link]\nconnect_ms = 1000\nhandshake_ms = 2000\ndead_after_ms = 1000\n";
+const LINK: &str = "\n[link]\nconnect_ms = 1000\nhandshake_ms = 2000\ndead_after_ms = 1000\nanswer_ms = 1000\n\
+    freeze_ms = 700\n";
 
 /// A lab and what is known of it.
 #[derive(Debug)]
@@ -65,7 +66,7 @@ impl Cluster {
     }
 
     /// A name for a file that nobody else has.
-    pub(crate) fn new_file(&self) -> PathBuf {
+    pub fn new_file(&self) -> PathBuf {
         let number = self.files.fetch_add(1, Ordering::Relaxed);
         self.directory.path().join(format!("subject-{number}"))
     }
@@ -122,9 +123,22 @@ impl Cluster {
 
     /// Puts lines in front of a node's configuration. Deputy and host programs that start from now on find them.
     pub fn configure(&self, node: u32, lines: &str) {
+        self.write_configuration(node, &format!("{lines}\n{}", self.configurations[node as usize - 1]));
+    }
+
+    /// Has the deputies of node 1 take another port for that of node 2, until [`Cluster::heal`].
+    pub fn divert(&self, port: u16) {
+        let (own, other) =
+            (format!("{}:{NODE_PORT}", node_address(2)), format!("{}:{port}", node_address(2)));
+        let text = &self.configurations[0];
+        assert!(text.contains(&own), "{text}");
+        self.write_configuration(1, &text.replace(&own, &other));
+    }
+
+    fn write_configuration(&self, node: u32, text: &str) {
         let path = self.lab.description().node(node).expect("a node").configuration();
         let next = path.with_extension("next");
-        fs::write(&next, format!("{lines}\n{}", self.configurations[node as usize - 1])).expect("write");
+        fs::write(&next, text).expect("write");
         fs::rename(next, path).expect("put in place");
     }
 

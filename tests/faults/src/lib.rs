@@ -5,12 +5,14 @@
 //! | [`cluster`] | a lab, its nodes' configurations, logs and helper programs |
 //! | [`subject`] | the program that is moved, as a test holds it |
 //! | [`journey`] | a way out and home while something fails |
+//! | [`liar`] | a peer with the right certificate that lies |
 //! | [`machine`] | what that program computes, so that both sides can |
 //!
 //! The tests run the `minka` program that was built beside them, or the one that `MINKA_BIN` names.
 
 pub mod cluster;
 pub mod journey;
+pub mod liar;
 pub mod machine;
 pub mod subject;
 
