@@ -65,7 +65,11 @@ pub(crate) fn write_early_pages(shared: &Shared, stream: &mut Receiver) -> Resul
     loop {
         let header = receive(stream, &mut body, shared.patience)?;
         match header.kind {
-            kind::PAGES => write_pages(&shared.memory, &shared.kept, header.correlation, &body)?,
+            kind::PAGES => {
+                check_place(&shared.kept, header.correlation, &body)?;
+                let written = shared.lent.write_round(&shared.memory, header.correlation, &body);
+                written.map_err(|error| Fault::Io("write a page that came early", error))?;
+            }
             kind::PRECOPIED => return Ok(()),
             found => return Err(MessageError::Kind { found, expected: "pages" }.into()),
         }
@@ -164,11 +168,17 @@ fn receive(
 
 /// Writes pages where they belong.
 fn write_pages(memory: &Memory, kept: &Kept, address: u64, content: &[u8]) -> Result<()> {
-    if !kept.allows(address, content.len() as u64) {
-        let length = content.len();
-        return Err(Fault::Said(format!("the host sent {length} bytes for {address:#x}")));
-    }
+    check_place(kept, address, content)?;
     memory.poke(address, content).map_err(|error| Fault::Io("write a page that came home", error))
+}
+
+/// Whether the guest can have content at this place.
+fn check_place(kept: &Kept, address: u64, content: &[u8]) -> Result<()> {
+    if kept.allows(address, content.len() as u64) {
+        return Ok(());
+    }
+    let length = content.len();
+    Err(Fault::Said(format!("the host sent {length} bytes for {address:#x}")))
 }
 
 /// Makes the address space what it was in the guest.

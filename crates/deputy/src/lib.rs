@@ -10,6 +10,7 @@
 //! | `eligible` | whether a process can move, and if not, why |
 //! | `park`, `parked`, `tracee` | stopping a process, the agent, and the way back |
 //! | `kept` | what of its address space a host has no say over |
+//! | `lent` | what of its memory a call under way works on |
 //! | `record`, `rescue` | putting right a process whose deputy was killed |
 //! | `offer` | what a host is told before and after the stop |
 //! | `signals` | what becomes of signals that arrive at home |
@@ -25,6 +26,7 @@ mod fault;
 mod first;
 mod homecoming;
 mod kept;
+mod lent;
 mod offer;
 mod orders;
 mod park;

@@ -76,7 +76,8 @@ fn perform(shared: &Shared, channel: &mut Channel, header: &Header, body: &[u8])
     let resumable = Resumable::of(&placed, body, address, &shared.kept);
     let again = header.flags & RESTART != 0;
     let at_home = match &resumable {
-        Some(resumable) => again || resumable.move_home(&mut arguments, shared, &mut slot)?,
+        // Also if it is gone on with: what came home early in between may be older than the call.
+        Some(resumable) => resumable.move_home(&mut arguments, shared, &mut slot)? || again,
         None => false,
     };
     let (number, arguments) = if again { (RESTART_SYSCALL, [0; 6]) } else { (call, arguments) };
@@ -148,6 +149,7 @@ impl Resumable {
     /// guest has the page.
     fn move_home(&self, arguments: &mut [u64; 6], shared: &Shared, slot: &mut Slot) -> Result<bool> {
         let content = slot.data()[self.offset..self.offset + self.length].to_vec();
+        shared.lent.lend(self.own, self.length as u64);
         if shared.memory.write(self.own, &content) < content.len() {
             // New memory of the guest's that home does not have yet; on the way home it is mapped properly.
             const PRIVATE_ANONYMOUS_FIXED_NOREPLACE: u64 = 0x02 | 0x20 | 0x10_0000;
@@ -157,6 +159,7 @@ impl Resumable {
             let map = [start, length, READ_WRITE, PRIVATE_ANONYMOUS_FIXED_NOREPLACE, u64::MAX, 0];
             slot.call(crate::parked::call::MMAP, map, Duration::ZERO).map_err(|_| Fault::Over)?;
             if shared.memory.write(self.own, &content) < content.len() {
+                shared.lent.take_back();
                 return Ok(false);
             }
         }
@@ -166,6 +169,7 @@ impl Resumable {
 
     fn bring_back(&self, shared: &Shared, slot: &mut Slot) {
         shared.memory.read(self.own, &mut slot.data()[self.offset..self.offset + self.length]);
+        shared.lent.take_back();
     }
 }
 

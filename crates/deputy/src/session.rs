@@ -4,6 +4,7 @@ use crate::eligible::Lease;
 use crate::fault::{Fault, Result, chain};
 use crate::first;
 use crate::kept::Kept;
+use crate::lent::Lent;
 use crate::offer::Offer;
 use crate::orders::Daemon;
 use crate::parked::{self, Parked};
@@ -53,6 +54,8 @@ pub(crate) struct Shared {
     /// Where the ring is in the process.
     pub(crate) ring: (u64, u64),
     pub(crate) kept: Kept,
+    /// What the call under way uses of its memory.
+    pub(crate) lent: Lent,
     pub(crate) memory: Arc<Memory>,
     pub(crate) slot: Arc<Mutex<Slot>>,
     /// Files that the process maps shared and that nobody may write to.
@@ -202,6 +205,7 @@ impl Prepared {
             pid: parked.pid,
             ring: parked.ring.range(),
             kept: parked.kept.clone(),
+            lent: Lent::default(),
             memory: Arc::clone(&parked.memory),
             slot: Arc::clone(&parked.slot),
             leases: Arc::clone(&parked.leases),

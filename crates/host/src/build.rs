@@ -111,11 +111,10 @@ pub(crate) fn finish(task: Stopped, image: &Image, parts: &Parts<'_>) -> Result<
         demand(name, call::RT_SIGACTION, &[u64::from(action.signal), at, 0, 8]);
     }
     demand("set_robust_list".into(), call::SET_ROBUST_LIST, &[thread.robust_list.0, 24]);
-    if thread.alt_stack.flags & AltStack::DISABLED == 0 {
-        let AltStack { base, flags, size } = thread.alt_stack;
-        let words = [base, u64::from(flags & !AltStack::ON_STACK), size].map(u64::to_le_bytes).concat();
-        demand("sigaltstack".into(), call::SIGALTSTACK, &[data.put(&words)?, 0]);
-    }
+    // Also if there is none: the host program's own would be left, in memory that is no more.
+    let AltStack { base, flags, size } = thread.alt_stack;
+    let words = [base, u64::from(flags & !AltStack::ON_STACK), size].map(u64::to_le_bytes).concat();
+    demand("sigaltstack".into(), call::SIGALTSTACK, &[data.put(&words)?, 0]);
     calls.push(Call::new(call::SET_TID_ADDRESS, &[thread.tid_address]));
     // The last one: no call of ours is to meet the filter.
     calls.push(Call::new(call::SECCOMP, &[SECCOMP_SET_MODE_FILTER, seccomp::FILTER_FLAGS, *filter]));
