@@ -1,6 +1,7 @@
 //! What can be said on the command line. The words that explain it are in `locales/`, under the names that
 //! [`crate::help`] makes from the commands' and arguments' own.
 
+pub(crate) mod sim;
 pub(crate) mod xpu;
 
 use std::ffi::OsString;
@@ -30,6 +31,8 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Lab(Lab),
     Bench(Bench),
+    #[command(subcommand)]
+    Sim(sim::Sim),
     Xpu(xpu::Xpu),
     #[command(subcommand)]
     Node(Node),

@@ -11,11 +11,13 @@ const ENGLISH: &[&str] = &[
     include_str!("../locales/en/minka.ftl"),
     include_str!("../locales/en/help.ftl"),
     include_str!("../locales/en/xpu.ftl"),
+    include_str!("../locales/en/sim.ftl"),
 ];
 const SPANISH: &[&str] = &[
     include_str!("../locales/es/minka.ftl"),
     include_str!("../locales/es/help.ftl"),
     include_str!("../locales/es/xpu.ftl"),
+    include_str!("../locales/es/sim.ftl"),
 ];
 
 /// A language that Minka speaks.

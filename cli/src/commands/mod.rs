@@ -8,6 +8,7 @@ pub(crate) mod node;
 mod ps;
 mod run;
 mod shell;
+mod sim;
 mod status;
 mod trace;
 pub(crate) mod wait;
@@ -25,6 +26,7 @@ pub(crate) fn perform(command: Command, output: &mut Output) -> Result<ExitCode,
         Command::Run(arguments) => return run::run(&arguments, output),
         Command::Lab(command) => return lab::lab(&command, output),
         Command::Bench(arguments) => bench::bench(&arguments, output)?,
+        Command::Sim(command) => sim::sim(&command, output)?,
         Command::Xpu(arguments) => xpu::xpu(&arguments, output)?,
         Command::Migrate(arguments) => migrate::migrate(&arguments, output)?,
         Command::Ps(arguments) => ps::ps(&arguments, output)?,

@@ -4,8 +4,10 @@
 //! passed in, and what is to be done is returned. The daemon and the simulator run the same code.
 //!
 //! Reading order: [`load`] (what a node knows of itself), [`gossip`] (how the others come to know it, and how old
-//! what they know is).
+//! what they know is), [`balance`] (who
+//! should compute where).
 
+pub mod balance;
 pub mod gossip;
 pub mod load;
 
@@ -15,8 +17,11 @@ pub struct NodeId(std::num::NonZeroU16);
 
 impl NodeId {
     /// A node's number; `None` for 0, which names nobody.
-    pub fn new(id: u16) -> Option<Self> {
-        std::num::NonZeroU16::new(id).map(Self)
+    pub const fn new(id: u16) -> Option<Self> {
+        match std::num::NonZeroU16::new(id) {
+            Some(id) => Some(Self(id)),
+            None => None,
+        }
     }
 
     /// The number.

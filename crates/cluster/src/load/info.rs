@@ -13,7 +13,7 @@ pub struct Flags {
     pub blocked: bool,
     /// Its own processes do not leave it by themselves (`stay`).
     pub stays: bool,
-    /// It is a server: what may run anywhere had better run there.
+    /// It is there to compute for others (a server of a server pool).
     pub server: bool,
     /// It is being emptied.
     pub leaving: bool,
@@ -24,7 +24,7 @@ pub struct Flags {
 pub struct Info {
     /// Runnable tasks, the upper average.
     pub load: Load,
-    /// Runnable tasks, each counted by how much a delay would matter to it.
+    /// Runnable tasks, each counted by how much a delay would matter to it; see [`crate::balance::weight`].
     pub haste: Load,
     /// Processors.
     pub cpus: u16,

@@ -1,0 +1,158 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::NodeId;
+use crate::load::Flags;
+
+pub(super) fn candidate(process: u64, memory_mib: f64, computed_s: f64) -> Candidate {
+    Candidate {
+        process: ProcessId(process),
+        uid: 1000,
+        program: "work".to_owned(),
+        cgroup: "/".to_owned(),
+        started: false,
+        locked: false,
+        demand: Demand::new(&Prices::default(), 1.0, computed_s, memory_mib),
+        computed_s,
+        here_since: 0,
+        calls_per_s: 0.0,
+        home: None,
+    }
+}
+
+fn room(tasks: f64, memory_mib: f64) -> Room {
+    Room { cpus: 1.0, speed: 1.0, tasks, haste: tasks * 0.2, memory_mib, used_mib: 0.0 }
+}
+
+fn other(node: u16, room: Room) -> Other {
+    Other { node: NodeId::new(node).unwrap(), room, flags: Flags::default() }
+}
+
+/// A node with these processes and nothing else.
+fn holding(candidates: &[Candidate], memory_mib: f64) -> Room {
+    candidates.iter().fold(room(0.0, memory_mib), |room, it| room.with(&it.demand))
+}
+
+fn wished(candidates: &[Candidate], others: &[Other]) -> Vec<(u64, u16)> {
+    let here = holding(candidates, 1000.0);
+    let wishes = wishes(&Settings::default(), &Prices::default(), 60_000, &here, candidates, others);
+    wishes.iter().map(|wish| (wish.claim.process.0, wish.to.get())).collect()
+}
+
+#[test]
+fn processes_spread_over_free_nodes_in_one_step() {
+    let candidates: Vec<_> = (0..8).map(|process| candidate(process, 10.0, 5.0)).collect();
+    let others = [2, 3, 4].map(|node| other(node, room(0.0, 1000.0)));
+    let mut nodes: Vec<_> = wished(&candidates, &others).iter().map(|wish| wish.1).collect();
+    nodes.sort_unstable();
+    assert_eq!(nodes, [2, 2, 3, 3, 4, 4]);
+}
+
+#[test]
+fn a_node_that_is_as_busy_as_this_one_gets_nobody() {
+    let candidates: Vec<_> = (0..2).map(|process| candidate(process, 10.0, 5.0)).collect();
+    let busy = other(2, holding(&candidates[..1], 1000.0));
+    assert_eq!(wished(&candidates, &[busy]), []);
+    assert_eq!(wished(&candidates[..1], &[other(2, room(0.0, 1000.0))]), []);
+}
+
+#[test]
+fn a_faster_node_draws_even_a_single_process() {
+    let fast = Room { speed: 3.0, ..room(0.0, 1000.0) };
+    assert_eq!(wished(&[candidate(1, 10.0, 5.0)], &[other(2, room(0.0, 1000.0)), other(3, fast)]), [(1, 3)]);
+}
+
+#[test]
+fn closed_and_full_nodes_are_not_asked() {
+    let candidates: Vec<_> = (0..4).map(|process| candidate(process, 300.0, 5.0)).collect();
+    let blocked = Other { flags: Flags { blocked: true, ..Flags::default() }, ..other(2, room(0.0, 1000.0)) };
+    let leaving = Other { flags: Flags { leaving: true, ..Flags::default() }, ..blocked };
+    assert_eq!(wished(&candidates, &[blocked, leaving, other(4, room(0.0, 200.0))]), []);
+}
+
+#[test]
+fn a_process_that_asks_much_of_its_home_is_drawn_there() {
+    let busy_home = other(2, room(1.0, 1000.0));
+    let mut guest = Candidate { home: Some(busy_home.node), ..candidate(1, 10.0, 5.0) };
+    assert_eq!(wished(&[guest.clone()], &[busy_home]), []);
+    guest.calls_per_s = 50_000.0;
+    assert_eq!(wished(&[guest], &[busy_home]), [(1, 2)]);
+    // And one that is at home stays there.
+    let candidates: Vec<_> =
+        (0..2).map(|process| Candidate { calls_per_s: 50_000.0, ..candidate(process, 10.0, 5.0) }).collect();
+    assert_eq!(wished(&candidates, &[other(3, room(0.0, 1000.0))]), []);
+}
+
+#[test]
+fn what_takes_longer_to_move_than_it_gains_stays() {
+    let others = [other(2, room(0.0, 1e6))];
+    let here = |memory_mib: f64| {
+        let candidates = [candidate(1, memory_mib, 1.0), candidate(2, memory_mib, 1.0)];
+        let here = holding(&candidates, 1e6);
+        wishes(&Settings::default(), &Prices::default(), 60_000, &here, &candidates, &others).len()
+    };
+    assert_eq!((here(10.0), here(10_000.0)), (1, 0));
+}
+
+#[test]
+fn programs_are_started_where_there_is_room() {
+    let others = [other(2, room(3.0, 1000.0)), other(3, room(0.0, 1000.0)), other(4, room(0.0, 5.0))];
+    let placed = |tasks: f64| {
+        let settings = Settings::default();
+        let wishes =
+            place(&settings, &Prices::default(), ProcessId(1), &room(tasks, 1000.0), Some(10.0), &others);
+        wishes.iter().map(|wish| wish.to.get()).collect::<Vec<_>>()
+    };
+    assert_eq!(placed(0.0), []);
+    assert_eq!(placed(2.0), [3]);
+    assert_eq!(placed(9.0), [3, 2]);
+}
+
+#[test]
+fn a_node_short_of_memory_sends_the_smallest_that_is_large_enough() {
+    let candidates = [100.0, 400.0, 300.0, 800.0].map(|mib| candidate(mib as u64, mib, 0.0));
+    let here = holding(&candidates, 1400.0);
+    let check = |others: &[Other], expected: Option<(u64, u16)>| {
+        let wish = usher(&Settings::default(), &here, 50.0, &candidates, others);
+        assert_eq!(wish.map(|wish| (wish.claim.process.0, wish.to.get())), expected);
+    };
+    let (large, fitting, small) =
+        (other(2, room(0.0, 5000.0)), other(3, room(9.0, 320.0)), other(4, room(0.0, 150.0)));
+    check(&[large, fitting, small], Some((300, 3)));
+    check(&[large, small], Some((300, 2)));
+    check(&[small], Some((100, 4)));
+    check(&[], None);
+    assert_eq!(usher(&Settings::default(), &holding(&candidates, 1700.0), 50.0, &candidates, &[large]), None);
+}
+
+proptest! {
+    /// However the nodes and processes are, carrying out what is wished makes the whole cheaper, and nobody swaps.
+    #[test]
+    fn what_is_wished_makes_the_whole_cheaper(
+        processes in prop::collection::vec((0.0..400.0, 0.0..100.0), 0..20),
+        others in prop::collection::vec((0.0..10.0, 100.0..4000.0, 0.2..4.0, 1..8_u8), 0..10)
+    ) {
+        let candidates: Vec<_> = processes.iter().enumerate()
+            .map(|(n, (mib, computed))| candidate(n as u64, *mib, *computed)).collect();
+        let mut here = holding(&candidates, 2000.0);
+        let mut others: Vec<_> = others.iter().enumerate().map(|(n, (tasks, mib, speed, cpus))| {
+            other(n as u16 + 2, Room { speed: *speed, cpus: f64::from(*cpus), ..room(*tasks, *mib) })
+        }).collect();
+        let (settings, prices) = (Settings::default(), Prices::default());
+        let wishes = wishes(&settings, &prices, 60_000, &here, &candidates, &others);
+        prop_assert!(wishes.len() <= settings.moves_max);
+        for wish in &wishes {
+            let to = others.iter_mut().find(|other| other.node == wish.to).unwrap();
+            let before = here.cost(&prices) + to.room.cost(&prices);
+            here = here.without(&wish.claim.demand);
+            to.room = to.room.with(&wish.claim.demand);
+            prop_assert!(here.cost(&prices) + to.room.cost(&prices) < before);
+            prop_assert!(to.room.left_mib() >= 0.0 && wish.gain > 0.0);
+        }
+        // Once it is done there is nothing left to wish that would undo it.
+        let mut moved: Vec<_> = wishes.iter().map(|wish| wish.claim.process).collect();
+        moved.sort_unstable();
+        moved.dedup();
+        prop_assert_eq!(moved.len(), wishes.len());
+    }
+}
