@@ -7,9 +7,9 @@ use crate::fault::{Fault, Result};
 use crate::parked::Parked;
 use crate::session::{Event, Prepared, Session};
 use crate::signals::{self, Fate};
-use crate::tracee;
+use crate::tracee::{self, Tasks};
 use minka_kernel::process::Bell;
-use minka_kernel::ptrace::{Running, Stop, Stopped, Waited};
+use minka_kernel::ptrace::{Stop, Stopped, Waited};
 use minka_wire::message::FromHost;
 use minka_wire::tidy;
 use std::sync::Arc;
@@ -18,8 +18,8 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(crate) struct Away {
     parked: Parked,
-    /// Nothing once the process has ended, or replaced its image.
-    task: Option<Running>,
+    /// None once the process has ended, or replaced its image.
+    tasks: Tasks,
     session: Session,
     /// Where it is going, while the pages that it changed are sent ahead.
     bound: Option<Bound>,
@@ -48,8 +48,8 @@ pub(crate) enum Step {
 }
 
 impl Away {
-    pub(crate) fn new(parked: Parked, task: Running, session: Session) -> Self {
-        Self { parked, task: Some(task), session, bound: None }
+    pub(crate) fn new(parked: Parked, tasks: Tasks, session: Session) -> Self {
+        Self { parked, tasks, session, bound: None }
     }
 
     /// The session with the host.
@@ -57,9 +57,9 @@ impl Away {
         &self.session
     }
 
-    /// The process, to be brought home. Its task is nothing if it has ended meanwhile.
-    pub(crate) fn into_parts(self) -> (Parked, Option<Running>, Session) {
-        (self.parked, self.task, self.session)
+    /// The process, to be brought home. It has no tasks if it has ended meanwhile.
+    pub(crate) fn into_parts(self) -> (Parked, Tasks, Session) {
+        (self.parked, self.tasks, self.session)
     }
 
     /// What can be done without waiting for anything.
@@ -97,39 +97,66 @@ impl Away {
         self.parked.a_lease_is_breaking()
     }
 
-    /// Looks whether the original process has stopped or ended.
+    /// Looks whether threads of the original process have stopped or ended.
     pub(crate) fn look(&mut self) -> Result<Step> {
-        let Some(task) = self.task.take() else { return Ok(Step::Over) };
+        let mut outcome = Step::Stay;
+        for tid in self.tasks.ids() {
+            match self.look_at(tid)? {
+                Step::Stay => {}
+                step @ (Step::Replaced(_) | Step::Over) => return Ok(step),
+                // The others have news too, of which nobody would be told again.
+                step => outcome = step,
+            }
+        }
+        Ok(outcome)
+    }
+
+    fn look_at(&mut self, tid: i32) -> Result<Step> {
+        let Some(task) = self.tasks.take(tid) else { return Ok(Step::Stay) };
         match task.try_wait() {
             Ok(Waited::Still(task)) => {
-                self.task = Some(task);
+                self.tasks.put(task);
                 Ok(Step::Stay)
             }
             Ok(Waited::Stopped(task, Stop::Signal(signal))) => self.signalled(task, signal),
             Ok(Waited::Stopped(task, Stop::Exec)) => {
-                self.parked.ring.end();
+                self.parked.agents.ring().end();
                 Ok(Step::Replaced(task))
             }
+            Ok(Waited::Stopped(task, Stop::Clone)) => {
+                let (maker, made) = self.parked.adopt(task)?;
+                [Some(maker), made].into_iter().flatten().for_each(|task| self.tasks.put(task));
+                Ok(Step::Stay)
+            }
             Ok(Waited::Stopped(task, _)) => Ok(self.resume(task, 0)),
-            Ok(Waited::Gone(_)) => Ok(self.over()),
+            Ok(Waited::Gone(end)) => Ok(match self.parked.thread_ended(tid, end) {
+                Ok(()) => Step::Stay,
+                Err(_) => self.over(),
+            }),
             Err(error) => {
                 // Cannot happen to a process that we trace; if it does, it is not ours any more.
-                tracing::error!(pid = self.parked.pid, %error, "failed to wait for the process");
+                tracing::error!(tid, %error, "failed to wait for the process");
                 Ok(self.over())
             }
         }
     }
 
     fn over(&mut self) -> Step {
-        self.parked.ring.end();
+        self.parked.agents.ring().end();
+        self.tasks = Tasks::default();
         Step::Over
     }
 
-    /// Lets the task go on; if it cannot, it has been killed under our hands.
+    /// Lets a task go on; if it cannot, it has been killed under our hands, and is waited for.
     fn resume(&mut self, task: Stopped, signal: i32) -> Step {
+        let tid = task.tid();
         match task.resume(signal) {
             Ok(task) => {
-                self.task = Some(task);
+                self.tasks.put(task);
+                Step::Stay
+            }
+            Err(_) if tid != self.parked.pid => {
+                self.parked.agents.remove(tid);
                 Step::Stay
             }
             Err(_) => self.over(),
@@ -137,18 +164,18 @@ impl Away {
     }
 
     fn signalled(&mut self, task: Stopped, signal: i32) -> Result<Step> {
-        match signals::fate(&self.parked, &self.session, signal) {
+        match signals::fate(&self.parked, task.tid(), signal) {
             Fate::Native => Ok(self.resume(task, signal)),
             Fate::Homeward => match tracee::postpone(task, signal, &mut self.parked.held) {
                 Ok(task) => {
-                    self.task = Some(task);
+                    self.tasks.put(task);
                     Ok(Step::Home(Some(format!("signal {signal}"))))
                 }
                 Err(_) => Ok(self.over()),
             },
             Fate::Guest => match signals::to_guest(&self.parked, &mut self.session, task, signal) {
                 Ok((task, handed_over)) => {
-                    self.task = Some(task);
+                    self.tasks.put(task);
                     handed_over.map(|()| Step::Stay)
                 }
                 Err(_) => Ok(self.over()),

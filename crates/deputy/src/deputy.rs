@@ -22,10 +22,10 @@ use crate::park::{self, Found};
 use crate::parked::Parked;
 use crate::record::Record;
 use crate::session::{Event, Prepared, Session};
-use crate::tracee;
+use crate::tracee::{self, Tasks};
 use minka_kernel::faultpoint::{self, Point};
 use minka_kernel::process::Bell;
-use minka_kernel::ptrace::{Running, Stop, Stopped, Waited};
+use minka_kernel::ptrace::{Stop, Stopped, Waited};
 use minka_kernel::spawn::{SignalQueue, wait_readable};
 use minka_link::{Credentials, NodeConfig};
 use minka_wire::local::{DeputyOrder, DeputyReport};
@@ -136,19 +136,19 @@ impl Deputy {
         self.record.prepare();
         faultpoint::reach(Point::DeputyPrepared);
         let start = Instant::now();
-        let (parked, running) = park::park(self.pid, found, &self.record)?;
-        match self.enter(prepared, parked, running, start) {
+        let (parked, tasks) = park::park(self.pid, found, &self.record)?;
+        match self.enter(prepared, parked, tasks, start) {
             Ok(away) => self.serve(away),
             Err(back) => Err(self.come_back(*back)?),
         }
     }
 
     /// A process that could not enter a host goes on at home, unless it has ended. Says why it could not.
-    fn come_back(&self, (parked, running, error): (Parked, Running, Fault)) -> Result<Fault> {
+    fn come_back(&self, (parked, tasks, error): (Parked, Tasks, Fault)) -> Result<Fault> {
         if matches!(error, Fault::Lost(_)) {
             return Err(error);
         }
-        parked.release(running)?;
+        parked.release(tasks)?;
         Ok(error)
     }
 
@@ -164,19 +164,19 @@ impl Deputy {
         &self,
         prepared: Prepared,
         mut parked: Parked,
-        running: Running,
+        tasks: Tasks,
         start: Instant,
-    ) -> std::result::Result<Away, Box<(Parked, Running, Fault)>> {
+    ) -> std::result::Result<Away, Box<(Parked, Tasks, Fault)>> {
         match prepared.enter(&parked, &self.daemon, &self.record, &self.tracing, &self.bell) {
             Ok(session) => {
                 faultpoint::reach(Point::DeputyAway);
                 let freeze_us = start.elapsed().as_micros() as u64;
                 let at = Some(session.node.clone());
                 self.daemon.report(&DeputyReport::Arrived { at, reason: None, freeze_us });
-                parked.pending.clear();
-                Ok(Away::new(parked, running, session))
+                parked.forget_pending();
+                Ok(Away::new(parked, tasks, session))
             }
-            Err(error) => Err(Box::new((parked, running, error))),
+            Err(error) => Err(Box::new((parked, tasks, error))),
         }
     }
 
@@ -200,13 +200,13 @@ impl Deputy {
                     return Ok(None);
                 }
                 Err(error) => {
-                    let (parked, running, session) = away.into_parts();
-                    if running.is_some() {
-                        self.lost(parked, running, session, &error)?;
-                    } else {
+                    let (parked, tasks, session) = away.into_parts();
+                    if tasks.is_empty() {
                         // It ended at the same time.
-                        parked.ring.end();
+                        parked.agents.ring().end();
                         session.close();
+                    } else {
+                        self.lost(parked, tasks, session, &error)?;
                     }
                     return Ok(None);
                 }
@@ -257,6 +257,7 @@ impl Deputy {
                 }
                 Ok(Step::Stay)
             }
+            Event::Homeward(reason) => Ok(Step::Home(Some(reason))),
             Event::Lost(reason) => Err(Fault::Said(reason)),
         }
     }
@@ -298,8 +299,8 @@ impl Deputy {
     fn go_home(&self, away: Away, reason: Option<String>) -> Result<Option<Away>> {
         let start = Instant::now();
         match self.bring_home(away, reason.clone())? {
-            Home::There(parked, running) => {
-                parked.release(running)?;
+            Home::There(parked, tasks) => {
+                parked.release(tasks)?;
                 self.arrived_home(reason, start);
                 Ok(None)
             }
@@ -311,15 +312,14 @@ impl Deputy {
     /// From one host to another, which has prepared itself. `None`: it is at home, or has ended.
     fn go_elsewhere(&self, away: Away, prepared: Prepared) -> Result<Option<Away>> {
         let start = Instant::now();
-        let (mut parked, running) = match self.bring_home(away, None)? {
-            Home::There(parked, running) => (*parked, running),
+        let (mut parked, tasks) = match self.bring_home(away, None)? {
+            Home::There(parked, tasks) => (*parked, tasks),
             Home::Away(away) => return Ok(Some(*away)),
             Home::Over => return Ok(None),
         };
         parked.put_back_signals(false)?;
-        let mask = parked.thread.mask;
-        let running = parked.with_mask(running, mask)?;
-        match self.enter(prepared, parked, running, start) {
+        let tasks = parked.with_masks(tasks, |thread| thread.mask)?;
+        match self.enter(prepared, parked, tasks, start) {
             Ok(away) => Ok(Some(away)),
             Err(back) => {
                 let error = self.come_back(*back)?;
@@ -331,28 +331,28 @@ impl Deputy {
 
     /// Has everything of the guest in the parked process again, and the session with its host ended.
     fn bring_home(&self, away: Away, reason: Option<String>) -> Result<Home> {
-        let (mut parked, mut running, mut session) = away.into_parts();
-        let outcome = homecoming::bring_home(&mut parked, &mut running, &mut session);
-        match (outcome, running) {
-            (Ok(()), Some(running)) => {
-                self.record.parked(&parked.thread);
+        let (mut parked, mut tasks, mut session) = away.into_parts();
+        let outcome = homecoming::bring_home(&mut parked, &mut tasks, &mut session);
+        match outcome {
+            Ok(()) if !tasks.is_empty() => {
+                self.record.parked(&parked.threads());
                 faultpoint::reach(Point::DeputyReturned);
                 session.close();
-                Ok(Home::There(Box::new(parked), running))
+                Ok(Home::There(Box::new(parked), tasks))
             }
-            (Err(Fault::CannotStop), Some(running)) => {
+            Err(Fault::CannotStop) => {
                 match reason {
                     Some(reason) => session.postponed = Some(reason),
                     None => self.refuse(&Fault::CannotStop),
                 }
-                Ok(Home::Away(Box::new(Away::new(parked, running, session))))
+                Ok(Home::Away(Box::new(Away::new(parked, tasks, session))))
             }
-            (Ok(()), None) | (Err(Fault::Gone(_)), _) => {
-                parked.ring.end();
+            Ok(()) | Err(Fault::Gone(_)) => {
+                parked.agents.ring().end();
                 session.close();
                 Ok(Home::Over)
             }
-            (Err(error), running) => self.lost(parked, running, session, &error).map(|()| Home::Over),
+            Err(error) => self.lost(parked, tasks, session, &error).map(|()| Home::Over),
         }
     }
 
@@ -375,15 +375,15 @@ impl Deputy {
 
     /// The host is lost. Before the guest has had an effect that costs only what it computed, and the process goes on
     /// from where it was stopped.
-    fn lost(&self, parked: Parked, running: Option<Running>, session: Session, error: &Fault) -> Result<()> {
+    fn lost(&self, parked: Parked, tasks: Tasks, session: Session, error: &Fault) -> Result<()> {
         let start = Instant::now();
-        let Some(running) = running.filter(|_| session.shared.forget()) else {
+        if tasks.is_empty() || !session.shared.forget() {
             return Err(session.end(&parked, error));
-        };
+        }
         let reason =
             format!("{} was lost before the process had any effect there: {}", session.node, chain(error));
         session.close();
-        parked.release(running)?;
+        parked.release(tasks)?;
         self.arrived_home(Some(reason), start);
         Ok(())
     }
@@ -391,7 +391,7 @@ impl Deputy {
 
 /// What came of bringing a process home.
 enum Home {
-    There(Box<Parked>, Running),
+    There(Box<Parked>, Tasks),
     /// It could not be stopped and stays where it is.
     Away(Box<Away>),
     /// It has ended, or goes on at home because its host was lost.

@@ -37,6 +37,8 @@ pub(crate) enum Fault {
     Malformed(#[source] minka_syscalls::marshal::Malformed),
     #[error("go on: the process has ended or replaced its image")]
     Over,
+    #[error("go on: the thread has ended")]
+    ThreadOver,
     #[error("rearrange memory at home: {what} gave {result}")]
     Rearrange { what: String, result: i64 },
 }
@@ -49,8 +51,11 @@ impl Fault {
 }
 
 impl From<minka_kernel::ring::Ended> for Fault {
-    fn from(_: minka_kernel::ring::Ended) -> Self {
-        Self::Over
+    fn from(ended: minka_kernel::ring::Ended) -> Self {
+        match ended {
+            minka_kernel::ring::Ended::Process => Self::Over,
+            minka_kernel::ring::Ended::Thread => Self::ThreadOver,
+        }
     }
 }
 

@@ -61,7 +61,7 @@ pub(crate) fn send(shared: &Shared, pages: &[(u64, u64)], stream: &mut Sender) -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use minka_image::process::{AltStack, Area, Borders};
+    use minka_image::process::{Area, Borders};
     use minka_image::registers::Registers;
 
     fn area(start: u64, end: u64, source: Source) -> Area {
@@ -69,17 +69,7 @@ mod tests {
     }
 
     fn image(registers: Registers) -> Image {
-        let thread = Thread {
-            tid: 1,
-            registers,
-            extended: Vec::new(),
-            mask: 0,
-            alt_stack: AltStack::default(),
-            robust_list: (0, 0),
-            tid_address: 0,
-            rseq: None,
-            unfinished: None,
-        };
+        let thread = Thread { registers, ..Thread::new(1) };
         Image {
             threads: vec![thread],
             areas: vec![
@@ -91,7 +81,6 @@ mod tests {
             auxv: Vec::new(),
             actions: Vec::new(),
             limits: Vec::new(),
-            pending: Vec::new(),
             cpu_us: (0, 0),
         }
     }

@@ -13,30 +13,26 @@ use crate::kept::Kept;
 use crate::parked::{Parked, call};
 use crate::session::{Session, Shared};
 use crate::signals::{self, Fate};
-use crate::tracee::{self, BLOCK_ALL};
+use crate::tracee::{self, BLOCK_ALL, Tasks};
 use minka_image::PAGE;
 use minka_image::origin::{self, Step, Wanted};
-use minka_image::process::Thread;
 use minka_kernel::faultpoint::{self, Point};
 use minka_kernel::memory::Memory;
 use minka_kernel::procfs;
-use minka_kernel::ptrace::{Running, SIGINFO_SIZE, Stopped};
+use minka_kernel::ptrace::{Running, SIGINFO_SIZE, Stop, Stopped};
 use minka_link::Receiver;
 use minka_wire::message::{self, FromHome, FromHost, Leaving, MessageError, kind};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-/// Brings the guest of `session` back. Afterwards `parked.thread` is the guest's state, and all signals are blocked.
-/// On failure the process is lost, unless the guest can still be forgotten, or the process could not be stopped at
-/// home ([`Fault::CannotStop`]): then `task` is there and goes on.
-pub(crate) fn bring_home(
-    parked: &mut Parked,
-    task: &mut Option<Running>,
-    session: &mut Session,
-) -> Result<()> {
+/// Brings the guest of `session` back. Afterwards the states of the parked threads are the guest's, and all signals are
+/// blocked. On failure the process is lost, unless the guest can still be forgotten, or the process could not be stopped
+/// at home ([`Fault::CannotStop`]): then `tasks` are all there and go on.
+pub(crate) fn bring_home(parked: &mut Parked, tasks: &mut Tasks, session: &mut Session) -> Result<()> {
     parked.maps.clear();
-    interrupt_call(parked, task, session)?;
+    interrupt_calls(parked, tasks, session)?;
     faultpoint::reach(Point::DeputyRecalling);
     session.say(&FromHome::Recall)?;
     let mut stream = session.take_stream()?;
@@ -46,16 +42,13 @@ pub(crate) fn bring_home(
     rearrange(parked, &leaving)?;
     receive_pages(parked, &mut stream, session.shared.patience)?;
     let state = leaving.state;
-    let [thread] = <[Thread; 1]>::try_from(state.threads)
-        .map_err(|threads| Fault::Said(format!("the host returned {} threads", threads.len())))?;
-    parked.thread = Thread { tid: parked.pid, ..thread };
-    parked.borders.brk = state.brk;
-    parked.cpu_us = state.cpu_us;
     let is_signal = |(signal, info): &(i32, Vec<u8>)| (1..=64).contains(signal) && info.len() == SIGINFO_SIZE;
-    if !leaving.pending.iter().all(is_signal) {
+    if !state.threads.iter().flat_map(|thread| &thread.pending).all(is_signal) {
         return Err(Fault::Said("the host returned half a signal".to_owned()));
     }
-    parked.pending = leaving.pending;
+    parked.set_threads(state.threads)?;
+    parked.borders.brk = state.brk;
+    parked.cpu_us = state.cpu_us;
     parked.learn_actions()
 }
 
@@ -76,10 +69,21 @@ pub(crate) fn write_early_pages(shared: &Shared, stream: &mut Receiver) -> Resul
     }
 }
 
-/// A signal arrived before the agent stopped. It goes to the guest, if it is for it: the call that it interrupted is
-/// about to return there.
-fn arrived(parked: &mut Parked, session: &mut Session, task: Stopped, signal: i32) -> Result<Running> {
-    match signals::fate(parked, session, signal) {
+/// A signal arrived before an agent stopped. It goes to the guest, if it is for it: the call that it interrupted is
+/// about to return there. Or the call has made a thread, which is to be stopped too.
+fn arrived(
+    parked: &mut Parked,
+    tasks: &mut Tasks,
+    session: &mut Session,
+    task: Stopped,
+    stop: Stop,
+) -> Result<Running> {
+    let Stop::Signal(signal) = stop else {
+        let (task, made) = parked.adopt(task)?;
+        made.into_iter().for_each(|made| tasks.put(made));
+        return Ok(task);
+    };
+    match signals::fate(parked, task.tid(), signal) {
         Fate::Native => task.resume(signal).map_err(Fault::Trace),
         Fate::Homeward => tracee::postpone(task, signal, &mut parked.held),
         Fate::Guest => {
@@ -89,27 +93,30 @@ fn arrived(parked: &mut Parked, session: &mut Session, task: Stopped, signal: i3
     }
 }
 
-/// Blocks all signals and gets the agent out of a forwarded call, if it is in one.
-fn interrupt_call(parked: &mut Parked, task: &mut Option<Running>, session: &mut Session) -> Result<()> {
+/// Blocks all signals and gets the agents out of forwarded calls, those that are in one.
+fn interrupt_calls(parked: &mut Parked, tasks: &mut Tasks, session: &mut Session) -> Result<()> {
     let shared = Arc::clone(&session.shared);
     shared.recalling.store(true, Ordering::SeqCst);
     let until = Instant::now() + shared.patience;
+    // The masks that were replaced, by thread.
+    let mut masks = BTreeMap::new();
     loop {
-        let running = task.take().ok_or(Fault::Over)?;
-        let halted = match tracee::try_halt(running, |task, signal| arrived(parked, session, task, signal))? {
-            Ok(task) => task,
-            Err(running) => {
-                shared.recalling.store(false, Ordering::SeqCst);
-                *task = Some(running);
-                return Err(Fault::CannotStop);
+        for tid in tasks.ids() {
+            // An agent that has no call any more, and cannot get another one, need not be stopped again.
+            if masks.contains_key(&tid) && !parked.agents.of(tid).is_some_and(|agent| agent.is_busy()) {
+                continue;
             }
-        };
-        tracee::end_forwarded_call(&halted, parked.ring.after_call())?;
-        halted.set_mask(BLOCK_ALL).map_err(Fault::Trace)?;
-        *task = Some(halted.resume(0).map_err(Fault::Trace)?);
-        // The agent may not have been in the call yet; then it is caught the next time.
+            match interrupt_call(parked, tasks, session, tid) {
+                Ok(mask) => {
+                    masks.entry(tid).or_insert(mask);
+                }
+                Err(Fault::CannotStop) => return cannot_stop(parked, tasks, session, &masks),
+                Err(error) => return Err(error),
+            }
+        }
+        // An agent may not have been in its call yet; then it is caught the next time.
         for _ in 0..20 {
-            if !shared.busy.load(Ordering::SeqCst) {
+            if !parked.agents.any_busy() && tasks.ids().iter().all(|tid| masks.contains_key(tid)) {
                 return Ok(());
             }
             std::thread::sleep(Duration::from_micros(50));
@@ -118,6 +125,44 @@ fn interrupt_call(parked: &mut Parked, task: &mut Option<Running>, session: &mut
             return Err(Fault::Said("a call at home could not be interrupted".to_owned()));
         }
     }
+}
+
+/// Blocks a thread's signals, and gives its mask, and ends the call that its agent is in. A thread that ends meanwhile
+/// has no mask.
+fn interrupt_call(parked: &mut Parked, tasks: &mut Tasks, session: &mut Session, tid: i32) -> Result<u64> {
+    let Some(running) = tasks.take(tid) else { return Ok(BLOCK_ALL) };
+    let halted = tracee::try_halt(running, |task, stop| arrived(parked, tasks, session, task, stop));
+    let halted = match halted {
+        Ok(Ok(task)) => task,
+        Ok(Err(running)) => {
+            tasks.put(running);
+            return Err(Fault::CannotStop);
+        }
+        Err(Fault::Gone(end)) => return parked.thread_ended(tid, end).map(|()| BLOCK_ALL),
+        Err(error) => return Err(error),
+    };
+    tracee::end_forwarded_call(&halted, parked.agents.ring().after_call())?;
+    let mask = halted.mask().map_err(Fault::Trace)?;
+    halted.set_mask(BLOCK_ALL).map_err(Fault::Trace)?;
+    tasks.put(halted.resume(0).map_err(Fault::Trace)?);
+    Ok(mask)
+}
+
+/// A call cannot be interrupted, so the process stays where it is, with the masks that it had.
+fn cannot_stop(
+    parked: &mut Parked,
+    tasks: &mut Tasks,
+    session: &Session,
+    masks: &BTreeMap<i32, u64>,
+) -> Result<()> {
+    session.shared.recalling.store(false, Ordering::SeqCst);
+    for (tid, mask) in masks {
+        let Some(task) = tasks.take(*tid) else { continue };
+        let halted = tracee::halt(task, &mut parked.held)?;
+        halted.set_mask(*mask).map_err(Fault::Trace)?;
+        tasks.put(halted.resume(0).map_err(Fault::Trace)?);
+    }
+    Err(Fault::CannotStop)
 }
 
 fn receive_until_leaving(parked: &Parked, session: &Session, stream: &mut Receiver) -> Result<Leaving> {
@@ -194,7 +239,7 @@ fn rearrange(parked: &Parked, leaving: &Leaving) -> Result<()> {
     if let Some(piece) = wanted.iter().find(|piece| !is_credible(piece, &parked.kept)) {
         return Err(Fault::Said(format!("the host returned a piece of memory at {:#x}", piece.start)));
     }
-    let steps = origin::rearrange(&home, &wanted, &[parked.ring.range()])
+    let steps = origin::rearrange(&home, &wanted, &[parked.agents.ring().range()])
         .map_err(|room| Fault::Said(format!("no room for {} bytes while rearranging memory", room.length)))?;
     steps.into_iter().try_for_each(|step| carry_out(parked, step))
 }

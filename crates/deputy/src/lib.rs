@@ -9,16 +9,18 @@
 //! | `away` | a process that is away, step by step |
 //! | `eligible` | whether a process can move, and if not, why |
 //! | `park`, `parked`, `tracee` | stopping a process, the agent, and the way back |
+//! | `agents` | the agents of a process's threads, as everybody reaches them |
 //! | `kept` | what of its address space a host has no say over |
 //! | `lent` | what of its memory a call under way works on |
 //! | `record`, `rescue` | putting right a process whose deputy was killed |
 //! | `offer` | what a host is told before and after the stop |
 //! | `signals` | what becomes of signals that arrive at home |
-//! | `session`, `serve` | the channels to one host and the threads behind them |
+//! | `session`, `lanes`, `serve` | the channels to one host and the threads behind them |
 //! | `procself` | `/proc/self` files that show the guest |
 //! | `homecoming` | the way back |
 //! | `orders` | the socket to the node daemon |
 
+mod agents;
 mod away;
 mod deputy;
 pub mod eligible;
@@ -26,6 +28,7 @@ mod fault;
 mod first;
 mod homecoming;
 mod kept;
+mod lanes;
 mod lent;
 mod offer;
 mod orders;

@@ -76,7 +76,7 @@ impl Offer {
             &parked.maps
         };
         let pagemap = Pagemap::open(parked.pid).map_err(io("open its page table"))?;
-        let (ring, _) = parked.ring.range();
+        let (ring, _) = parked.agents.ring().range();
         let mut areas = Vec::with_capacity(maps.len());
         for mapping in maps.iter().filter(|mapping| !mapping.is_kernel() && mapping.start != ring) {
             let mut source = Source::Home;
@@ -104,13 +104,12 @@ impl Offer {
             });
         }
         Ok(Image {
-            threads: vec![parked.thread.clone()],
+            threads: parked.threads(),
             areas,
-            reserved: parked.ring.range(),
+            reserved: parked.agents.ring().range(),
             borders: parked.borders,
             auxv: parked.auxv.clone(),
             actions: parked.actions.clone(),
-            pending: parked.pending.clone(),
             cpu_us: parked.cpu_us,
             limits: LIMITS
                 .into_iter()

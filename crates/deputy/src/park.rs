@@ -9,26 +9,29 @@
 //! From the first time that the process is at the [site](minka_kernel::site) until it gets registers of its own
 //! again, it executes nothing of its program, whatever becomes of us: so a rescue can always tell where it was.
 
+use crate::agents::Agents;
 use crate::eligible::{self, Lease, Reason};
 use crate::fault::{Fault, Result};
 use crate::kept::Kept;
-use crate::parked::{Parked, call, end, resend, whole_ring};
+use crate::parked::{Parked, Parts, call, end, resend};
 use crate::record::Record;
-use crate::tracee::{self, BLOCK_ALL};
+use crate::tracee::{self, BLOCK_ALL, Tasks};
 use minka_image::maps::Mapping;
-use minka_image::process::{AltStack, Borders, Thread, Unfinished};
+use minka_image::process::{Borders, Thread, Unfinished};
 use minka_image::registers::{NO_SYSCALL, Registers, USER_CS_64};
 use minka_image::restart::{self, RestartOwner};
 use minka_kernel::faultpoint::{self, Point};
 use minka_kernel::inject::InjectError;
 use minka_kernel::memory::Memory;
 use minka_kernel::procfs::{self, Stat, Status};
-use minka_kernel::ptrace::{Running, Stopped};
+use minka_kernel::ptrace::Stopped;
 use minka_kernel::ring::{self, Ring};
 use minka_kernel::site::Site;
 use minka_kernel::spawn::ProcessHandle;
 use minka_kernel::vdso;
-use std::os::fd::AsFd;
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const PROT_RWX: u64 = 7;
@@ -45,49 +48,82 @@ pub(crate) enum Found {
 }
 
 /// Brings a process into the agent. If that fails it goes on as if nothing had been.
-pub(crate) fn park(pid: i32, found: Found, record: &Record) -> Result<(Parked, Running)> {
+pub(crate) fn park(pid: i32, found: Found, record: &Record) -> Result<(Parked, Tasks)> {
     let mut held = Vec::new();
-    let task = match found {
-        Found::Free => tracee::halt_program(tracee::seize(pid)?)?,
+    let halted = match found {
+        Found::Free => Vec::new(),
         // This stop is inside the call, whose result would still overwrite a register: leave it first. The request
         // to stop comes before that, so that the new program does not execute a single instruction.
-        Found::AfterExec(task) => tracee::program_halted(task.resume_to_stop().map_err(Fault::Trace)?)?,
+        Found::AfterExec(task) => {
+            vec![tracee::program_halted(task.resume_to_stop().map_err(Fault::Trace)?)?]
+        }
     };
-    let Surroundings { task, mask, maps, memory, vdso } = surroundings(pid, task)?;
-    let still = match examine(pid, &task, mask, memory, vdso, &maps) {
+    let Surroundings { tasks, maps, memory, vdso } = surroundings(pid, halted)?;
+    let still = match examine(pid, &tasks, &memory, vdso, &maps) {
         Ok(still) => still,
         Err(error) => {
-            task.detach(0).map_err(Fault::Trace)?;
-            resend(pid, &held);
+            let_go(tasks)?;
             return Err(error);
         }
     };
-    record.parking(&still.thread, &still.original);
+    record.parking(&still.threads, &still.originals);
     faultpoint::reach(Point::DeputyStopped);
-    let (task, ring) = map_ring(pid, task, &still, &mut held)?;
+    let mut tasks = tasks.into_iter();
+    let main = tasks.next().ok_or(Fault::Over)?;
+    let (main, ring) = match map_ring(pid, main, &still, &memory, &mut held) {
+        Ok(mapped) => mapped,
+        Err(error) => {
+            let_go(tasks.collect())?;
+            return Err(error);
+        }
+    };
     faultpoint::reach(Point::DeputyMapped);
-    let (rip, r12) = ring.entry();
-    // No stack: the agent needs none, and a signal frame could never be written to stale memory.
-    task.set_registers(&Registers { rip, r12, rsp: 0, orig_rax: NO_SYSCALL, ..still.original })
-        .and_then(|()| still.site.clear(&task))
-        .map_err(Fault::Trace)?;
-    let running = task.resume(0).map_err(Fault::Trace)?;
     let kept = Kept::new(&maps, ring.range());
-    let mut parked = Parked::new(pid, ring, still.site, still.memory, kept, still.thread, still.leases, held);
-    (parked.borders, parked.auxv, parked.maps) = (still.borders, still.auxv, maps);
+    let agents = Arc::new(Agents::new(ring));
+    let masks: BTreeMap<i32, u64> = still.threads.iter().map(|thread| (thread.tid, thread.mask)).collect();
+    let tasks = enter(&agents, [main].into_iter().chain(tasks), &still)?;
+    let Still { threads, borders, auxv, site, leases, .. } = still;
+    let parts = Parts { agents, threads, memory, maps, kept, borders, auxv, leases, held, site };
+    let mut parked = Parked::new(pid, parts);
     if let Err(error) = parked.ask(record) {
-        parked.release(running)?;
+        parked.release(tasks)?;
         return Err(error);
     }
-    let running = parked.with_mask(running, mask)?;
+    let tasks = parked.with_masks(tasks, |thread| masks.get(&thread.tid).copied().unwrap_or(thread.mask))?;
     faultpoint::reach(Point::DeputyParked);
-    Ok((parked, running))
+    Ok((parked, tasks))
 }
 
-/// A halted process, outside of the vDSO, and what is known of its memory.
+/// Has the threads go on in the agent, the main one among them at the site.
+fn enter(agents: &Agents, tasks: impl Iterator<Item = Stopped>, still: &Still) -> Result<Tasks> {
+    let tasks: Vec<Stopped> = tasks.collect();
+    for (task, original) in tasks.iter().zip(&still.originals) {
+        let agent = agents.add(task.tid()).ok_or(Reason::Threads(still.threads.len() as u32))?;
+        let (rip, r12) = agents.ring().entry(agent.index);
+        // No stack: the agent needs none, and a signal frame could never be written to stale memory.
+        task.set_registers(&Registers { rip, r12, rsp: 0, orig_rax: NO_SYSCALL, ..*original })
+            .and_then(|()| task.set_mask(BLOCK_ALL))
+            .and_then(|()| task.set_options(tracee::OPTIONS_IN_AGENT))
+            .map_err(Fault::Trace)?;
+    }
+    if let Some(main) = tasks.first() {
+        still.site.clear(main).map_err(Fault::Trace)?;
+    }
+    let mut running = Tasks::default();
+    for task in tasks {
+        running.put(task.resume(0).map_err(Fault::Trace)?);
+    }
+    Ok(running)
+}
+
+fn let_go(tasks: Vec<Stopped>) -> Result<()> {
+    tasks.into_iter().try_for_each(|task| task.detach(0)).map_err(Fault::Trace)
+}
+
+/// A halted process, all threads outside of the vDSO, and what is known of its memory.
 struct Surroundings {
-    task: Stopped,
-    mask: u64,
+    /// The main thread first.
+    tasks: Vec<Stopped>,
     maps: Vec<Mapping>,
     memory: Memory,
     vdso: (u64, u64),
@@ -95,35 +131,45 @@ struct Surroundings {
 
 /// A thread that was stopped inside the vDSO is let run on and stopped again: single steps, which get it out in any
 /// case, are deadly for it if we die between two of them.
-fn surroundings(pid: i32, halted: Stopped) -> Result<Surroundings> {
+fn surroundings(pid: i32, halted: Vec<Stopped>) -> Result<Surroundings> {
     const TRIES: usize = 20;
     /// Longer than any function of the vDSO takes.
     const TIME: Duration = Duration::from_micros(2);
-    let (mut task, mut tries) = (halted, 0);
+    let (mut tasks, mut tries) = (halted, 0);
     loop {
+        tracee::halt_others(pid, &mut tasks)?;
         let (maps, memory, vdso) = match look_round(pid) {
             Ok(found) => found,
             Err(error) => {
-                task.detach(0).map_err(Fault::Trace)?;
+                let_go(tasks)?;
                 return Err(error);
             }
         };
-        if !vdso::holds(&task, vdso).map_err(Fault::Trace)? {
-            let mask = task.mask().map_err(Fault::Trace)?;
-            return Ok(Surroundings { task, mask, maps, memory, vdso });
+        let mut out = Vec::with_capacity(tasks.len());
+        let mut inside = Vec::new();
+        for task in tasks {
+            let holds = vdso::holds(&task, vdso).map_err(Fault::Trace)?;
+            if holds { &mut inside } else { &mut out }.push(task);
+        }
+        if inside.is_empty() {
+            return Ok(Surroundings { tasks: out, maps, memory, vdso });
         }
         if tries == TRIES {
-            let task = vdso::step_out(task, vdso, &memory).map_err(Fault::Trace)?;
-            let mask = task.mask().map_err(Fault::Trace)?;
-            return Ok(Surroundings { task, mask, maps, memory, vdso });
+            for task in inside {
+                out.push(vdso::step_out(task, vdso, &memory).map_err(Fault::Trace)?);
+            }
+            out.sort_by_key(|task| (task.tid() != pid, task.tid()));
+            return Ok(Surroundings { tasks: out, maps, memory, vdso });
         }
-        let running = task.resume(0).map_err(Fault::Trace)?;
-        let start = Instant::now();
-        while start.elapsed() < TIME {
-            std::hint::spin_loop();
+        for task in inside {
+            let running = task.resume(0).map_err(Fault::Trace)?;
+            let start = Instant::now();
+            while start.elapsed() < TIME {
+                std::hint::spin_loop();
+            }
+            out.push(tracee::halt_program(running)?);
         }
-        task = tracee::halt_program(running)?;
-        tries += 1;
+        (tasks, tries) = (out, tries + 1);
     }
 }
 
@@ -136,10 +182,10 @@ fn look_round(pid: i32) -> Result<(Vec<Mapping>, Memory, (u64, u64))> {
 
 /// What is known of the process before anything in it is changed.
 struct Still {
-    thread: Thread,
-    /// Registers to go on with if nothing comes of it.
-    original: Registers,
-    memory: Memory,
+    /// The main thread first.
+    threads: Vec<Thread>,
+    /// Registers to go on with if nothing comes of it, thread by thread.
+    originals: Vec<Registers>,
     borders: Borders,
     auxv: Vec<u8>,
     site: Site,
@@ -148,49 +194,57 @@ struct Still {
 
 fn examine(
     pid: i32,
-    task: &Stopped,
-    mask: u64,
-    memory: Memory,
+    tasks: &[Stopped],
+    memory: &Memory,
     vdso: (u64, u64),
     maps: &[Mapping],
 ) -> Result<Still> {
+    let io = |what| move |error| Fault::Io(what, error);
+    let status = Status::read(pid).map_err(io("read its status"))?;
+    if status.threads as usize != tasks.len() || tasks.len() > ring::SLOTS_MAX {
+        return Err(Reason::Threads(status.threads).into());
+    }
+    let leases = eligible::take_leases(pid, maps)?;
+    let (mut threads, mut originals) = (Vec::new(), Vec::new());
+    for task in tasks {
+        let (thread, original) = examine_thread(task, memory)?;
+        threads.push(thread);
+        originals.push(original);
+    }
+    Ok(Still {
+        threads,
+        originals,
+        borders: Stat::read(pid).map_err(io("read its borders"))?.borders,
+        auxv: procfs::auxv(pid).map_err(io("read its auxiliary vector"))?,
+        site: Site::new(vdso.0),
+        leases,
+    })
+}
+
+/// A thread, and the registers to go on with if nothing comes of it.
+fn examine_thread(task: &Stopped, memory: &Memory) -> Result<(Thread, Registers)> {
     let io = |what| move |error| Fault::Io(what, error);
     let registers = task.registers().map_err(Fault::Trace)?;
     if registers.cs != USER_CS_64 {
         return Err(Reason::Bits32.into());
     }
-    let status = Status::read(pid).map_err(io("read its status"))?;
-    if status.threads != 1 {
-        return Err(Reason::Threads(status.threads).into());
-    }
-    let leases = eligible::take_leases(pid, maps)?;
     let rseq = task.rseq().map_err(Fault::Trace)?;
     let mut original = registers;
     if let Some(rseq) = &rseq {
-        let aborted = minka_kernel::rseq::abort(&memory, rseq, &registers);
+        let aborted = minka_kernel::rseq::abort(memory, rseq, &registers);
         original = aborted.map_err(io("end its restartable sequence"))?.unwrap_or(registers);
     }
-    let unfinished = unfinished(&memory, &registers)?;
     let thread = Thread {
-        tid: pid,
         registers: restart::rewind(&original, RestartOwner::Home),
         extended: task.extended().map_err(Fault::Trace)?,
-        mask,
-        alt_stack: AltStack::default(),
-        robust_list: minka_kernel::process::robust_list(pid).map_err(io("read its robust futex list"))?,
-        tid_address: 0,
+        mask: task.mask().map_err(Fault::Trace)?,
+        robust_list: minka_kernel::process::robust_list(task.tid())
+            .map_err(io("read its robust futex list"))?,
         rseq,
-        unfinished,
+        unfinished: unfinished(memory, &registers)?,
+        ..Thread::new(task.tid())
     };
-    Ok(Still {
-        thread,
-        original,
-        borders: Stat::read(pid).map_err(io("read its borders"))?.borders,
-        auxv: procfs::auxv(pid).map_err(io("read its auxiliary vector"))?,
-        site: Site::new(vdso.0),
-        memory,
-        leases,
-    })
+    Ok((thread, original))
 }
 
 /// The call that the kernel is going to go on with, if the thread was stopped in one of that kind.
@@ -219,14 +273,21 @@ fn call_before(memory: &Memory, rip: u64) -> Option<u64> {
 
 /// Takes the process to the site and has it map the ring; nothing of its memory and descriptors is different
 /// afterwards. If that fails, it goes on.
-fn map_ring(pid: i32, task: Stopped, still: &Still, held: &mut Vec<i32>) -> Result<(Stopped, Ring)> {
+fn map_ring(
+    pid: i32,
+    task: Stopped,
+    still: &Still,
+    memory: &Memory,
+    held: &mut Vec<i32>,
+) -> Result<(Stopped, Ring)> {
     let site = still.site;
+    let (original, mask) = (still.originals[0], still.threads[0].mask);
     let ready = site
-        .lay(&task, &still.memory)
-        .and_then(|()| task.set_registers(&site.rest(&still.original)))
+        .lay(&task, memory)
+        .and_then(|()| task.set_registers(&site.rest(&original)))
         .and_then(|()| task.set_mask(BLOCK_ALL));
     let (task, outcome) = match ready {
-        Ok(()) => match make_ring(pid, task, site, held) {
+        Ok(()) => match make_ring(pid, task, site, still.threads.len(), held) {
             Ok((task, outcome)) => (task, outcome),
             // The process is somewhere in the middle of a call.
             Err(Fault::Inject(InjectError::Gone(end))) => return Err(Fault::Gone(end)),
@@ -237,8 +298,8 @@ fn map_ring(pid: i32, task: Stopped, still: &Still, held: &mut Vec<i32>) -> Resu
     match outcome {
         Ok(ring) => Ok((task, ring)),
         Err(error) => {
-            task.set_mask(still.thread.mask)
-                .and_then(|()| task.set_registers(&still.original))
+            task.set_mask(mask)
+                .and_then(|()| task.set_registers(&original))
                 .and_then(|()| site.clear(&task))
                 .and_then(|()| task.detach(0))
                 .map_err(Fault::Trace)?;
@@ -248,36 +309,63 @@ fn map_ring(pid: i32, task: Stopped, still: &Still, held: &mut Vec<i32>) -> Resu
     }
 }
 
+/// Slots for threads that the program may make while it is away.
+const SPARE_SLOTS: usize = 64;
+
 /// Makes the ring. The outer error is a process that cannot be said to be where it was.
-fn make_ring(pid: i32, task: Stopped, site: Site, held: &mut Vec<i32>) -> Result<(Stopped, Result<Ring>)> {
+fn make_ring(
+    pid: i32,
+    task: Stopped,
+    site: Site,
+    threads: usize,
+    held: &mut Vec<i32>,
+) -> Result<(Stopped, Result<Ring>)> {
     let (task, fd) = site.call(task, call::MEMFD_CREATE, [site.name(), MFD_CLOEXEC, 0, 0, 0, 0], held)?;
     if fd < 0 {
         return Ok((task, Err(said("make the ring", fd))));
     }
-    let memfd = ProcessHandle::open(pid.cast_unsigned())
-        .and_then(|process| process.descriptor(fd as i32))
-        .and_then(|memfd| minka_kernel::shared::resize(memfd.as_fd(), ring::LENGTH).map(|()| memfd));
-    let (task, address) = match &memfd {
-        Ok(_) => {
-            let arguments = [0, ring::LENGTH as u64, PROT_RWX, MAP_SHARED, fd as u64, 0];
-            site.call(task, call::MMAP, arguments, held)?
+    let memfd = ProcessHandle::open(pid.cast_unsigned()).and_then(|process| process.descriptor(fd as i32));
+    let (mut task, mut ring) = (task, Err(Fault::Said("the ring has no size".to_owned())));
+    // A program that limits its address space may have room for its own threads alone.
+    for slots in [threads.max(SPARE_SLOTS) + threads, threads] {
+        (task, ring) = map(task, site, &memfd, fd, slots.min(ring::SLOTS_MAX), held)?;
+        if ring.is_ok() {
+            break;
         }
-        Err(_) => (task, -1),
-    };
+    }
     let (task, _) = site.call(task, call::CLOSE, [fd as u64, 0, 0, 0, 0, 0], held)?;
-    let ring = match memfd {
-        Err(error) => Err(Fault::Io("share the ring", error)),
-        Ok(_) if address < 0 => Err(said("map the ring", address)),
-        Ok(memfd) => {
-            Ring::create(memfd.as_fd(), address as u64).map_err(|error| Fault::Io("lay out the ring", error))
-        }
+    Ok((task, ring))
+}
+
+fn map(
+    task: Stopped,
+    site: Site,
+    memfd: &std::io::Result<OwnedFd>,
+    fd: i64,
+    slots: usize,
+    held: &mut Vec<i32>,
+) -> Result<(Stopped, Result<Ring>)> {
+    let length = ring::length(slots);
+    let ready = match memfd {
+        Ok(memfd) => minka_kernel::shared::resize(memfd.as_fd(), length).map(|()| memfd),
+        Err(error) => Err(error.kind().into()),
     };
-    match ring {
-        Err(error) if address > 0 => {
-            let (task, _) = site.call(task, call::MUNMAP, whole_ring(address as u64), held)?;
-            Ok((task, Err(error)))
+    let memfd = match ready {
+        Ok(memfd) => memfd,
+        Err(error) => return Ok((task, Err(Fault::Io("share the ring", error)))),
+    };
+    let arguments = [0, length as u64, PROT_RWX, MAP_SHARED, fd as u64, 0];
+    let (task, address) = site.call(task, call::MMAP, arguments, held)?;
+    if address < 0 {
+        return Ok((task, Err(said("map the ring", address))));
+    }
+    match Ring::create(memfd.as_fd(), address as u64, slots) {
+        Ok(ring) => Ok((task, Ok(ring))),
+        Err(error) => {
+            let arguments = [address as u64, length as u64, 0, 0, 0, 0];
+            let (task, _) = site.call(task, call::MUNMAP, arguments, held)?;
+            Ok((task, Err(Fault::Io("lay out the ring", error))))
         }
-        ring => Ok((task, ring)),
     }
 }
 

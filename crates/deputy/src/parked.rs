@@ -1,21 +1,23 @@
 //! A parked process: what it is, the calls that its agent makes, and the way back to an ordinary one.
 
+use crate::agents::{Agent, Agents};
 use crate::eligible::{Lease, Reason};
 use crate::fault::{Fault, Result, chain};
 use crate::kept::Kept;
 use crate::record::Record;
-use crate::tracee::{self, BLOCK_ALL, Halted};
+use crate::tracee::{self, BLOCK_ALL, Tasks};
 use minka_image::maps::{Backing, Mapping};
-use minka_image::process::{Action, AltStack, Borders, Thread};
-use minka_image::registers::Registers;
+use minka_image::process::{Action, AltStack, Borders, Rseq, Thread};
+use minka_image::registers::{NO_SYSCALL, Registers};
 use minka_kernel::faultpoint::{self, Point};
 use minka_kernel::inject::InjectError;
 use minka_kernel::memory::Memory;
 use minka_kernel::procfs::Status;
-use minka_kernel::ptrace::{self, Running, SIGINFO_SIZE, Stopped};
-use minka_kernel::ring::{self, Ring, Slot};
+use minka_kernel::ptrace::{self, End, Running, SIGINFO_SIZE, Stopped, Waited};
+use minka_kernel::ring::{Ring, Slot};
 use minka_kernel::site::Site;
 use minka_kernel::spawn::ProcessHandle;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -40,28 +42,28 @@ pub(crate) mod call {
     pub(crate) const SET_ROBUST_LIST: u64 = 273;
     pub(crate) const RT_TGSIGQUEUEINFO: u64 = 297;
     pub(crate) const MEMFD_CREATE: u64 = 319;
+    pub(crate) const RSEQ: u64 = 334;
+    pub(crate) const CLONE: u64 = 56;
+    pub(crate) const EXIT: u64 = 60;
 }
 
 const PR_GET_TID_ADDRESS: u64 = 40;
 
-/// A process whose thread is in the agent.
+/// A process whose threads are in the agent.
 #[derive(Debug)]
 pub(crate) struct Parked {
     pub(crate) pid: i32,
-    pub(crate) ring: Ring,
-    pub(crate) slot: Arc<Mutex<Slot>>,
+    pub(crate) agents: Arc<Agents>,
+    /// Its threads, by their ids.
+    threads: BTreeMap<i32, Resident>,
     pub(crate) memory: Arc<Memory>,
     /// Its address space as it was when it was stopped, without the ring; nothing when it may be another by now.
     pub(crate) maps: Vec<Mapping>,
     /// Where no host has a say.
     pub(crate) kept: Kept,
-    /// What the program is, apart from its memory.
-    pub(crate) thread: Thread,
     pub(crate) actions: Vec<Action>,
     pub(crate) borders: Borders,
     pub(crate) auxv: Vec<u8>,
-    /// Signals that were pending in the guest when it left its host: number and `siginfo_t`.
-    pub(crate) pending: Vec<(i32, Vec<u8>)>,
     /// CPU time used away from home: user and system, microseconds.
     pub(crate) cpu_us: (u64, u64),
     /// SIGSTOPs to be sent again at the end.
@@ -72,55 +74,114 @@ pub(crate) struct Parked {
     pub(crate) leases: Arc<Mutex<Vec<Lease>>>,
     /// Where it makes calls without the ring.
     site: Site,
-    /// What the kernel at home has for the alternate signal stack.
+}
+
+/// One of its threads.
+#[derive(Debug)]
+struct Resident {
+    /// What the program is there, apart from its memory.
+    thread: Thread,
+    agent: Arc<Agent>,
+    /// What the kernel at home has for the alternate signal stack, and for restartable sequences.
     alt_stack_at_home: AltStack,
+    rseq_at_home: Option<Rseq>,
+}
+
+/// What there is of a process that is being taken into the agent.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) agents: Arc<Agents>,
+    pub(crate) threads: Vec<Thread>,
+    pub(crate) memory: Memory,
+    pub(crate) maps: Vec<Mapping>,
+    pub(crate) kept: Kept,
+    pub(crate) borders: Borders,
+    pub(crate) auxv: Vec<u8>,
+    pub(crate) leases: Vec<Lease>,
+    pub(crate) held: Vec<i32>,
+    pub(crate) site: Site,
 }
 
 impl Parked {
     /// A process that has just been taken into the agent; the rest of what it is it has to be asked.
-    #[allow(clippy::too_many_arguments, reason = "all of it is found in one place and kept here")]
-    pub(crate) fn new(
-        pid: i32,
-        ring: Ring,
-        site: Site,
-        memory: Memory,
-        kept: Kept,
-        thread: Thread,
-        leases: Vec<Lease>,
-        held: Vec<i32>,
-    ) -> Self {
+    pub(crate) fn new(pid: i32, parts: Parts) -> Self {
+        let Parts { agents, threads, memory, maps, kept, borders, auxv, leases, held, site } = parts;
+        let resident = |thread: Thread| {
+            let agent = agents.of(thread.tid)?;
+            let (alt_stack_at_home, rseq_at_home) = (thread.alt_stack, thread.rseq);
+            Some((thread.tid, Resident { thread, agent, alt_stack_at_home, rseq_at_home }))
+        };
         Self {
             pid,
-            slot: Arc::new(Mutex::new(ring.slot())),
-            ring,
+            threads: threads.into_iter().filter_map(resident).collect(),
+            agents,
             memory: Arc::new(memory),
-            maps: Vec::new(),
+            maps,
             kept,
-            thread,
             actions: Vec::new(),
-            borders: Borders::default(),
-            auxv: Vec::new(),
-            pending: Vec::new(),
+            borders,
+            auxv,
             cpu_us: (0, 0),
             held,
             held_in_calls: Mutex::default(),
             leases: Arc::new(Mutex::new(leases)),
             site,
-            alt_stack_at_home: AltStack::default(),
         }
     }
 
-    /// A call by the agent.
+    /// What the program is in each of its threads, its main thread first.
+    pub(crate) fn threads(&self) -> Vec<Thread> {
+        let mut threads: Vec<Thread> =
+            self.threads.values().map(|resident| resident.thread.clone()).collect();
+        threads.sort_by_key(|thread| thread.tid != self.pid);
+        threads
+    }
+
+    /// What the program has become, thread by thread: there must be one state for each thread that is here.
+    pub(crate) fn set_threads(&mut self, threads: Vec<Thread>) -> Result<()> {
+        let count = threads.len();
+        let mut states: BTreeMap<i32, Thread> =
+            threads.into_iter().map(|thread| (thread.tid, thread)).collect();
+        if count != self.threads.len() || !states.keys().eq(self.threads.keys()) {
+            let (found, wanted) = (states.into_keys(), self.threads.keys());
+            let (found, wanted) = (found.collect::<Vec<_>>(), wanted.collect::<Vec<_>>());
+            return Err(Fault::Said(format!(
+                "the host returned the threads {found:?} instead of {wanted:?}"
+            )));
+        }
+        for (tid, resident) in &mut self.threads {
+            if let Some(thread) = states.remove(tid) {
+                resident.thread = thread;
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets what was about to be delivered to the guest: it has been sent there.
+    pub(crate) fn forget_pending(&mut self) {
+        self.threads.values_mut().for_each(|resident| resident.thread.pending.clear());
+    }
+
+    /// The agent of the main thread, which makes the calls that concern the whole process.
+    fn main_agent(&self) -> Result<Arc<Agent>> {
+        self.agents.of(self.pid).ok_or(Fault::Over)
+    }
+
+    /// A call by the main thread's agent.
     pub(crate) fn call(&self, number: u64, arguments: &[u64]) -> Result<i64> {
+        self.call_by(&*self.main_agent()?, number, arguments)
+    }
+
+    /// A call by a thread's agent.
+    fn call_by(&self, agent: &Agent, number: u64, arguments: &[u64]) -> Result<i64> {
         let mut all = [0; 6];
         all[..arguments.len()].copy_from_slice(arguments);
-        let mut slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
-        self.attended(&mut slot, number, all)
+        self.attended(agent, &mut agent.slot(), number, all)
     }
 
     /// Makes a call for the thread that traces the process, which therefore sees to it that the agent goes on.
-    fn attended(&self, slot: &mut Slot, number: u64, arguments: [u64; 6]) -> Result<i64> {
-        let result = slot.call_attended(number, arguments, || match ptrace::keep_going(self.pid) {
+    fn attended(&self, agent: &Agent, slot: &mut Slot, number: u64, arguments: [u64; 6]) -> Result<i64> {
+        let result = slot.call_attended(number, arguments, || match ptrace::keep_going(agent.tid) {
             Ok(signal) => {
                 let mut held = self.held_in_calls.lock().unwrap_or_else(PoisonError::into_inner);
                 held.extend(signal);
@@ -131,16 +192,17 @@ impl Parked {
         Ok(result?)
     }
 
-    /// A call by the agent that writes `N` bytes at the address which `arguments` gets.
+    /// A call by a thread's agent that writes `N` bytes at the address which `arguments` gets.
     fn call_for<const N: usize>(
         &self,
+        agent: &Agent,
         number: u64,
         arguments: impl Fn(u64) -> [u64; 6],
     ) -> Result<(i64, [u8; N])> {
-        let mut slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slot = agent.slot();
         slot.data()[..N].fill(0);
         let address = slot.data_address();
-        let result = self.attended(&mut slot, number, arguments(address))?;
+        let result = self.attended(agent, &mut slot, number, arguments(address))?;
         let mut bytes = [0; N];
         bytes.copy_from_slice(&slot.data()[..N]);
         Ok((result, bytes))
@@ -149,41 +211,51 @@ impl Parked {
     /// Learns what happens on which signal: the program may change that while it is away.
     pub(crate) fn learn_actions(&mut self) -> Result<()> {
         let status = Status::read(self.pid).map_err(|error| Fault::Io("read its status", error))?;
+        let agent = self.main_agent()?;
         self.actions.clear();
         for signal in (1..=64u8).filter(|signal| (status.caught | status.ignored) >> (signal - 1) & 1 == 1) {
             let arguments = |data| [u64::from(signal), 0, data, 8, 0, 0];
-            let (_, bytes) = self.call_for::<{ Action::SIZE }>(call::RT_SIGACTION, arguments)?;
+            let (_, bytes) = self.call_for::<{ Action::SIZE }>(&agent, call::RT_SIGACTION, arguments)?;
             self.actions.push(Action::from_bytes(signal, &bytes));
         }
         Ok(())
     }
 
-    /// Makes those signals pending here that were pending in the guest and that its thread blocks (or all of them),
-    /// before those of the same numbers that have arrived here since. The process queues them to itself: only so
-    /// may they have every origin.
+    /// Makes those signals pending here that were pending in the guest and that its threads block (or all of them),
+    /// before those of the same numbers that have arrived here since. Each thread queues them to itself: only so may
+    /// they have every origin.
     pub(crate) fn put_back_signals(&mut self, all: bool) -> Result<()> {
-        let is_blocked = |signal: i32| self.thread.mask >> (signal - 1) & 1 == 1;
-        let (here, there): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.pending).into_iter().partition(|(signal, _)| all || is_blocked(*signal));
-        self.pending = there;
-        let set = here.iter().fold(0u64, |set, (signal, _)| set | 1 << (signal - 1));
-        let newer = if here.is_empty() { Vec::new() } else { self.take_pending(set)? };
-        here.iter().chain(&newer).try_for_each(|(signal, info)| self.queue_signal(*signal, info))
+        let tids: Vec<i32> = self.threads.keys().copied().collect();
+        for tid in tids {
+            let Some(resident) = self.threads.get_mut(&tid) else { continue };
+            let mask = resident.thread.mask;
+            let is_blocked = |signal: i32| mask >> (signal - 1) & 1 == 1;
+            let (here, there): (Vec<_>, Vec<_>) = std::mem::take(&mut resident.thread.pending)
+                .into_iter()
+                .partition(|(signal, _)| all || is_blocked(*signal));
+            resident.thread.pending = there;
+            let agent = Arc::clone(&resident.agent);
+            let set = here.iter().fold(0u64, |set, (signal, _)| set | 1 << (signal - 1));
+            let newer = if here.is_empty() { Vec::new() } else { self.take_pending(&agent, set)? };
+            let mut queued = here.iter().chain(&newer);
+            queued.try_for_each(|(signal, info)| self.queue_signal(&agent, *signal, info))?;
+        }
+        Ok(())
     }
 
     /// Takes the pending signals of a set (bit `n - 1` for signal `n`) away, in the order in which they would have
     /// been delivered.
-    fn take_pending(&self, set: u64) -> Result<Vec<(i32, Vec<u8>)>> {
+    fn take_pending(&self, agent: &Agent, set: u64) -> Result<Vec<(i32, Vec<u8>)>> {
         // The set (8 bytes) and the time to wait (none: 16 bytes), and room for the information behind them.
         const INFO: usize = 32;
         let mut taken = Vec::new();
-        let mut slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slot = agent.slot();
         let data = slot.data_address();
         loop {
             slot.data()[..INFO + SIGINFO_SIZE].fill(0);
             slot.data()[..8].copy_from_slice(&set.to_le_bytes());
             let arguments = [data, data + INFO as u64, data + 8, 8, 0, 0];
-            let signal = self.attended(&mut slot, call::RT_SIGTIMEDWAIT, arguments)?;
+            let signal = self.attended(agent, &mut slot, call::RT_SIGTIMEDWAIT, arguments)?;
             if signal <= 0 {
                 return Ok(taken);
             }
@@ -191,13 +263,12 @@ impl Parked {
         }
     }
 
-    /// Has the process queue a signal to itself, with this `siginfo_t`.
-    fn queue_signal(&self, signal: i32, info: &[u8]) -> Result<()> {
-        let mut slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Has a thread queue a signal to itself, with this `siginfo_t`.
+    fn queue_signal(&self, agent: &Agent, signal: i32, info: &[u8]) -> Result<()> {
+        let mut slot = agent.slot();
         slot.data()[..info.len()].copy_from_slice(info);
-        let pid = self.pid as u64;
-        let arguments = [pid, pid, signal as u64, slot.data_address(), 0, 0];
-        match self.attended(&mut slot, call::RT_TGSIGQUEUEINFO, arguments)? {
+        let arguments = [self.pid as u64, agent.tid as u64, signal as u64, slot.data_address(), 0, 0];
+        match self.attended(agent, &mut slot, call::RT_TGSIGQUEUEINFO, arguments)? {
             0 => Ok(()),
             error => Err(Fault::Io("put back a signal", std::io::Error::from_raw_os_error(-error as i32))),
         }
@@ -207,23 +278,38 @@ impl Parked {
     pub(crate) fn ask(&mut self, record: &Record) -> Result<()> {
         self.borders.brk = self.call(call::BRK, &[0])? as u64;
         self.learn_actions()?;
-        let (_, stack) = self.call_for::<24>(call::SIGALTSTACK, |data| [0, data, 0, 0, 0, 0])?;
-        let word = |at: usize| u64::from_le_bytes(stack[at..at + 8].try_into().expect("eight bytes"));
-        let flags = word(8) as u32 & !AltStack::ON_STACK;
-        self.thread.alt_stack = AltStack { base: word(0), flags, size: word(16) };
-        self.alt_stack_at_home = self.thread.alt_stack;
-        let (_, address) = self.call_for::<8>(call::PRCTL, |data| [PR_GET_TID_ADDRESS, data, 0, 0, 0, 0])?;
-        self.thread.tid_address = u64::from_le_bytes(address);
+        let agent = self.main_agent()?;
         for which in [ITIMER_VIRTUAL, ITIMER_PROF] {
-            let (_, timer) = self.call_for::<32>(call::GETITIMER, |data| [which, data, 0, 0, 0, 0])?;
+            let (_, timer) =
+                self.call_for::<32>(&agent, call::GETITIMER, |data| [which, data, 0, 0, 0, 0])?;
             if timer != [0; 32] {
                 return Err(Reason::CpuTimer.into());
             }
         }
-        record.parked(&self.thread);
-        // Otherwise its end would walk stale memory and wake futexes there.
-        self.call(call::SET_ROBUST_LIST, &[0, ROBUST_HEAD])?;
-        self.call(call::SET_TID_ADDRESS, &[0])?;
+        for tid in self.threads.keys().copied().collect::<Vec<_>>() {
+            self.ask_thread(tid)?;
+        }
+        record.parked(&self.threads());
+        for agent in self.threads.values().map(|resident| &resident.agent) {
+            // Otherwise its end would walk stale memory and wake futexes there.
+            self.call_by(agent, call::SET_ROBUST_LIST, &[0, ROBUST_HEAD])?;
+            self.call_by(agent, call::SET_TID_ADDRESS, &[0])?;
+        }
+        Ok(())
+    }
+
+    fn ask_thread(&mut self, tid: i32) -> Result<()> {
+        let Some(agent) = self.agents.of(tid) else { return Ok(()) };
+        let (_, stack) = self.call_for::<24>(&agent, call::SIGALTSTACK, |data| [0, data, 0, 0, 0, 0])?;
+        let (_, address) =
+            self.call_for::<8>(&agent, call::PRCTL, |data| [PR_GET_TID_ADDRESS, data, 0, 0, 0, 0])?;
+        let word = |at: usize| u64::from_le_bytes(stack[at..at + 8].try_into().expect("eight bytes"));
+        let flags = word(8) as u32 & !AltStack::ON_STACK;
+        if let Some(resident) = self.threads.get_mut(&tid) {
+            resident.thread.alt_stack = AltStack { base: word(0), flags, size: word(16) };
+            resident.alt_stack_at_home = resident.thread.alt_stack;
+            resident.thread.tid_address = u64::from_le_bytes(address);
+        }
         Ok(())
     }
 
@@ -239,18 +325,70 @@ impl Parked {
         leases.iter().any(Lease::is_breaking)
     }
 
-    /// Stops the agent's thread for a moment and sets its signal mask.
-    pub(crate) fn with_mask(&mut self, running: Running, mask: u64) -> Result<Running> {
-        let Halted { task, .. } = tracee::halt(running, &mut self.held)?;
-        task.set_mask(mask).map_err(Fault::Trace)?;
-        task.resume(0).map_err(Fault::Trace)
+    /// A thread has been made, at the order of another one that is in the stop for it: takes it into the agent.
+    pub(crate) fn adopt(&mut self, maker: Stopped) -> Result<(Running, Option<Running>)> {
+        let made = maker.made_thread().and_then(Running::wait).map_err(Fault::Trace)?;
+        let made = match made {
+            Waited::Stopped(made, _) => {
+                let tid = made.tid();
+                let agent = self.agents.add(tid);
+                let agent =
+                    agent.ok_or_else(|| Fault::Said("the ring has no room for a thread".to_owned()))?;
+                let (rip, r12) = self.agents.ring().entry(agent.index);
+                let registers = made.registers().map_err(Fault::Trace)?;
+                made.set_registers(&Registers { rip, r12, rsp: 0, orig_rax: NO_SYSCALL, ..registers })
+                    .map_err(Fault::Trace)?;
+                let thread = Thread::new(tid);
+                let alt_stack_at_home = thread.alt_stack;
+                self.threads.insert(tid, Resident { thread, agent, alt_stack_at_home, rseq_at_home: None });
+                Some(made.resume(0).map_err(Fault::Trace)?)
+            }
+            Waited::Still(_) | Waited::Gone(_) => None,
+        };
+        Ok((maker.resume(0).map_err(Fault::Trace)?, made))
     }
 
-    /// Lets the process go on as an ordinary one, with the state in `self.thread`. Nothing of the ring is left.
+    /// A thread has ended. If it was the main one the process has: that one is waited for until all others are gone.
+    pub(crate) fn thread_ended(&mut self, tid: i32, end: End) -> Result<()> {
+        if tid == self.pid {
+            return Err(Fault::Gone(end));
+        }
+        self.threads.remove(&tid);
+        self.agents.remove(tid);
+        Ok(())
+    }
+
+    /// Stops each thread for a moment and sets its signal mask.
+    pub(crate) fn with_masks(&mut self, tasks: Tasks, mask: impl Fn(&Thread) -> u64) -> Result<Tasks> {
+        let mut masked = Tasks::default();
+        for task in self.halt(tasks)? {
+            let Some(resident) = self.threads.get(&task.tid()) else { continue };
+            task.set_mask(mask(&resident.thread)).map_err(Fault::Trace)?;
+            masked.put(task.resume(0).map_err(Fault::Trace)?);
+        }
+        Ok(masked)
+    }
+
+    /// Stops all threads, the main one first.
+    fn halt(&mut self, mut tasks: Tasks) -> Result<Vec<Stopped>> {
+        let mut halted = Vec::new();
+        for tid in tasks.ids() {
+            let Some(task) = tasks.take(tid) else { continue };
+            match tracee::halt(task, &mut self.held) {
+                Ok(task) => halted.push(task),
+                Err(Fault::Gone(end)) => self.thread_ended(tid, end)?,
+                Err(error) => return Err(error),
+            }
+        }
+        halted.sort_by_key(|task| task.tid() != self.pid);
+        Ok(halted)
+    }
+
+    /// Lets the process go on as an ordinary one, with the states of its threads. Nothing of the ring is left.
     /// If that fails the process has ended: it could not be said what it would go on with.
-    pub(crate) fn release(mut self, running: Running) -> Result<()> {
+    pub(crate) fn release(mut self, tasks: Tasks) -> Result<()> {
         faultpoint::reach(Point::DeputyReleasing);
-        self.put_back(running).map_err(|error| match error {
+        self.put_back(tasks).map_err(|error| match error {
             Fault::Gone(end) | Fault::Inject(InjectError::Gone(end)) => Fault::Gone(end),
             error => end(self.pid, &error),
         })?;
@@ -258,43 +396,75 @@ impl Parked {
         Ok(())
     }
 
-    fn put_back(&mut self, running: Running) -> Result<()> {
-        let running = self.with_mask(running, BLOCK_ALL)?;
+    fn put_back(&mut self, tasks: Tasks) -> Result<()> {
+        let tasks = self.with_masks(tasks, |_| BLOCK_ALL)?;
         self.put_back_signals(true)?;
-        self.call(
-            call::SET_ROBUST_LIST,
-            &[self.thread.robust_list.0, self.thread.robust_list.1.max(ROBUST_HEAD)],
-        )?;
-        self.call(call::SET_TID_ADDRESS, &[self.thread.tid_address])?;
-        if self.thread.alt_stack != self.alt_stack_at_home {
-            let mut slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
-            let words = self.thread.alt_stack.to_bytes();
-            slot.data()[..words.len()].copy_from_slice(&words);
-            let data = slot.data_address();
-            self.attended(&mut slot, call::SIGALTSTACK, [data, 0, 0, 0, 0, 0])?;
+        self.threads.values().try_for_each(|resident| self.put_back_registrations(resident))?;
+        let mut halted = self.halt(tasks)?.into_iter();
+        let main = halted.next().filter(|task| task.tid() == self.pid).ok_or(Fault::Over)?;
+        self.site.lay(&main, &self.memory).map_err(Fault::Trace)?;
+        let others: Vec<Stopped> = halted.collect();
+        for task in others.iter().chain([&main]) {
+            let resting = self.site.rest(&task.registers().map_err(Fault::Trace)?);
+            task.set_registers(&resting).map_err(Fault::Trace)?;
         }
-        let Halted { task, .. } = tracee::halt(running, &mut self.held)?;
-        self.site.lay(&task, &self.memory).map_err(Fault::Trace)?;
-        task.set_registers(&self.site.rest(&task.registers().map_err(Fault::Trace)?))
-            .map_err(Fault::Trace)?;
-        let (task, _) =
-            self.site.call(task, call::MUNMAP, whole_ring(self.ring.range().0), &mut self.held)?;
-        go_on(task, self.site, &self.thread, &self.thread.registers)?;
+        let whole_ring = whole_ring(self.agents.ring());
+        let (main, _) = self.site.call(main, call::MUNMAP, whole_ring, &mut self.held)?;
+        let states = std::mem::take(&mut self.threads);
+        let ready: Vec<(Stopped, Thread)> = others
+            .into_iter()
+            .chain([main])
+            .filter_map(|task| Some((states.get(&task.tid())?.thread.clone(), task)))
+            .map(|(thread, task)| (task, thread))
+            .collect();
+        go_on(ready.iter().map(|(task, thread)| (task, thread, &thread.registers)), self.site)?;
+        ready.into_iter().try_for_each(|(task, _)| task.detach(0)).map_err(Fault::Trace)?;
         self.held.append(self.held_in_calls.get_mut().unwrap_or_else(PoisonError::into_inner));
         resend(self.pid, &self.held);
         Ok(())
     }
+
+    /// What a thread has registered with its kernel, and what was taken back from the kernel at home.
+    fn put_back_registrations(&self, resident: &Resident) -> Result<()> {
+        const RSEQ_UNREGISTER: u64 = 1;
+        let Resident { thread, agent, alt_stack_at_home, rseq_at_home } = resident;
+        let (head, length) = thread.robust_list;
+        self.call_by(agent, call::SET_ROBUST_LIST, &[head, length.max(ROBUST_HEAD)])?;
+        self.call_by(agent, call::SET_TID_ADDRESS, &[thread.tid_address])?;
+        if thread.alt_stack != *alt_stack_at_home {
+            let mut slot = agent.slot();
+            let words = thread.alt_stack.to_bytes();
+            slot.data()[..words.len()].copy_from_slice(&words);
+            let data = slot.data_address();
+            self.attended(agent, &mut slot, call::SIGALTSTACK, [data, 0, 0, 0, 0, 0])?;
+        }
+        if thread.rseq != *rseq_at_home {
+            for (rseq, flags) in [(rseq_at_home, RSEQ_UNREGISTER), (&thread.rseq, 0)] {
+                if let Some(Rseq { address, length, signature }) = rseq {
+                    let arguments = [*address, u64::from(*length), flags, u64::from(*signature)];
+                    self.call_by(agent, call::RSEQ, &arguments)?;
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
-/// Has a process at the site go on in its program. The registers come last: a process that executes its program is
-/// one with which nothing is left to be done.
-pub(crate) fn go_on(task: Stopped, site: Site, thread: &Thread, registers: &Registers) -> Result<()> {
-    task.set_extended(&thread.extended)
-        .and_then(|()| task.set_mask(thread.mask))
-        .and_then(|()| task.set_registers(registers))
-        .and_then(|()| site.clear(&task))
-        .and_then(|()| task.detach(0))
-        .map_err(Fault::Trace)
+/// Gives threads that are stopped at the site what they go on with in their program. The registers come last: a thread
+/// that executes its program is one with which nothing is left to be done.
+pub(crate) fn go_on<'a>(
+    threads: impl Iterator<Item = (&'a Stopped, &'a Thread, &'a Registers)>,
+    site: Site,
+) -> Result<()> {
+    let mut last = None;
+    for (task, thread, registers) in threads {
+        task.set_extended(&thread.extended)
+            .and_then(|()| task.set_mask(thread.mask))
+            .and_then(|()| task.set_registers(registers))
+            .map_err(Fault::Trace)?;
+        last = Some(task);
+    }
+    last.map_or(Ok(()), |task| site.clear(task)).map_err(Fault::Trace)
 }
 
 const ITIMER_VIRTUAL: u64 = 1;
@@ -304,8 +474,9 @@ const ITIMER_PROF: u64 = 2;
 pub(crate) const ROBUST_HEAD: u64 = 24;
 
 /// What `munmap` is told to take the ring away.
-pub(crate) fn whole_ring(address: u64) -> [u64; 6] {
-    [address, ring::LENGTH as u64, 0, 0, 0, 0]
+fn whole_ring(ring: &Ring) -> [u64; 6] {
+    let (start, end) = ring.range();
+    [start, end - start, 0, 0, 0, 0]
 }
 
 /// Ends a process that can neither be served nor go on: as by SIGKILL, and it is gone when this returns.

@@ -34,8 +34,9 @@ pub(crate) enum Phase {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Content {
     pub(crate) phase: Phase,
-    pub(crate) thread: Thread,
-    pub(crate) original: Registers,
+    pub(crate) threads: Vec<Thread>,
+    /// The registers with which each thread was found.
+    pub(crate) originals: Vec<Registers>,
 }
 
 /// Where it is kept.
@@ -66,16 +67,15 @@ impl Record {
         Some(content)
     }
 
-    pub(crate) fn parking(&self, thread: &Thread, original: &Registers) {
-        self.write(|content| {
-            *content = Some(Content { phase: Phase::Parking, thread: thread.clone(), original: *original });
-        });
+    pub(crate) fn parking(&self, threads: &[Thread], originals: &[Registers]) {
+        let (threads, originals) = (threads.to_vec(), originals.to_vec());
+        self.write(|content| *content = Some(Content { phase: Phase::Parking, threads, originals }));
     }
 
-    pub(crate) fn parked(&self, thread: &Thread) {
+    pub(crate) fn parked(&self, threads: &[Thread]) {
         self.write(|content| {
             if let Some(content) = content {
-                (content.phase, content.thread) = (Phase::Parked, thread.clone());
+                (content.phase, content.threads) = (Phase::Parked, threads.to_vec());
             }
         });
     }
@@ -139,8 +139,9 @@ impl State {
     }
 }
 
-/// Room for one state. The extended registers are the longest part of it, some 11 KiB where they are longest.
-const HALF: u64 = 64 << 10;
+/// Room for one state. The extended registers are the longest part of it: for each thread some 11 KiB where they are
+/// longest. Only what is written takes space.
+const HALF: u64 = 8 << 20;
 
 /// A state that has been written to its end, and its number.
 fn whole(half: &[u8]) -> Option<(u64, Content)> {
@@ -160,20 +161,9 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use minka_image::process::AltStack;
 
     fn thread(tid: i32) -> Thread {
-        Thread {
-            tid,
-            registers: Registers::default(),
-            extended: vec![7; 3000],
-            mask: 0,
-            alt_stack: AltStack::default(),
-            robust_list: (0, 0),
-            tid_address: 0,
-            rseq: None,
-            unfinished: None,
-        }
+        Thread { extended: vec![7; 3000], ..Thread::new(tid) }
     }
 
     fn record(name: &str) -> Record {
@@ -189,12 +179,12 @@ mod tests {
         assert_eq!(record.read(), None);
         record.prepare();
         assert_eq!(record.read(), None);
-        record.parking(&thread(1), &Registers::default());
+        record.parking(&[thread(1)], &[Registers::default()]);
         assert_eq!(record.read().map(|content| content.phase), Some(Phase::Parking));
         for tid in 2..9 {
-            record.parked(&thread(tid));
+            record.parked(&[thread(tid)]);
             let content = record.read().expect("a state");
-            assert_eq!((content.phase, content.thread.tid), (Phase::Parked, tid));
+            assert_eq!((content.phase, content.threads[0].tid), (Phase::Parked, tid));
         }
         record.clear();
         assert_eq!(record.read(), None);
@@ -203,8 +193,8 @@ mod tests {
     #[test]
     fn half_a_state_does_not_count() {
         let record = record("half");
-        record.parking(&thread(1), &Registers::default());
-        record.parked(&thread(2));
+        record.parking(&[thread(1)], &[Registers::default()]);
+        record.parked(&[thread(2)]);
         let whole = std::fs::read(&record.path).expect("the record");
         // The second state lies in the first half of the file: all that may be missing of it is its end.
         let state = postcard::to_allocvec(&record.read()).expect("bytes").len();
@@ -212,7 +202,7 @@ mod tests {
             let mut torn = whole.clone();
             torn[cut..HALF as usize].fill(0);
             std::fs::write(&record.path, torn).expect("the record");
-            assert_eq!(record.read().map(|content| content.thread.tid), Some(1), "{cut}");
+            assert_eq!(record.read().map(|content| content.threads[0].tid), Some(1), "{cut}");
         }
         record.clear();
     }

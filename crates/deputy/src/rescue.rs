@@ -1,15 +1,15 @@
 //! Putting right a process whose deputy was killed.
 //!
-//! Where its thread is tells more than the record: at the site or in the ring it waits for somebody, anywhere else
+//! Where a thread of it is tells more than the record: at the site or in the ring it waits for somebody, anywhere else
 //! it executes its program and is as good as never moved. The record tells what it waits to go on with, and whether
 //! that is still true.
 
 use crate::fault::{Fault, Result};
 use crate::parked::{self, ROBUST_HEAD, call};
 use crate::record::{Content, Phase, Record};
-use crate::tracee::{self, BLOCK_ALL, Halted};
+use crate::tracee::{self, BLOCK_ALL};
 use minka_image::maps::{Backing, Mapping};
-use minka_image::process::Thread;
+use minka_image::process::{Rseq, Thread};
 use minka_image::registers::Registers;
 use minka_kernel::memory::Memory;
 use minka_kernel::procfs;
@@ -34,63 +34,103 @@ pub(crate) fn rescue(pid: i32, run_dir: &Path) -> Option<String> {
     }
 }
 
+/// A thread that was found at the site or in the agent, and what it goes on with.
+struct Waiting<'a> {
+    task: Stopped,
+    thread: &'a Thread,
+    registers: &'a Registers,
+}
+
 fn restore(pid: i32, content: &Content) -> Result<()> {
     let io = |what| move |error| Fault::Io(what, error);
-    let Halted { task, mask } = tracee::halt(tracee::seize(pid)?, &mut Vec::new())?;
+    let mut tasks = Vec::new();
+    tracee::halt_others(pid, &mut tasks)?;
     let maps = procfs::maps(pid).map_err(io("read its maps"))?;
     let vdso = vdso::code_range(&maps).ok_or_else(|| Fault::Said("the process has no vDSO".to_owned()))?;
     let (site, ring) = (Site::new(vdso.0), find_ring(&maps));
-    let registers = task.registers().map_err(Fault::Trace)?;
-    let in_agent = ring.is_some_and(|(start, end)| (start..end).contains(&registers.rip));
-    if !in_agent && !site.holds(registers.rip) {
-        // The mask is the first that changes and the last but one that is put back.
-        let mask = if mask == BLOCK_ALL { content.thread.mask } else { mask };
-        return task
-            .set_mask(mask)
-            .and_then(|()| site.clear(&task))
-            .and_then(|()| task.detach(0))
-            .map_err(Fault::Trace);
+    let (mut waiting, mut running) = (Vec::new(), Vec::new());
+    for task in tasks {
+        let rip = task.registers().map_err(Fault::Trace)?.rip;
+        let is_ours = site.holds(rip) || ring.is_some_and(|(start, end)| (start..end).contains(&rip));
+        if !is_ours {
+            running.push(task);
+            continue;
+        }
+        let state = content.threads.iter().zip(&content.originals);
+        let state = state.chain(content.threads.iter().map(|thread| (thread, &thread.registers)));
+        let found = state.into_iter().find(|(thread, _)| thread.tid == task.tid());
+        let (thread, original) =
+            found.ok_or_else(|| Fault::Said(format!("nothing is known of its thread {}", task.tid())))?;
+        let registers = if content.phase == Phase::Parking { original } else { &thread.registers };
+        waiting.push(Waiting { task, thread, registers });
     }
-    if content.phase == Phase::Committed {
+    if content.phase == Phase::Committed && !waiting.is_empty() {
         return Err(Fault::Said("its deputy program was killed while it was away".to_owned()));
     }
-    let memory = Memory::open(pid).map_err(io("open its memory"))?;
-    site.lay(&task, &memory)
-        // Without a stack, so that none is in use as the alternate one.
-        .and_then(|()| task.set_registers(&site.rest(&Registers { rsp: 0, ..registers })))
-        .and_then(|()| task.set_mask(BLOCK_ALL))
-        .map_err(Fault::Trace)?;
-    let task = undo(pid, task, site, ring, &memory, content)?;
-    let registers = if content.phase == Phase::Parking { content.original } else { content.thread.registers };
-    parked::go_on(task, site, &content.thread, &registers)
+    for task in &running {
+        // The mask is the first that changes and the last but one that is put back.
+        let recorded = content.threads.iter().find(|thread| thread.tid == task.tid());
+        if let (Some(thread), BLOCK_ALL) = (recorded, task.mask().map_err(Fault::Trace)?) {
+            task.set_mask(thread.mask).map_err(Fault::Trace)?;
+        }
+    }
+    if waiting.is_empty() {
+        if let Some(task) = running.first() {
+            site.clear(task).map_err(Fault::Trace)?;
+        }
+    } else {
+        let memory = Memory::open(pid).map_err(io("open its memory"))?;
+        waiting = undo(pid, waiting, site, ring, &memory, content)?;
+        parked::go_on(waiting.iter().map(|one| (&one.task, one.thread, one.registers)), site)?;
+    }
+    let mut all = waiting.into_iter().map(|one| one.task).chain(running);
+    all.try_for_each(|task| task.detach(0)).map_err(Fault::Trace)
 }
 
-/// Takes back what the process has of ours.
-fn undo(
+/// Takes back what the process has of ours. All of its threads that wait are at the site afterwards.
+fn undo<'a>(
     pid: i32,
-    task: Stopped,
+    waiting: Vec<Waiting<'a>>,
     site: Site,
     ring: Option<(u64, u64)>,
     memory: &Memory,
     content: &Content,
-) -> Result<Stopped> {
-    let mut task = task;
+) -> Result<Vec<Waiting<'a>>> {
+    for Waiting { task, .. } in &waiting {
+        let registers = task.registers().map_err(Fault::Trace)?;
+        site.lay(task, memory)
+            // Without a stack, so that none is in use as the alternate one.
+            .and_then(|()| task.set_registers(&site.rest(&Registers { rsp: 0, ..registers })))
+            .and_then(|()| task.set_mask(BLOCK_ALL))
+            .map_err(Fault::Trace)?;
+    }
     let make = |task, number, arguments| site.call(task, number, arguments, &mut Vec::new());
-    if let Some((start, end)) = ring {
-        if content.phase == Phase::Parked {
-            let Thread { robust_list: (head, length), tid_address, alt_stack, .. } = content.thread;
+    let mut done = Vec::with_capacity(waiting.len());
+    for Waiting { mut task, thread, registers } in waiting {
+        if let (Some((start, _)), Phase::Parked) = (ring, &content.phase) {
+            let Thread { robust_list: (head, length), tid_address, alt_stack, .. } = thread;
             let scratch = start + ring::DATA_OFFSET;
             memory.poke(scratch, &alt_stack.to_bytes()).map_err(|error| Fault::Io("use the ring", error))?;
-            (task, _) = make(task, call::SET_ROBUST_LIST, [head, length.max(ROBUST_HEAD), 0, 0, 0, 0])?;
-            (task, _) = make(task, call::SET_TID_ADDRESS, [tid_address, 0, 0, 0, 0, 0])?;
+            (task, _) = make(task, call::SET_ROBUST_LIST, [*head, (*length).max(ROBUST_HEAD), 0, 0, 0, 0])?;
+            (task, _) = make(task, call::SET_TID_ADDRESS, [*tid_address, 0, 0, 0, 0, 0])?;
             (task, _) = make(task, call::SIGALTSTACK, [scratch, 0, 0, 0, 0, 0])?;
+            if let Some(Rseq { address, length, signature }) = thread.rseq {
+                // One that is registered already is told so, and stays.
+                let arguments = [address, u64::from(length), 0, u64::from(signature), 0, 0];
+                (task, _) = make(task, call::RSEQ, arguments)?;
+            }
         }
+        done.push(Waiting { task, thread, registers });
+    }
+    let Some(Waiting { mut task, thread, registers }) = done.pop() else { return Ok(done) };
+    if let Some((start, end)) = ring {
         (task, _) = make(task, call::MUNMAP, [start, end - start, 0, 0, 0, 0])?;
     }
     for descriptor in memfds(pid) {
         (task, _) = make(task, call::CLOSE, [descriptor, 0, 0, 0, 0, 0])?;
     }
-    Ok(task)
+    done.push(Waiting { task, thread, registers });
+    Ok(done)
 }
 
 /// Where the ring is mapped.

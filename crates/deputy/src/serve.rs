@@ -1,5 +1,6 @@
 //! The threads that serve a guest: its calls, its missing pages, and the stream behind them.
 
+use crate::agents::Agent;
 use crate::eligible;
 use crate::fault::{Fault, Result};
 use crate::homecoming;
@@ -39,31 +40,44 @@ const ERESTARTSYS: i64 = -512;
 const EINTR: i64 = -4;
 
 /// Performs forwarded calls, one at a time, in the order in which they come.
-pub(crate) fn calls(shared: &Shared, mut channel: Channel) -> Result<()> {
+pub(crate) fn calls(shared: &Arc<Shared>, mut channel: Channel) -> Result<()> {
     let mut body = Vec::new();
     loop {
         let header = channel.recv(&mut body, SPIN)?;
-        shared.busy.store(true, Ordering::SeqCst);
+        let Some(agent) = shared.agents.of(header.correlation as i32) else {
+            // It has been killed here, and its guest will be.
+            answer(&mut channel, &header, ERESTARTSYS)?;
+            continue;
+        };
+        agent.busy.store(true, Ordering::SeqCst);
         let outcome = match header.kind {
-            kind::CALL => perform(shared, &mut channel, &header, &body),
-            kind::SPECIAL => special(shared, &mut channel, &header, &body),
+            kind::CALL => perform(shared, &agent, &mut channel, &header, &body),
+            kind::SPECIAL => special(shared, &agent, &mut channel, &header, &body),
             found => Err(message::MessageError::Kind { found, expected: "a call" }.into()),
         };
-        shared.busy.store(false, Ordering::SeqCst);
+        agent.busy.store(false, Ordering::SeqCst);
         match outcome {
             Ok(()) => {}
             // The process ended, replaced its image or goes on at home: the main thread has seen it.
             Err(Fault::Over) => return Ok(()),
+            // It has done what it was asked for, and so may its guest.
+            Err(Fault::ThreadOver) => answer(&mut channel, &header, 0)?,
             Err(error) => return Err(error),
         }
     }
 }
 
-fn perform(shared: &Shared, channel: &mut Channel, header: &Header, body: &[u8]) -> Result<()> {
+fn perform(
+    shared: &Shared,
+    agent: &Agent,
+    channel: &mut Channel,
+    header: &Header,
+    body: &[u8],
+) -> Result<()> {
     if shared.recalling.load(Ordering::SeqCst) && !is_rest_of_file_transfer(shared, header, body) {
         return answer(channel, header, ERESTARTSYS);
     }
-    let mut slot = lock(&shared.slot);
+    let mut slot = agent.slot();
     let address = slot.data_address();
     let placed = place(body, slot.data(), address).map_err(Fault::Malformed)?;
     if !shared.commit() {
@@ -71,9 +85,9 @@ fn perform(shared: &Shared, channel: &mut Channel, header: &Header, body: &[u8])
     }
     let call = u64::from(placed.number());
     let mut arguments = *placed.arguments();
-    shared.signalled.store(false, Ordering::SeqCst);
-    shared.temporary_mask.store(has_temporary_mask(&placed), Ordering::SeqCst);
-    let resumable = Resumable::of(&placed, body, address, &shared.kept);
+    agent.signalled.store(false, Ordering::SeqCst);
+    agent.temporary_mask.store(has_temporary_mask(&placed), Ordering::SeqCst);
+    let resumable = Resumable::of(agent.tid, &placed, body, address, &shared.kept);
     let again = header.flags & RESTART != 0;
     let at_home = match &resumable {
         // Also if it is gone on with: what came home early in between may be older than the call.
@@ -82,13 +96,13 @@ fn perform(shared: &Shared, channel: &mut Channel, header: &Header, body: &[u8])
     };
     let (number, arguments) = if again { (RESTART_SYSCALL, [0; 6]) } else { (call, arguments) };
     faultpoint::reach(Point::DeputyCall);
-    let mut result = slot.call(number, arguments, Duration::ZERO).map_err(|_| Fault::Over)?;
+    let mut result = slot.call(number, arguments, Duration::ZERO)?;
     faultpoint::reach(Point::DeputyCalled);
-    shared.temporary_mask.store(false, Ordering::SeqCst);
+    agent.temporary_mask.store(false, Ordering::SeqCst);
     if let (Some(resumable), true) = (&resumable, at_home) {
         resumable.bring_back(shared, &mut slot);
     }
-    if result == EINTR && restart::is_never_restarted(call) && !shared.signalled.load(Ordering::SeqCst) {
+    if result == EINTR && restart::is_never_restarted(call) && !agent.signalled.load(Ordering::SeqCst) {
         // Our tracing interrupted it, or a signal that the program ignores: natively nothing would have.
         result = ERESTARTSYS;
     }
@@ -98,7 +112,7 @@ fn perform(shared: &Shared, channel: &mut Channel, header: &Header, body: &[u8])
         shared.daemon.trace(line);
     }
     // The result is known: from here on nothing waits in the kernel.
-    shared.busy.store(false, Ordering::SeqCst);
+    agent.busy.store(false, Ordering::SeqCst);
     let reply = marshal::collect(&placed, result, data);
     let parts: Vec<IoSlice<'_>> = reply.parts().map(IoSlice::new).collect();
     Ok(channel.send(Header::new(kind::RESULT, header.correlation), &parts)?)
@@ -120,6 +134,8 @@ fn is_rest_of_file_transfer(shared: &Shared, header: &Header, body: &[u8]) -> bo
 /// the ring, because the call may be gone on with after the ring has gone.
 #[derive(Debug)]
 struct Resumable {
+    /// Whose call it is.
+    tid: i32,
     argument: usize,
     /// The program's buffer.
     own: u64,
@@ -129,7 +145,7 @@ struct Resumable {
 }
 
 impl Resumable {
-    fn of(placed: &Placed, body: &[u8], area: u64, kept: &Kept) -> Option<Self> {
+    fn of(tid: i32, placed: &Placed, body: &[u8], area: u64, kept: &Kept) -> Option<Self> {
         const TIMESPEC: usize = 16;
         const POLLFD: u64 = 8;
         let (argument, length) = match placed.number() {
@@ -142,14 +158,14 @@ impl Resumable {
         let own = u64::from_le_bytes(body.get(at..at + 8)?.try_into().ok()?);
         let offset = usize::try_from(placed.arguments()[argument].checked_sub(area)?).ok()?;
         let inside = offset.checked_add(length)? <= minka_kernel::ring::DATA_PER_SLOT;
-        (kept.allows(own, length as u64) && inside).then_some(Self { argument, own, offset, length })
+        (kept.allows(own, length as u64) && inside).then_some(Self { tid, argument, own, offset, length })
     }
 
     /// Has the call use the program's own buffer at home, if it can be had. Its content there is not needed: the
     /// guest has the page.
     fn move_home(&self, arguments: &mut [u64; 6], shared: &Shared, slot: &mut Slot) -> Result<bool> {
         let content = slot.data()[self.offset..self.offset + self.length].to_vec();
-        shared.lent.lend(self.own, self.length as u64);
+        shared.lent.lend(self.tid, self.own, self.length as u64);
         if shared.memory.write(self.own, &content) < content.len() {
             // New memory of the guest's that home does not have yet; on the way home it is mapped properly.
             const PRIVATE_ANONYMOUS_FIXED_NOREPLACE: u64 = 0x02 | 0x20 | 0x10_0000;
@@ -157,9 +173,9 @@ impl Resumable {
             let start = self.own & !(PAGE - 1);
             let length = (self.own + self.length as u64).next_multiple_of(PAGE) - start;
             let map = [start, length, READ_WRITE, PRIVATE_ANONYMOUS_FIXED_NOREPLACE, u64::MAX, 0];
-            slot.call(crate::parked::call::MMAP, map, Duration::ZERO).map_err(|_| Fault::Over)?;
+            slot.call(crate::parked::call::MMAP, map, Duration::ZERO)?;
             if shared.memory.write(self.own, &content) < content.len() {
-                shared.lent.take_back();
+                shared.lent.take_back(self.tid);
                 return Ok(false);
             }
         }
@@ -169,7 +185,7 @@ impl Resumable {
 
     fn bring_back(&self, shared: &Shared, slot: &mut Slot) {
         shared.memory.read(self.own, &mut slot.data()[self.offset..self.offset + self.length]);
-        shared.lent.take_back();
+        shared.lent.take_back(self.tid);
     }
 }
 
@@ -191,7 +207,13 @@ fn has_temporary_mask(placed: &Placed) -> bool {
     placed.spec().temporary_mask().is_some_and(|argument| placed.arguments()[argument] != 0)
 }
 
-fn special(shared: &Shared, channel: &mut Channel, header: &Header, body: &[u8]) -> Result<()> {
+fn special(
+    shared: &Shared,
+    agent: &Agent,
+    channel: &mut Channel,
+    header: &Header,
+    body: &[u8],
+) -> Result<()> {
     if shared.recalling.load(Ordering::SeqCst) {
         return answer(channel, header, ERESTARTSYS);
     }
@@ -200,16 +222,18 @@ fn special(shared: &Shared, channel: &mut Channel, header: &Header, body: &[u8])
         return Err(Fault::Over);
     }
     let result = match special {
-        Special::Mask { mask } => set_mask(shared, mask)?,
-        Special::MapFile { arguments } => map_file(shared, arguments)?,
-        Special::Proc { file, flags } => snapshot(shared, proc_file(shared, &file).as_bytes(), flags)?,
+        Special::Mask { mask } => set_mask(agent, mask)?,
+        Special::MapFile { arguments } => map_file(shared, agent, arguments)?,
+        Special::Proc { file, flags } => snapshot(agent, proc_file(shared, &file).as_bytes(), flags)?,
+        Special::MakeThread => make_thread(shared, agent)?,
+        Special::EndThread { tid } => end_thread(shared, tid),
     };
-    shared.busy.store(false, Ordering::SeqCst);
+    agent.busy.store(false, Ordering::SeqCst);
     answer(channel, header, result)
 }
 
 /// Maps a file where the guest is going to have it too: privately, or shared for reading if nobody writes to it.
-fn map_file(shared: &Shared, arguments: [u64; 6]) -> Result<i64> {
+fn map_file(shared: &Shared, agent: &Agent, arguments: [u64; 6]) -> Result<i64> {
     const TYPE: u64 = 0x0f;
     const SHARED: u64 = 0x01;
     const PRIVATE: u64 = 0x02;
@@ -220,8 +244,8 @@ fn map_file(shared: &Shared, arguments: [u64; 6]) -> Result<i64> {
     if !shared.kept.allows(start, length) || !(kind == PRIVATE || kind == SHARED && protection & WRITE == 0) {
         return Ok(NOT_EXACT);
     }
-    let mut slot = lock(&shared.slot);
-    let mut call = |number, arguments| slot.call(number, arguments, Duration::ZERO).map_err(|_| Fault::Over);
+    let mut slot = agent.slot();
+    let mut call = |number, arguments| slot.call(number, arguments, Duration::ZERO);
     let result = call(crate::parked::call::MMAP, arguments)?;
     if kind == SHARED && result as u64 == start {
         match eligible::lease_at(shared.pid, start) {
@@ -237,12 +261,36 @@ fn map_file(shared: &Shared, arguments: [u64; 6]) -> Result<i64> {
 
 const SIG_SETMASK: u64 = 2;
 
-fn set_mask(shared: &Shared, mask: u64) -> Result<i64> {
-    let mut slot = lock(&shared.slot);
+fn set_mask(agent: &Agent, mask: u64) -> Result<i64> {
+    let mut slot = agent.slot();
     slot.data()[..8].copy_from_slice(&mask.to_le_bytes());
     let data = slot.data_address();
-    slot.call(crate::parked::call::RT_SIGPROCMASK, [SIG_SETMASK, data, 0, 8, 0, 0], Duration::ZERO)
-        .map_err(|_| Fault::Over)
+    Ok(slot.call(crate::parked::call::RT_SIGPROCMASK, [SIG_SETMASK, data, 0, 8, 0, 0], Duration::ZERO)?)
+}
+
+/// Makes a thread, which the main thread of the deputy takes into the agent before the call returns.
+fn make_thread(shared: &Shared, agent: &Agent) -> Result<i64> {
+    /// `CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM`. The words that tell a
+    /// program of its threads are in its memory, so its guest's kernel writes those.
+    const THREAD: u64 = 0x100 | 0x200 | 0x400 | 0x800 | 0x1_0000 | 0x4_0000;
+    let _making = lock(&shared.making_threads);
+    if !shared.agents.have_room() {
+        return Ok(NOT_EXACT);
+    }
+    let tid = agent.slot().call(crate::parked::call::CLONE, [THREAD, 0, 0, 0, 0, 0], Duration::ZERO)?;
+    if tid > 0 {
+        shared.want_lanes(shared.agents.count());
+    }
+    Ok(tid)
+}
+
+/// Ends a thread that could not be made on the host.
+fn end_thread(shared: &Shared, tid: i32) -> i64 {
+    const ESRCH: i64 = -3;
+    let Some(agent) = shared.agents.of(tid).filter(|_| tid != shared.pid) else { return ESRCH };
+    // The call never returns, whatever becomes of it.
+    let _ = agent.slot().call(crate::parked::call::EXIT, [0; 6], Duration::ZERO);
+    0
 }
 
 /// The text of a `/proc/self` file. What cannot be read at home is left as the guest has it.
@@ -258,27 +306,27 @@ fn proc_file(shared: &Shared, file: &ProcFile) -> String {
         std::fs::read_to_string(format!("/proc/{}/{name}", shared.pid)).unwrap_or_default()
     };
     let maps = minka_kernel::procfs::maps(shared.pid).unwrap_or_default();
-    procself::merge(file, &home, &maps, shared.ring)
+    procself::merge(file, &home, &maps, shared.agents.ring().range())
 }
 
 /// A descriptor of the process that reads as `content`.
-fn snapshot(shared: &Shared, content: &[u8], flags: u32) -> Result<i64> {
+fn snapshot(agent: &Agent, content: &[u8], flags: u32) -> Result<i64> {
     const O_CLOEXEC: u32 = 0o2_000_000;
     const MFD_CLOEXEC: u64 = 1;
     use crate::parked::call;
-    let mut slot = lock(&shared.slot);
+    let mut slot = agent.slot();
     let data = slot.data_address();
     let name = b"proc\0";
     slot.data()[..name.len()].copy_from_slice(name);
     let cloexec = if flags & O_CLOEXEC != 0 { MFD_CLOEXEC } else { 0 };
-    let mut make = |number, arguments| slot.call(number, arguments, Duration::ZERO).map_err(|_| Fault::Over);
+    let mut make = |number, arguments| slot.call(number, arguments, Duration::ZERO);
     let fd = make(call::MEMFD_CREATE, [data, cloexec, 0, 0, 0, 0])?;
     if fd < 0 {
         return Ok(fd);
     }
     let length = content.len().min(minka_kernel::ring::DATA_PER_SLOT);
     slot.data()[..length].copy_from_slice(&content[..length]);
-    let mut make = |number, arguments| slot.call(number, arguments, Duration::ZERO).map_err(|_| Fault::Over);
+    let mut make = |number, arguments| slot.call(number, arguments, Duration::ZERO);
     make(call::WRITE, [fd as u64, data, length as u64, 0, 0, 0])?;
     make(call::LSEEK, [fd as u64, 0, 0, 0, 0, 0])?;
     Ok(fd)
@@ -291,7 +339,7 @@ fn answer(channel: &mut Channel, header: &Header, result: i64) -> Result<()> {
 }
 
 /// Sends the pages that a guest misses.
-pub(crate) fn faults(shared: &Shared, mut channel: Channel) -> Result<()> {
+pub(crate) fn faults(shared: &Arc<Shared>, mut channel: Channel) -> Result<()> {
     let mut body = Vec::new();
     let mut pages = Vec::new();
     loop {
@@ -313,7 +361,7 @@ pub(crate) fn faults(shared: &Shared, mut channel: Channel) -> Result<()> {
 
 /// Takes in the pages that come early, on the way home.
 pub(crate) fn precopied(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     (mut stream, events, bell): (Receiver, mpsc::SyncSender<Event>, Arc<Bell>),
 ) -> Result<()> {
     homecoming::write_early_pages(shared, &mut stream)?;
@@ -324,7 +372,7 @@ pub(crate) fn precopied(
 }
 
 /// Tells the host which pages exist, then sends all of them that it has not asked for.
-pub(crate) fn stream(shared: &Shared, (mut sender, pid): (Sender, i32)) -> Result<()> {
+pub(crate) fn stream(shared: &Arc<Shared>, (mut sender, pid): (Sender, i32)) -> Result<()> {
     // Nobody waits for these pages, so they are not to take a processor from those who serve calls and faults, or from
     // other programs. Refused, it takes its turn.
     let _ = rustix::process::nice(STREAM_NICE);

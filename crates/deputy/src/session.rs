@@ -1,9 +1,11 @@
 //! A session with one host: its channels, and the threads that serve them.
 
+use crate::agents::Agents;
 use crate::eligible::Lease;
 use crate::fault::{Fault, Result, chain};
 use crate::first;
 use crate::kept::Kept;
+use crate::lanes::{self, Closers, Lanes, Opener};
 use crate::lent::Lent;
 use crate::offer::Offer;
 use crate::orders::Daemon;
@@ -16,11 +18,10 @@ use minka_image::ranges::Ranges;
 use minka_kernel::faultpoint::{self, Point};
 use minka_kernel::memory::Memory;
 use minka_kernel::process::Bell;
-use minka_kernel::ring::Slot;
-use minka_link::{Channel, Closer, Credentials, NodeConfig, Receiver, Sender};
+use minka_link::{Channel, Credentials, NodeConfig, Receiver, Sender};
 use minka_wire::frame::Header;
 use minka_wire::message::{self, FromHome, FromHost, kind};
-use minka_wire::preamble::{Lane, Preamble, Purpose, SessionId};
+use minka_wire::preamble::{Lane, Purpose, SessionId};
 use std::io::IoSlice;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::mpsc;
@@ -43,6 +44,8 @@ pub(crate) enum Event {
     Precopied(Receiver),
     /// The next host has prepared itself, or not.
     Ready(Box<Result<Prepared>>),
+    /// The process cannot be served away from home any more, but nothing is lost.
+    Homeward(String),
     /// The host is lost, or broke the rules.
     Lost(String),
 }
@@ -51,13 +54,15 @@ pub(crate) enum Event {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) pid: i32,
-    /// Where the ring is in the process.
-    pub(crate) ring: (u64, u64),
+    pub(crate) agents: Arc<Agents>,
+    /// Held while a thread is made: there is a slot for it.
+    pub(crate) making_threads: Mutex<()>,
+    /// Who opens lanes for calls, and how many there are to be.
+    lanes: Mutex<Option<mpsc::Sender<usize>>>,
     pub(crate) kept: Kept,
     /// What the call under way uses of its memory.
     pub(crate) lent: Lent,
     pub(crate) memory: Arc<Memory>,
-    pub(crate) slot: Arc<Mutex<Slot>>,
     /// Files that the process maps shared and that nobody may write to.
     pub(crate) leases: Arc<Mutex<Vec<Lease>>>,
     pub(crate) daemon: Daemon,
@@ -65,12 +70,6 @@ pub(crate) struct Shared {
     pub(crate) tracing: Arc<AtomicBool>,
     /// No call is to be made any more: the guest is on its way home.
     pub(crate) recalling: AtomicBool,
-    /// The agent is in a forwarded call.
-    pub(crate) busy: AtomicBool,
-    /// The call under way sets a signal mask for its own time only.
-    pub(crate) temporary_mask: AtomicBool,
-    /// A signal was handed to the guest during the call under way.
-    pub(crate) signalled: AtomicBool,
     /// Whether the guest has had effects, or never will: changed under the lock only.
     effects: AtomicU8,
     deciding: Mutex<()>,
@@ -92,6 +91,14 @@ const SOME: u8 = 1;
 const FORGOTTEN: u8 = 2;
 
 impl Shared {
+    /// A call that blocks keeps its lane, so there are to be as many as threads.
+    pub(crate) fn want_lanes(&self, count: usize) {
+        if let Some(lanes) = &*lock(&self.lanes) {
+            // Whoever opens them has gone only when the session is over.
+            let _ = lanes.send(count);
+        }
+    }
+
     /// To be asked before the first effect, and any other. False if the guest has been forgotten.
     pub(crate) fn commit(&self) -> bool {
         if self.effects.load(Ordering::SeqCst) == SOME {
@@ -127,6 +134,7 @@ pub(crate) struct Prepared {
     same_machine: bool,
     /// How long it may take for its next step, and to build the guest.
     patience: (Duration, Duration),
+    opener: Opener,
     control: Channel,
     calls: Channel,
     faults: Channel,
@@ -146,7 +154,7 @@ pub(crate) struct Session {
     control: Sender,
     pub(crate) events_in: mpsc::SyncSender<Event>,
     stream_in: Option<Receiver>,
-    closers: Vec<Closer>,
+    closers: Arc<Closers>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -155,12 +163,8 @@ impl Prepared {
     pub(crate) fn new(pid: i32, node: &str, config: &NodeConfig, credentials: &Credentials) -> Result<Self> {
         let address =
             *config.peers.get(node).ok_or_else(|| Fault::Said(format!("no node {node} is known here")))?;
-        let session = SessionId(random()?);
-        let open = |purpose, lane| {
-            let preamble = Preamble { session, purpose, lane };
-            minka_link::connect(credentials, address, node, &preamble, &config.link)
-        };
-        let mut control = open(Purpose::Open, Lane::Control)?;
+        let opener = Opener::new(node, address, SessionId(random()?), config, credentials);
+        let mut control = opener.open(Purpose::Open, Lane::Control)?;
         let offer = Offer::new(pid, config)?;
         send(&mut control, &FromHome::Hello(Box::new(offer.hello.clone())))?;
         let (accepted, eager, same_machine) = match receive(&mut control, config.link.answer())? {
@@ -176,9 +180,10 @@ impl Prepared {
             same_machine,
             patience: (config.link.answer(), config.link.freeze()),
             control,
-            calls: open(Purpose::Join, Lane::Calls)?,
-            faults: open(Purpose::Join, Lane::Faults)?,
-            stream: open(Purpose::Join, Lane::Stream)?,
+            calls: opener.open(Purpose::Join, Lane::Calls)?,
+            faults: opener.open(Purpose::Join, Lane::Faults)?,
+            stream: opener.open(Purpose::Join, Lane::Stream)?,
+            opener,
         })
     }
 
@@ -203,24 +208,22 @@ impl Prepared {
         }
         let shared = Arc::new(Shared {
             pid: parked.pid,
-            ring: parked.ring.range(),
+            agents: Arc::clone(&parked.agents),
+            making_threads: Mutex::default(),
+            lanes: Mutex::default(),
             kept: parked.kept.clone(),
             lent: Lent::default(),
             memory: Arc::clone(&parked.memory),
-            slot: Arc::clone(&parked.slot),
             leases: Arc::clone(&parked.leases),
             daemon: daemon.clone(),
             record: Arc::clone(record),
             tracing: Arc::clone(tracing),
             recalling: AtomicBool::new(false),
-            busy: AtomicBool::new(false),
-            temporary_mask: AtomicBool::new(false),
-            signalled: AtomicBool::new(false),
             effects: AtomicU8::new(NONE),
             deciding: Mutex::default(),
             unsent: Mutex::new(unsent),
             from_files,
-            near: AtomicU64::new(parked.thread.registers.rsp & !(PAGE - 1)),
+            near: AtomicU64::new(image.threads.first().map_or(0, |main| main.registers.rsp) & !(PAGE - 1)),
             patience: self.patience.0,
         });
         let first = if self.eager { Vec::new() } else { first::pages(&image) };
@@ -230,6 +233,7 @@ impl Prepared {
         faultpoint::reach(Point::DeputySent);
         let mut closers = vec![stream_out.closer()];
         closers.extend([&self.control, &self.calls, &self.faults].map(Channel::closer));
+        let closers = Arc::new(Closers::new(closers));
         let (sender, events) = mpsc::sync_channel(EVENTS_MAX);
         let mut threads = vec![
             start("faults", &shared, &sender, bell, self.faults, serve::faults),
@@ -260,6 +264,17 @@ impl Prepared {
                     serve::stream,
                 ));
             }
+            let (want, wanted) = mpsc::channel();
+            *lock(&shared.lanes) = Some(want);
+            shared.want_lanes(shared.agents.count());
+            let lanes = Lanes {
+                opener: self.opener,
+                closers: Arc::clone(&closers),
+                wanted,
+                events: sender.clone(),
+                bell: Arc::clone(bell),
+            };
+            threads.push(start("lanes", &shared, &sender, bell, lanes, lanes::open));
             threads.push(start(
                 "control",
                 &shared,
@@ -330,7 +345,7 @@ impl Session {
             match self.events.recv() {
                 Ok(Event::Precopied(stream)) => return Ok(stream),
                 Ok(Event::Lost(reason)) => return Err(Fault::Said(reason)),
-                Ok(Event::Said(_) | Event::Ready(_)) => {}
+                Ok(Event::Said(_) | Event::Ready(_) | Event::Homeward(_)) => {}
                 Err(_) => return Err(Fault::Said(format!("{} sends no pages any more", self.node))),
             }
         }
@@ -344,7 +359,7 @@ impl Session {
     /// What the guest computed is lost, so the process ends, as by SIGKILL.
     pub(crate) fn end(self, parked: &Parked, error: &Fault) -> Fault {
         let reason = format!("lost while it was at {}: {}", self.node, chain(error));
-        parked.ring.end();
+        parked.agents.ring().end();
         let lost = parked::end(parked.pid, &Fault::Said(reason));
         self.close();
         lost
@@ -354,7 +369,9 @@ impl Session {
     pub(crate) fn close(mut self) {
         // If it cannot be said, the cut says it.
         let _ = self.say(&FromHome::Bye);
-        self.closers.iter().for_each(Closer::shutdown);
+        self.closers.shutdown();
+        // Nobody wants another lane.
+        lock(&self.shared.lanes).take();
         // Nobody waits any more to be heard.
         drop(self.events);
         for thread in self.threads {
@@ -366,13 +383,13 @@ impl Session {
 }
 
 /// Runs one of a session's threads; its failure is an event unless the session is being closed anyway.
-fn start<T: Send + 'static>(
+pub(crate) fn start<T: Send + 'static>(
     name: &'static str,
     shared: &Arc<Shared>,
     events: &mpsc::SyncSender<Event>,
     bell: &Arc<Bell>,
     with: T,
-    body: fn(&Shared, T) -> Result<()>,
+    body: fn(&Arc<Shared>, T) -> Result<()>,
 ) -> JoinHandle<()> {
     let (shared, events, bell) = (Arc::clone(shared), events.clone(), Arc::clone(bell));
     std::thread::spawn(move || {
@@ -385,7 +402,7 @@ fn start<T: Send + 'static>(
 }
 
 fn listen(
-    _: &Shared,
+    _: &Arc<Shared>,
     (mut receiver, events, bell): (Receiver, mpsc::SyncSender<Event>, Arc<Bell>),
 ) -> Result<()> {
     let mut body = Vec::new();

@@ -4,6 +4,7 @@
 //! the program handles is made pending in the guest, and only then may the call that it interrupted return: so a
 //! program that signals itself finds its handler run when `kill` returns, as it does natively.
 
+use crate::agents::Agent;
 use crate::fault::{Fault, Result};
 use crate::parked::Parked;
 use crate::session::{Event, Session};
@@ -13,6 +14,7 @@ use minka_kernel::procfs::Status;
 use minka_kernel::ptrace::{Running, Stopped};
 use minka_wire::message::{FromHome, FromHost};
 use minka_wire::tidy;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -33,7 +35,7 @@ pub(crate) enum Fate {
 /// A call under way may have set a mask for its own time only: a handler would have to run with that mask and
 /// return to the other, and only the kernel that made the call can do so. A handler that is used once is taken away
 /// by the kernel that calls it, so that has to be the home's.
-pub(crate) fn fate(parked: &Parked, session: &Session, signal: i32) -> Fate {
+pub(crate) fn fate(parked: &Parked, tid: i32, signal: i32) -> Fate {
     // A process that cannot be read has been killed; Linux knows what to do with it.
     let Ok(status) = Status::read(parked.pid) else { return Fate::Native };
     let bit = 1u64 << (signal - 1);
@@ -41,7 +43,8 @@ pub(crate) fn fate(parked: &Parked, session: &Session, signal: i32) -> Fate {
         return Fate::Native;
     }
     if status.caught & bit != 0 {
-        let temporary = session.shared.temporary_mask.load(Ordering::SeqCst);
+        let is_temporary = |agent: Arc<Agent>| agent.temporary_mask.load(Ordering::SeqCst);
+        let temporary = parked.agents.of(tid).is_some_and(is_temporary);
         let once = |action: &Action| i32::from(action.signal) == signal && action.is_used_once();
         let homeward = temporary || parked.actions.iter().any(once);
         return if homeward { Fate::Homeward } else { Fate::Guest };
@@ -60,25 +63,27 @@ pub(crate) fn to_guest(
     task: Stopped,
     signal: i32,
 ) -> Result<(Running, Result<()>)> {
-    let handed_over = hand_over(parked.pid, session, &task, signal);
+    let handed_over = hand_over(parked, session, &task, signal);
     if handed_over.is_ok() {
-        tracee::end_forwarded_call(&task, parked.ring.after_call())?;
+        tracee::end_forwarded_call(&task, parked.agents.ring().after_call())?;
     }
     Ok((task.resume(0).map_err(Fault::Trace)?, handed_over))
 }
 
-fn hand_over(pid: i32, session: &mut Session, task: &Stopped, signal: i32) -> Result<()> {
+fn hand_over(parked: &Parked, session: &mut Session, task: &Stopped, signal: i32) -> Result<()> {
     session.commit()?;
-    session.shared.signalled.store(true, Ordering::SeqCst);
+    if let Some(agent) = parked.agents.of(task.tid()) {
+        agent.signalled.store(true, Ordering::SeqCst);
+    }
     let info = task.signal_info().map_err(Fault::Trace)?.to_vec();
-    session.say(&FromHome::Signal { tid: pid, signal, info })?;
+    session.say(&FromHome::Signal { tid: task.tid(), signal, info })?;
     let until = Instant::now() + LIMIT;
     loop {
         match session.events.recv_timeout(until.saturating_duration_since(Instant::now())) {
             Ok(Event::Said(FromHost::SignalTaken)) => return Ok(()),
             Ok(Event::Said(FromHost::Homeward { reason })) => session.postponed = Some(tidy(&reason)),
             Ok(Event::Precopied(stream)) => session.restore_stream(stream),
-            Ok(ready @ Event::Ready(_)) => session.later.push(ready),
+            Ok(later @ (Event::Ready(_) | Event::Homeward(_))) => session.later.push(later),
             Ok(Event::Said(other)) => {
                 return Err(Fault::Said(format!("the host said {} to a signal", other.name())));
             }

@@ -2,8 +2,9 @@
 
 use crate::fault::{Fault, Result};
 use minka_image::registers::NO_SYSCALL;
-use minka_kernel::procfs::Status;
+use minka_kernel::procfs::{self, Stat, Status};
 use minka_kernel::ptrace::{Options, Running, Stop, Stopped, Waited};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// Every signal but SIGTRAP, with which single steps end: blocked, the kernel would reset its handler.
@@ -36,16 +37,83 @@ pub(crate) mod libc_signal {
 /// child has not called `execve` yet, a disk that does not answer).
 const STOP_LIMIT: Duration = Duration::from_millis(1500);
 
+/// What its tracer is told of a process that runs its program.
+const OPTIONS: Options = Options::TRACE_EXEC.and(Options::SYSTEM_CALLS_APART);
+
+/// The same of one in the agent, whose threads are made at our order.
+pub(crate) const OPTIONS_IN_AGENT: Options = OPTIONS.and(Options::TRACE_CLONE);
+
 /// Attaches without stopping.
-pub(crate) fn seize(pid: i32) -> Result<Running> {
-    Running::seize(pid, Options::TRACE_EXEC.and(Options::SYSTEM_CALLS_APART)).map_err(Fault::Trace)
+pub(crate) fn seize(tid: i32) -> Result<Running> {
+    Running::seize(tid, OPTIONS).map_err(Fault::Trace)
 }
 
-/// A task that has been stopped, and the signal mask that it has. A signal that arrived meanwhile is pending again.
-#[derive(Debug)]
-pub(crate) struct Halted {
-    pub(crate) task: Stopped,
-    pub(crate) mask: u64,
+/// The threads of a process, by their ids, while they run (or may have stopped without our having looked).
+#[derive(Debug, Default)]
+pub(crate) struct Tasks(BTreeMap<i32, Running>);
+
+impl Tasks {
+    /// Adds one, or puts one back.
+    pub(crate) fn put(&mut self, task: Running) {
+        self.0.insert(task.tid(), task);
+    }
+
+    /// Takes one out, to do something with it.
+    pub(crate) fn take(&mut self, tid: i32) -> Option<Running> {
+        self.0.remove(&tid)
+    }
+
+    /// Their ids.
+    pub(crate) fn ids(&self) -> Vec<i32> {
+        self.0.keys().copied().collect()
+    }
+
+    /// Whether there are none: the process has ended, or replaced its image.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// Stops all threads of a process that are not among `halted` yet. A thread can make others until it is stopped, so it
+/// is looked for new ones until there are none.
+pub(crate) fn halt_others(pid: i32, halted: &mut Vec<Stopped>) -> Result<()> {
+    let until = Instant::now() + STOP_LIMIT;
+    loop {
+        let tasks = procfs::tasks(pid).map_err(|error| Fault::Io("list its threads", error))?;
+        let new: Vec<i32> =
+            tasks.into_iter().filter(|tid| halted.iter().all(|task| task.tid() != *tid)).collect();
+        if new.is_empty() {
+            halted.sort_by_key(|task| (task.tid() != pid, task.tid()));
+            return Ok(());
+        }
+        let mut running = Vec::new();
+        for tid in new {
+            match seize(tid) {
+                Ok(task) => {
+                    task.interrupt().map_err(Fault::Trace)?;
+                    running.push(task);
+                }
+                Err(_) if tid != pid && is_ending(tid) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        for task in running {
+            let tid = task.tid();
+            match program_halted(task) {
+                Ok(task) => halted.push(task),
+                Err(Fault::Gone(_)) if tid != pid => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if Instant::now() > until {
+            return Err(Fault::CannotStop);
+        }
+    }
+}
+
+/// Whether a thread is on its way out.
+fn is_ending(tid: i32) -> bool {
+    Stat::read(tid).map_or(true, |stat| matches!(stat.state, 'Z' | 'X'))
 }
 
 /// Stops a process that runs its program. A signal that arrives first is delivered: then the program stands at the
@@ -58,7 +126,7 @@ pub(crate) fn halt_program(task: Running) -> Result<Stopped> {
 
 /// Waits for such a process to stop that has been told to.
 pub(crate) fn program_halted(task: Running) -> Result<Stopped> {
-    let deliver = |task: Stopped, signal| task.resume(signal).map_err(Fault::Trace);
+    let deliver = |task: Stopped, stop| task.resume(signal_of(stop)).map_err(Fault::Trace);
     let mut task = wait_for_stop(task, deliver)?.map_err(|_| Fault::CannotStop)?;
     while Status::read(task.tid()).is_ok_and(|status| status.has_raised_a_fault()) {
         // Nothing comes before the signal now, and its stop is answered by another interrupt.
@@ -69,35 +137,42 @@ pub(crate) fn program_halted(task: Running) -> Result<Stopped> {
 }
 
 /// Stops the task; signals that arrive first stay pending. SIGSTOP cannot be made pending again; it goes to `held`.
-pub(crate) fn halt(task: Running, held: &mut Vec<i32>) -> Result<Halted> {
+pub(crate) fn halt(task: Running, held: &mut Vec<i32>) -> Result<Stopped> {
     let mut mask = None;
-    let postponed = |task: Stopped, signal| {
+    let postponed = |task: Stopped, stop| {
         if mask.is_none() {
             mask = Some(task.mask().map_err(Fault::Trace)?);
         }
-        postpone(task, signal, held)
+        postpone(task, signal_of(stop), held)
     };
     let task = try_halt(task, postponed)?.map_err(|_| Fault::CannotStop)?;
-    let mask = match mask {
-        Some(mask) => task.set_mask(mask).map(|()| mask),
-        None => task.mask(),
-    };
-    Ok(Halted { mask: mask.map_err(Fault::Trace)?, task })
+    if let Some(mask) = mask {
+        task.set_mask(mask).map_err(Fault::Trace)?;
+    }
+    Ok(task)
 }
 
-/// Stops the task, and has `arrived` go on with it when a signal arrives first. Gives back a task that does not stop
-/// in time.
+/// Stops the task, and has `arrived` go on with it when a signal arrives first, or it has made a thread. Gives back a
+/// task that does not stop in time.
 pub(crate) fn try_halt(
     task: Running,
-    arrived: impl FnMut(Stopped, i32) -> Result<Running>,
+    arrived: impl FnMut(Stopped, Stop) -> Result<Running>,
 ) -> Result<std::result::Result<Stopped, Running>> {
     task.interrupt().map_err(Fault::Trace)?;
     wait_for_stop(task, arrived)
 }
 
+/// The signal that a task is stopped for, or none.
+fn signal_of(stop: Stop) -> i32 {
+    match stop {
+        Stop::Signal(signal) => signal,
+        _ => 0,
+    }
+}
+
 fn wait_for_stop(
     task: Running,
-    mut arrived: impl FnMut(Stopped, i32) -> Result<Running>,
+    mut arrived: impl FnMut(Stopped, Stop) -> Result<Running>,
 ) -> Result<std::result::Result<Stopped, Running>> {
     let until = Instant::now() + STOP_LIMIT;
     let mut task = task;
@@ -117,8 +192,8 @@ fn wait_for_stop(
                 task
             }
             Waited::Stopped(task, Stop::Interrupt) => return Ok(Ok(task)),
-            Waited::Stopped(task, Stop::Signal(signal)) => {
-                let task = arrived(task, signal)?;
+            Waited::Stopped(task, stop @ (Stop::Signal(_) | Stop::Clone)) => {
+                let task = arrived(task, stop)?;
                 // Every stop answers an interrupt that was asked for, so it is asked for again.
                 task.interrupt().map_err(Fault::Trace)?;
                 task
@@ -135,6 +210,9 @@ fn wait_for_stop(
 
 /// Takes a task that is about to get a signal on without it: the signal is pending again, with all its information.
 pub(crate) fn postpone(task: Stopped, signal: i32, held: &mut Vec<i32>) -> Result<Running> {
+    if signal == 0 {
+        return task.resume(0).map_err(Fault::Trace);
+    }
     task.set_mask(BLOCK_ALL).map_err(Fault::Trace)?;
     if signal == libc_signal::STOP {
         held.push(signal);

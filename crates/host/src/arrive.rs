@@ -2,11 +2,11 @@
 
 use crate::build::{self, Parts};
 use crate::fault::{Fault, Result, chain};
-use crate::guest::{Guest, Present, Registrations, Request, lock};
+use crate::guest::{Guest, GuestThread, Present, Request, lock};
 use crate::orders::Daemon;
 use crate::prepare::{self, Empty};
 use crate::queued::Queued;
-use crate::tracer::Tracer;
+use crate::tracer::{Joining, Tracer};
 use crate::{calls, pages};
 use minka_image::process::{Action, Image};
 use minka_image::ranges::Ranges;
@@ -14,20 +14,20 @@ use minka_kernel::faultpoint::{self, Point};
 use minka_kernel::process::Bell;
 use minka_kernel::procfs;
 use minka_kernel::ptrace::Stopped;
-use minka_kernel::seccomp::Listener;
 use minka_kernel::shell::Shell;
 use minka_kernel::spawn::wait_readable;
 use minka_kernel::uffd::Mode;
-use minka_link::{Channel, Credentials, NodeConfig, Receiver, Sender};
+use minka_link::{Channel, Credentials, NodeConfig, Receiver, Sender, Tuning};
 use minka_wire::frame::Header;
 use minka_wire::local::{HostOrder, HostReport};
 use minka_wire::message::{self, FromHome, FromHost, Hello, kind};
 use minka_wire::preamble::{Lane, PREAMBLE_BYTES, Preamble};
 use minka_wire::tidy;
 use std::io::IoSlice;
+use std::net::TcpStream;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
 /// How much may be asked of the tracer before it is dealt with. A home that says more has to wait.
@@ -132,12 +132,7 @@ impl Arrival<'_> {
             }
             match self.daemon.order() {
                 Some((HostOrder::Channel { preamble }, Some(stream))) => {
-                    let bytes: [u8; PREAMBLE_BYTES] = preamble
-                        .try_into()
-                        .map_err(|_| Fault::Said("the daemon passed on half a preamble".to_owned()))?;
-                    let preamble = Preamble::parse(&bytes).map_err(|error| Fault::Said(chain(&error)))?;
-                    let channel = minka_link::accept(self.credentials, stream, &preamble, &self.config.link)?;
-                    return Ok((preamble.lane, channel));
+                    return accept(preamble, stream, self.credentials, &self.config.link);
                 }
                 Some((HostOrder::Expel, _)) | None => {
                     return Err(Fault::Said("this node does not take guests any more".to_owned()));
@@ -157,15 +152,18 @@ impl Arrival<'_> {
         mut lanes: Lanes,
     ) -> Result<Tracer> {
         match build_guest(hello, empty, (image, first), &mut lanes) {
-            Ok(Ready { task, guest, requests, shell, calls: (listener, calls), stream }) => {
+            Ok(Ready { tasks, guest, requests, shell, calls, stream }) => {
                 faultpoint::reach(Point::HostBuilt);
                 let mut queued = Queued::default();
-                for (signal, info) in &image.pending {
-                    queued.put(guest.pid, *signal, info.clone())?;
+                for (task, thread) in tasks.iter().zip(&image.threads) {
+                    for (signal, info) in &thread.pending {
+                        queued.put(guest.pid, task.tid(), *signal, info.clone())?;
+                    }
                 }
-                let task = task.resume(0).map_err(|error| Fault::Io("let the guest run", error))?;
+                let tasks = tasks.into_iter().map(|task| task.resume(0)).collect::<std::io::Result<Vec<_>>>();
+                let tasks = tasks.map_err(|error| Fault::Io("let the guest run", error))?;
                 faultpoint::reach(Point::HostResumed);
-                run(&guest, "calls", move |guest| calls::serve(guest, &listener, calls));
+                run(&guest, "calls", move |guest| calls::serve(guest, calls));
                 say(&mut control, &FromHost::Running)?;
                 faultpoint::reach(Point::HostRunning);
                 let (control, control_in) = control.split();
@@ -180,7 +178,12 @@ impl Arrival<'_> {
                     local_pid: guest.pid,
                     command: tidy(&hello.command),
                 });
-                Ok(Tracer::new(guest, task, requests, control, stream_out, shell, queued))
+                let joining = Joining {
+                    home: home.to_owned(),
+                    credentials: self.credentials.clone(),
+                    tuning: self.config.link.clone(),
+                };
+                Ok(Tracer::new(guest, tasks, requests, control, stream_out, shell, queued, joining))
             }
             Err(error) => {
                 say(&mut control, &FromHost::Failed { reason: chain(&error) })?;
@@ -190,13 +193,28 @@ impl Arrival<'_> {
     }
 }
 
+/// Finishes the handshake of a connection that the daemon has passed on.
+pub(crate) fn accept(
+    preamble: Vec<u8>,
+    stream: TcpStream,
+    credentials: &Credentials,
+    tuning: &Tuning,
+) -> Result<(Lane, Channel)> {
+    let bytes: [u8; PREAMBLE_BYTES] =
+        preamble.try_into().map_err(|_| Fault::Said("the daemon passed on half a preamble".to_owned()))?;
+    let preamble = Preamble::parse(&bytes).map_err(|error| Fault::Said(chain(&error)))?;
+    let channel = minka_link::accept(credentials, stream, &preamble, tuning)?;
+    Ok((preamble.lane, channel))
+}
+
 /// A guest that is ready to run, and what belongs to it.
 struct Ready {
-    task: Stopped,
+    /// Its threads, in the image's order.
+    tasks: Vec<Stopped>,
     guest: Arc<Guest>,
     requests: mpsc::Receiver<Request>,
     shell: Shell,
-    calls: (Listener, Channel),
+    calls: Channel,
     stream: (Sender, Receiver),
 }
 
@@ -208,10 +226,9 @@ fn build_guest(
     lanes: &mut Lanes,
 ) -> Result<Ready> {
     let began = Instant::now();
-    let Empty { task, bench, uffd, memory, pidfd, files, site, filter, shell } = empty;
+    let Empty { task, bench, uffd, memory, pidfd, files, site, filter, mut shell } = empty;
     let (sender, requests) = mpsc::sync_channel(REQUESTS_MAX);
     let (adoptions, adopted) = mpsc::channel();
-    let thread = image.threads.first().ok_or_else(|| Fault::Said("the image has no thread".to_owned()))?;
     let guest = Arc::new(Guest {
         home_pid: hello.pid,
         pid: shell.guest(),
@@ -225,14 +242,10 @@ fn build_guest(
         adoptions,
         fault_bell: Bell::new().map_err(|error| Fault::Io("make a bell", error))?,
         present: Mutex::new(Present::default()),
-        unfinished: Mutex::new(thread.unfinished),
-        home_mask: AtomicU64::new(thread.mask),
-        registrations: Mutex::new(Registrations {
-            tid_address: thread.tid_address,
-            robust_list: thread.robust_list.0,
-            alt_stack: thread.alt_stack,
-            alt_stack_changed: false,
-        }),
+        threads: Mutex::default(),
+        listener: OnceLock::new(),
+        turn: Mutex::default(),
+        making: Mutex::default(),
         leaving: AtomicBool::new(false),
         precopying: AtomicBool::new(false),
         requests: sender,
@@ -244,18 +257,19 @@ fn build_guest(
         writing: Mutex::default(),
         cpu_before: image.cpu_us,
     });
-    let parts = Parts {
+    let mut parts = Parts {
         bench: &bench,
         uffd: &guest.uffd,
         pidfd: &guest.handle,
         files: &files,
         site,
         filter: &filter,
+        shell: &mut shell,
         command: &hello.command,
     };
     let (calls, faults) = (lanes.take(Lane::Calls)?, lanes.take(Lane::Faults)?);
     let (stream_out, mut stream_in) = lanes.take(Lane::Stream)?.split();
-    let (task, listener) = build::build(&parts, image, task, |origins| {
+    let (tasks, listener) = build::build(&mut parts, image, task, |origins| {
         *lock(&guest.origins) = origins;
         run(&guest, "faults", move |guest| pages::faults(guest, faults, &adopted));
         match guest.uffd.mode() {
@@ -267,7 +281,12 @@ fn build_guest(
         let limited = minka_kernel::process::set_soft_limit(guest.pid, *resource, *soft);
         limited.map_err(|error| Fault::Io("set the guest's limits", error))?;
     }
-    Ok(Ready { task, guest, requests, shell, calls: (listener, calls), stream: (stream_out, stream_in) })
+    // Nobody has set it before.
+    let _ = guest.listener.set(listener);
+    let threads = tasks.iter().zip(&image.threads);
+    let threads = threads.map(|(task, thread)| (task.tid(), Arc::new(GuestThread::new(task.tid(), thread))));
+    lock(&guest.threads).extend(threads);
+    Ok(Ready { tasks, guest, requests, shell, calls, stream: (stream_out, stream_in) })
 }
 
 fn files_at_home(image: &Image) -> Ranges<()> {

@@ -4,9 +4,10 @@ use crate::fault::{Fault, Result};
 use crate::prepare::call;
 use minka_image::PAGE;
 use minka_image::origin::Origins;
-use minka_image::process::{AltStack, Area, Image, Source};
+use minka_image::process::{AltStack, Area, Image, Source, Thread};
 use minka_kernel::ptrace::Stopped;
 use minka_kernel::seccomp::{self, Listener};
+use minka_kernel::shell::Shell;
 use minka_kernel::spawn::ProcessHandle;
 use minka_kernel::uffd::Userfault;
 use minka_kernel::workbench::{Call, DATA_LENGTH, Workbench};
@@ -84,47 +85,76 @@ fn map_call(area: &Area, files: &[Option<i32>]) -> Result<Call> {
     })
 }
 
-/// Everything but the memory: borders, signals, the filter, registers. The guest is ready to run afterwards.
-pub(crate) fn finish(task: Stopped, image: &Image, parts: &Parts<'_>) -> Result<(Stopped, Listener)> {
-    let Parts { bench, pidfd, command, filter: Filter { address: filter, end }, .. } = parts;
-    let [thread] = &image.threads[..] else {
+/// Everything but the memory: threads, borders, signals, the filter, registers. The guest is ready to run afterwards.
+/// Its main thread is the first.
+pub(crate) fn finish(
+    task: Stopped,
+    image: &Image,
+    parts: &mut Parts<'_>,
+) -> Result<(Vec<Stopped>, Listener)> {
+    let Some((main, others)) = image.threads.split_first() else {
+        return Err(Fault::Said("the image has no thread".to_owned()));
+    };
+    if others.len() >= minka_kernel::ring::SLOTS_MAX {
         return Err(Fault::Said(format!("the image has {} threads", image.threads.len())));
-    };
-    let mut data = Data { bench, used: *end };
-    let mut calls = vec![Call::new(call::CLOSE_RANGE, &[0, u64::from(u32::MAX), 0])];
-    let mut names = vec!["close_range".to_owned()];
-    let mut demand = |name: String, number: i64, arguments: &[u64]| {
-        calls.push(Call::new(number, arguments));
-        names.push(name);
-    };
-    let command = data.put(&[command.as_bytes(), &[0]].concat())?;
-    demand("PR_SET_NAME".into(), call::PRCTL, &[PR_SET_NAME, command]);
-    let borders = borders(image, &mut data)?;
-    demand("PR_SET_MM_MAP".into(), call::PRCTL, &[PR_SET_MM, PR_SET_MM_MAP, borders, 104]);
-    if let Some(rseq) = &thread.rseq {
-        let arguments = [rseq.address, u64::from(rseq.length), 0, u64::from(rseq.signature)];
-        demand("rseq".into(), call::RSEQ, &arguments);
     }
+    let (mut task, mut tasks) = (task, Vec::with_capacity(others.len()));
+    for thread in others {
+        let made;
+        (task, made) = make_thread(task, thread, parts)?;
+        tasks.push(made);
+    }
+    let (task, listener) = finish_main(task, main, image, parts)?;
+    tasks.insert(0, task);
+    Ok((tasks, listener))
+}
+
+/// What makes a thread that shares everything: `CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD |
+/// CLONE_SYSVSEM`.
+const THREAD: u64 = 0x100 | 0x200 | 0x400 | 0x800 | 0x1_0000 | 0x4_0000;
+
+/// Makes a thread with the id that it has at home, and what it has registered with the kernel.
+fn make_thread(task: Stopped, thread: &Thread, parts: &mut Parts<'_>) -> Result<(Stopped, Stopped)> {
+    parts
+        .shell
+        .number_next_thread(thread.tid)
+        .map_err(|error| Fault::Io("number a thread of the guest", error))?;
+    let (task, result, made) = parts.bench.make_thread(task, THREAD)?;
+    let Some(made) = made.filter(|_| result == i64::from(thread.tid)) else {
+        return Err(Fault::Build { what: format!("clone of thread {}", thread.tid), result });
+    };
+    let mut demands = Demands::new(parts.bench, parts.filter.end);
+    registrations(thread, &mut demands)?;
+    let (made, tid) = demands.run(made)?;
+    if tid != [i64::from(thread.tid)] {
+        return Err(Fault::Build { what: "set_tid_address".to_owned(), result: tid[0] });
+    }
+    Ok((task, made))
+}
+
+fn finish_main(
+    task: Stopped,
+    thread: &Thread,
+    image: &Image,
+    parts: &Parts<'_>,
+) -> Result<(Stopped, Listener)> {
+    let Parts { bench, pidfd, command, filter: Filter { address: filter, end }, .. } = parts;
+    let mut demands = Demands::new(bench, *end);
+    demands.add("close_range".into(), call::CLOSE_RANGE, &[0, u64::from(u32::MAX), 0]);
+    let command = demands.data.put(&[command.as_bytes(), &[0]].concat())?;
+    demands.add("PR_SET_NAME".into(), call::PRCTL, &[PR_SET_NAME, command]);
+    let borders = borders(image, &mut demands.data)?;
+    demands.add("PR_SET_MM_MAP".into(), call::PRCTL, &[PR_SET_MM, PR_SET_MM_MAP, borders, 104]);
     for action in &image.actions {
-        let at = data.put(&action.to_bytes())?;
+        let at = demands.data.put(&action.to_bytes())?;
         let name = format!("rt_sigaction {}", action.signal);
-        demand(name, call::RT_SIGACTION, &[u64::from(action.signal), at, 0, 8]);
+        demands.add(name, call::RT_SIGACTION, &[u64::from(action.signal), at, 0, 8]);
     }
-    demand("set_robust_list".into(), call::SET_ROBUST_LIST, &[thread.robust_list.0, 24]);
-    // Also if there is none: the host program's own would be left, in memory that is no more.
-    let AltStack { base, flags, size } = thread.alt_stack;
-    let words = [base, u64::from(flags & !AltStack::ON_STACK), size].map(u64::to_le_bytes).concat();
-    demand("sigaltstack".into(), call::SIGALTSTACK, &[data.put(&words)?, 0]);
-    calls.push(Call::new(call::SET_TID_ADDRESS, &[thread.tid_address]));
+    registrations(thread, &mut demands)?;
     // The last one: no call of ours is to meet the filter.
-    calls.push(Call::new(call::SECCOMP, &[SECCOMP_SET_MODE_FILTER, seccomp::FILTER_FLAGS, *filter]));
-    let (task, results) = bench.run(task, &calls)?;
-    for (name, result) in names.iter().zip(&results) {
-        if *result != 0 {
-            return Err(Fault::Build { what: name.clone(), result: *result });
-        }
-    }
-    let [.., tid, inner] = results[..] else {
+    demands.ask(Call::new(call::SECCOMP, &[SECCOMP_SET_MODE_FILTER, seccomp::FILTER_FLAGS, *filter]));
+    let (task, results) = demands.run(task)?;
+    let [tid, inner] = results[..] else {
         return Err(Fault::Said("the workbench returned too few results".to_owned()));
     };
     if tid != i64::from(thread.tid) {
@@ -139,19 +169,82 @@ pub(crate) fn finish(task: Stopped, image: &Image, parts: &Parts<'_>) -> Result<
     Ok((task, Listener::new(listener)))
 }
 
+/// What a thread has registered with its kernel; the last answer is its id.
+fn registrations(thread: &Thread, demands: &mut Demands<'_>) -> Result<()> {
+    if let Some(rseq) = &thread.rseq {
+        let arguments = [rseq.address, u64::from(rseq.length), 0, u64::from(rseq.signature)];
+        demands.add("rseq".into(), call::RSEQ, &arguments);
+    }
+    demands.add("set_robust_list".into(), call::SET_ROBUST_LIST, &[thread.robust_list.0, 24]);
+    // Also if there is none: the host program's own would be left, in memory that is no more.
+    let AltStack { base, flags, size } = thread.alt_stack;
+    let stack = AltStack { base, flags: flags & !AltStack::ON_STACK, size };
+    let at = demands.data.put(&stack.to_bytes())?;
+    demands.add("sigaltstack".into(), call::SIGALTSTACK, &[at, 0]);
+    demands.ask(Call::new(call::SET_TID_ADDRESS, &[thread.tid_address]));
+    Ok(())
+}
+
+/// Calls for the workbench: those that must return 0, and behind them those whose answers are wanted.
+struct Demands<'a> {
+    bench: &'a Workbench,
+    data: Data<'a>,
+    calls: Vec<Call>,
+    names: Vec<String>,
+    asked: Vec<Call>,
+}
+
+impl<'a> Demands<'a> {
+    fn new(bench: &'a Workbench, data_used: usize) -> Self {
+        let data = Data { bench, used: data_used };
+        Self { bench, data, calls: Vec::new(), names: Vec::new(), asked: Vec::new() }
+    }
+
+    fn add(&mut self, name: String, number: i64, arguments: &[u64]) {
+        self.calls.push(Call::new(number, arguments));
+        self.names.push(name);
+    }
+
+    fn ask(&mut self, call: Call) {
+        self.asked.push(call);
+    }
+
+    fn run(mut self, task: Stopped) -> Result<(Stopped, Vec<i64>)> {
+        let demanded = self.calls.len();
+        self.calls.append(&mut self.asked);
+        let (task, mut results) = self.bench.run(task, &self.calls)?;
+        let answers = results.split_off(demanded);
+        for (name, result) in self.names.into_iter().zip(results) {
+            if result != 0 {
+                return Err(Fault::Build { what: name, result });
+            }
+        }
+        Ok((task, answers))
+    }
+}
+
 /// The last step: registers, and nothing of ours left in the guest.
-pub(crate) fn enter(task: Stopped, image: &Image, site: u64, empty: &Workbench) -> Result<Stopped> {
+pub(crate) fn enter(
+    tasks: Vec<Stopped>,
+    image: &Image,
+    site: u64,
+    bench: &Workbench,
+) -> Result<Vec<Stopped>> {
     let io = |what| move |error| Fault::Io(what, error);
-    let arguments = [empty.address(), minka_kernel::workbench::LENGTH as u64, 0, 0, 0, 0];
-    let (task, result) = crate::prepare::lone(task, site, call::MUNMAP, arguments)?;
+    let arguments = [bench.address(), minka_kernel::workbench::LENGTH as u64, 0, 0, 0, 0];
+    let mut tasks = tasks.into_iter();
+    let main = tasks.next().ok_or_else(|| Fault::Said("the guest has no thread".to_owned()))?;
+    let (main, result) = crate::prepare::lone(main, site, call::MUNMAP, arguments)?;
     if result != 0 {
         return Err(Fault::Build { what: "munmap of the workbench".to_owned(), result });
     }
-    let thread = &image.threads[0];
-    task.set_registers(&thread.registers).map_err(io("set the guest's registers"))?;
-    task.set_extended(&thread.extended).map_err(io("set the guest's extended registers"))?;
-    task.set_mask(thread.mask).map_err(io("set the guest's signal mask"))?;
-    Ok(task)
+    let tasks: Vec<Stopped> = [main].into_iter().chain(tasks).collect();
+    for (task, thread) in tasks.iter().zip(&image.threads) {
+        task.set_registers(&thread.registers).map_err(io("set the guest's registers"))?;
+        task.set_extended(&thread.extended).map_err(io("set the guest's extended registers"))?;
+        task.set_mask(thread.mask).map_err(io("set the guest's signal mask"))?;
+    }
+    Ok(tasks)
 }
 
 /// Free data on the workbench, handed out from the front.
@@ -215,18 +308,18 @@ fn filter(data: &mut Data<'_>) -> Result<u64> {
     data.put(&header)
 }
 
-/// All steps of a guest's building.
+/// All steps of a guest's building. Its threads are in the image's order.
 pub(crate) fn build(
-    empty: &Parts<'_>,
+    empty: &mut Parts<'_>,
     image: &Image,
     task: Stopped,
     serve: impl FnOnce(Origins) -> Result<()>,
-) -> Result<(Stopped, Listener)> {
+) -> Result<(Vec<Stopped>, Listener)> {
     let (task, origins) = map_areas(task, image, empty.bench, empty.uffd, empty.files)?;
     serve(origins)?;
-    let (task, listener) = finish(task, image, empty)?;
-    let task = enter(task, image, empty.site, empty.bench)?;
-    Ok((task, listener))
+    let (tasks, listener) = finish(task, image, empty)?;
+    let tasks = enter(tasks, image, empty.site, empty.bench)?;
+    Ok((tasks, listener))
 }
 
 /// What of an empty guest building needs.
@@ -238,6 +331,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) files: &'a [Option<i32>],
     pub(crate) site: u64,
     pub(crate) filter: &'a Filter,
+    pub(crate) shell: &'a mut Shell,
     /// The name it has at home.
     pub(crate) command: &'a str,
 }

@@ -7,7 +7,7 @@
 
 use crate::early::Early;
 use crate::fault::{Fault, Result};
-use crate::guest::{Buffers, Guest, Job, Request, lock};
+use crate::guest::{Buffers, Guest, GuestThread, Job, Request, lock};
 use crate::own;
 use crate::procself;
 use minka_image::process::Unfinished;
@@ -22,7 +22,7 @@ use minka_syscalls::{Place, Spec};
 use minka_wire::frame::Header;
 use minka_wire::message::{self, CONTINUED, MessageError, RESTART, Special, kind};
 use std::io::IoSlice;
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long to poll for a result before sleeping.
@@ -38,6 +38,8 @@ pub(crate) enum Answer {
     Mapped(Job),
     /// Let it run natively in the guest.
     Native,
+    /// It has been let run natively already.
+    Passed,
     /// Only home can do it.
     Homeward(String),
 }
@@ -45,18 +47,30 @@ pub(crate) enum Answer {
 /// A worker: one connection, reused buffers.
 pub(crate) struct Worker<'a> {
     pub(crate) guest: &'a Guest,
+    /// Whose call it is that is being served.
+    thread: Option<Arc<GuestThread>>,
     listener: &'a Listener,
     channel: Channel,
     request: Vec<u8>,
     reply: Vec<u8>,
 }
 
-/// Serves calls until the guest has ended or the channel is closed.
-pub(crate) fn serve(guest: &Guest, listener: &Listener, channel: Channel) -> Result<()> {
-    let mut worker = Worker { guest, listener, channel, request: Vec::new(), reply: Vec::new() };
+/// Serves calls of whichever thread makes one, until the guest has ended or the channel is closed. There are as many
+/// workers as threads, so one is always free.
+pub(crate) fn serve(guest: &Guest, channel: Channel) -> Result<()> {
+    let listener =
+        guest.listener.get().ok_or_else(|| Fault::Said("the guest has no filter yet".to_owned()))?;
+    let mut worker =
+        Worker { guest, thread: None, listener, channel, request: Vec::new(), reply: Vec::new() };
     loop {
-        match listener.receive().map_err(|error| Fault::Io("receive a call", error))? {
-            Received::Call(call) => worker.serve(&call)?,
+        let turn = lock(&guest.turn);
+        let received = listener.receive();
+        drop(turn);
+        match received.map_err(|error| Fault::Io("receive a call", error))? {
+            Received::Call(call) => {
+                worker.thread = guest.thread(call.tid);
+                worker.serve(&call)?;
+            }
             Received::Nothing => {}
             Received::Closed => return Ok(()),
         }
@@ -71,18 +85,19 @@ impl Worker<'_> {
                 // Such a result may be seen only by the kernel: the thread must be about to stop or take a signal.
                 if result == -516 && call.call != RESTART_SYSCALL {
                     let unfinished = Unfinished { call: call.call, arguments: call.arguments };
-                    *lock(&self.guest.unfinished) = Some(unfinished);
+                    *lock(&self.thread()?.unfinished) = Some(unfinished);
                 }
-                self.guest.interrupt(None)?;
+                self.guest.interrupt(call.tid, None)?;
                 self.listener.answer(call.id, result)
             }
             Answer::Result(result) => self.listener.answer(call.id, result),
             Answer::Mapped(job) => {
-                self.guest.interrupt(Some(job))?;
+                self.guest.interrupt(call.tid, Some(job))?;
                 self.listener.answer(call.id, job.start as i64)
             }
+            Answer::Passed => Ok(true),
             Answer::Homeward(reason) => {
-                self.guest.interrupt(None)?;
+                self.guest.interrupt(call.tid, None)?;
                 self.guest.ask(Request::Homeward(reason));
                 self.listener.answer(call.id, RESTART_THE_CALL)
             }
@@ -102,7 +117,7 @@ impl Worker<'_> {
             return self.restart(call);
         }
         // A handler ran in between, so the program has seen EINTR: nobody goes on with that call any more.
-        *lock(&self.guest.unfinished) = None;
+        *lock(&self.thread()?.unfinished) = None;
         let (spec, place) = spec.settle(&call.arguments);
         match place {
             Place::Here => Ok(Answer::Native),
@@ -122,7 +137,8 @@ impl Worker<'_> {
     fn restart(&mut self, call: &Notification) -> Result<Answer> {
         // The registers still hold the arguments of the call that was interrupted; others mean a local one.
         let same = |unfinished: &Unfinished| unfinished.arguments == call.arguments;
-        let Some(unfinished) = lock(&self.guest.unfinished).take().filter(same) else {
+        let thread = self.thread()?;
+        let Some(unfinished) = lock(&thread.unfinished).take().filter(same) else {
             return Ok(Answer::Native);
         };
         let Some(spec) = minka_syscalls::lookup(unfinished.call) else {
@@ -130,7 +146,7 @@ impl Worker<'_> {
         };
         let answer = self.forward(spec, &unfinished.arguments, RESTART)?;
         if let Answer::Result(-516..=-512) = answer {
-            *lock(&self.guest.unfinished) = Some(unfinished);
+            *lock(&thread.unfinished) = Some(unfinished);
         }
         Ok(answer)
     }
@@ -201,7 +217,7 @@ impl Worker<'_> {
 
     /// As [`Worker::exchange`], and shows what is there of the reply while the rest is on its way.
     fn exchange_with(&mut self, kind_of_call: u16, flags: u32, mut arrived: impl FnMut(&[u8])) -> Result<()> {
-        let header = Header { flags, ..Header::new(kind_of_call, self.guest.home_pid as u64) };
+        let header = Header { flags, ..Header::new(kind_of_call, self.thread()?.home_tid as u64) };
         faultpoint::reach(Point::HostCall);
         self.channel.send(header, &[IoSlice::new(&self.request)])?;
         let answer = self.channel.recv_with(&mut self.reply, SPIN, |_, reply| arrived(reply))?;
@@ -221,9 +237,10 @@ impl Worker<'_> {
         Ok(i64::from_le_bytes(*bytes))
     }
 
-    /// The mask that the deputy has.
-    pub(crate) fn home_mask(&self) -> u64 {
-        self.guest.home_mask.load(Ordering::SeqCst)
+    /// Whose call it is.
+    pub(crate) fn thread(&self) -> Result<Arc<GuestThread>> {
+        let thread = self.thread.clone();
+        thread.ok_or_else(|| Fault::Said("a thread made a call that nobody knows".to_owned()))
     }
 }
 

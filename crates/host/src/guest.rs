@@ -2,17 +2,19 @@
 
 use crate::fault::{Fault, Result};
 use minka_image::origin::Origins;
-use minka_image::process::Unfinished;
+use minka_image::process::{AltStack, Thread, Unfinished};
 use minka_image::ranges::Ranges;
 use minka_kernel::memory::Memory;
 use minka_kernel::process::Bell;
+use minka_kernel::seccomp::Listener;
 use minka_kernel::spawn::ProcessHandle;
 use minka_kernel::uffd::Userfault;
 use minka_syscalls::marshal;
 use minka_wire::local::GuestMemory;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::mpsc;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 const SIGKILL: i32 = 9;
@@ -20,8 +22,17 @@ const SIGKILL: i32 = 9;
 /// What the other threads ask of the tracer.
 #[derive(Debug)]
 pub(crate) enum Request {
-    /// Make sure that the thread stops before it executes another instruction, and does the job then; say so.
-    Interrupt(mpsc::SyncSender<()>, Option<Job>),
+    /// Make sure that a thread stops before it executes another instruction, and does the job then; say so.
+    Interrupt(i32, mpsc::SyncSender<()>, Option<Job>),
+    /// Let the call of a thread pass that makes another one, which is known at home already; say when it is there.
+    Make {
+        /// The notification's name.
+        call: u64,
+        thread: Box<GuestThread>,
+        made: mpsc::SyncSender<()>,
+    },
+    /// The thread that was to be made did not come.
+    NotMade,
     /// Have the guest recalled, for this reason.
     Homeward(String),
     /// Something came from the home.
@@ -38,6 +49,8 @@ pub(crate) struct Job {
     pub(crate) start: u64,
     pub(crate) end: u64,
     pub(crate) protection: u64,
+    /// Whether it may take the place of other memory, as the program demanded.
+    pub(crate) replaces: bool,
 }
 
 /// Memory that the fault thread is to serve from now on; it says when it does.
@@ -77,12 +90,14 @@ pub(crate) struct Guest {
     pub(crate) adoptions: mpsc::Sender<Adoption>,
     pub(crate) fault_bell: Bell,
     pub(crate) present: Mutex<Present>,
-    /// The call that `restart_syscall` goes on with at home, if the home's kernel holds one.
-    pub(crate) unfinished: Mutex<Option<Unfinished>>,
-    /// The signal mask of the deputy, as far as this side has set it.
-    pub(crate) home_mask: AtomicU64,
-    /// Thread state that only its own calls change: `set_tid_address`, robust list, alternate stack.
-    pub(crate) registrations: Mutex<Registrations>,
+    /// Its threads, by their ids as this node counts.
+    pub(crate) threads: Mutex<BTreeMap<i32, Arc<GuestThread>>>,
+    /// Where the calls arrive that its filter does not allow.
+    pub(crate) listener: OnceLock<Listener>,
+    /// Whose turn it is to wait for a call: one worker is woken for each.
+    pub(crate) turn: Mutex<()>,
+    /// Held while a thread is made.
+    pub(crate) making: Mutex<()>,
     /// The guest is about to go: no more faults are fetched ahead, no call is begun.
     pub(crate) leaving: AtomicBool,
     /// Its pages are being sent early.
@@ -103,17 +118,83 @@ pub(crate) struct Guest {
     pub(crate) cpu_before: (u64, u64),
 }
 
+/// One thread of the guest.
+#[derive(Debug)]
+pub(crate) struct GuestThread {
+    /// Its id at home, which is also its id in the guest's own namespace.
+    pub(crate) home_tid: i32,
+    /// Its id as this node counts.
+    pub(crate) tid: i32,
+    /// The call that `restart_syscall` goes on with at home, if the home's kernel holds one.
+    pub(crate) unfinished: Mutex<Option<Unfinished>>,
+    /// The signal mask of its deputy, as far as this side has set it.
+    pub(crate) home_mask: AtomicU64,
+    /// What only its own calls change: `set_tid_address`, robust list, alternate stack.
+    pub(crate) registrations: Mutex<Registrations>,
+    /// CPU time that it used away from home before it ran here, microseconds.
+    pub(crate) cpu_before: u64,
+}
+
+impl GuestThread {
+    /// A thread that came with the image.
+    pub(crate) fn new(tid: i32, thread: &Thread) -> Self {
+        Self {
+            home_tid: thread.tid,
+            tid,
+            unfinished: Mutex::new(thread.unfinished),
+            home_mask: AtomicU64::new(thread.mask),
+            registrations: Mutex::new(Registrations {
+                tid_address: thread.tid_address,
+                robust_list: thread.robust_list.0,
+                alt_stack: thread.alt_stack,
+                alt_stack_changed: false,
+            }),
+            cpu_before: thread.cpu_us,
+        }
+    }
+
+    /// CPU time that it has used away from home, microseconds.
+    pub(crate) fn used_away(&self) -> u64 {
+        // A thread that cannot be asked has just ended: nobody will ask what it used.
+        let used = minka_kernel::process::thread_cpu_time(self.tid).unwrap_or_default();
+        self.cpu_before + used.as_micros() as u64
+    }
+}
+
 /// What a thread has registered with the kernel.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Registrations {
     pub(crate) tid_address: u64,
     pub(crate) robust_list: u64,
-    pub(crate) alt_stack: minka_image::process::AltStack,
+    pub(crate) alt_stack: AltStack,
     /// The thread has asked for another one: only its kernel knows whether it got it.
     pub(crate) alt_stack_changed: bool,
 }
 
+impl Default for Registrations {
+    /// Those of a new thread.
+    fn default() -> Self {
+        let alt_stack = AltStack { flags: AltStack::DISABLED, ..AltStack::default() };
+        Self { tid_address: 0, robust_list: 0, alt_stack, alt_stack_changed: false }
+    }
+}
+
 impl Guest {
+    /// A thread, by its id as this node counts.
+    pub(crate) fn thread(&self, tid: i32) -> Option<Arc<GuestThread>> {
+        lock(&self.threads).get(&tid).cloned()
+    }
+
+    /// A thread, by its id at home.
+    pub(crate) fn thread_of_home(&self, home_tid: i32) -> Option<Arc<GuestThread>> {
+        lock(&self.threads).values().find(|thread| thread.home_tid == home_tid).cloned()
+    }
+
+    /// How many threads it has.
+    pub(crate) fn thread_count(&self) -> usize {
+        lock(&self.threads).len()
+    }
+
     /// Asks the tracer for something.
     pub(crate) fn ask(&self, request: Request) {
         // If the tracer has gone, so has the guest.
@@ -132,10 +213,10 @@ impl Guest {
         let _ = self.handle.signal(SIGKILL);
     }
 
-    /// Returns once the guest's thread is bound to stop before its next instruction, and to do a job then.
-    pub(crate) fn interrupt(&self, job: Option<Job>) -> Result<()> {
+    /// Returns once a thread is bound to stop before its next instruction, and to do a job then.
+    pub(crate) fn interrupt(&self, tid: i32, job: Option<Job>) -> Result<()> {
         let (done, interrupted) = mpsc::sync_channel(1);
-        self.ask(Request::Interrupt(done, job));
+        self.ask(Request::Interrupt(tid, done, job));
         interrupted.recv().map_err(|_| Fault::Said("the tracer has ended".to_owned()))
     }
 }

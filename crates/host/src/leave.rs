@@ -32,17 +32,49 @@ const PRECOPY_ENOUGH: u64 = 4 << 20;
 
 const FUTEX: u64 = 202;
 
-/// Sends everything home. The guest stays stopped: the home says when it is not needed any more.
-pub(crate) fn leave(tracer: &mut Tracer, task: Stopped) -> Result<()> {
+/// Sends everything home. The guest stays stopped: the home says when it is not needed any more. Its main thread is the
+/// first of `tasks`.
+pub(crate) fn leave(tracer: &mut Tracer, tasks: Vec<Stopped>) -> Result<()> {
     let io = |what| move |error| Fault::Io(what, error);
     faultpoint::reach(Point::HostLeaving);
     tracer.guest.leaving.store(true, Ordering::SeqCst);
     let guest = std::sync::Arc::clone(&tracer.guest);
     let maps = procfs::maps(guest.pid).map_err(io("read the guest's maps"))?;
-    let task = match vdso::code_range(&maps) {
-        Some(range) => vdso::step_out(task, range, &guest.memory).map_err(io("step out of the vDSO"))?,
-        None => task,
-    };
+    let code = vdso::code_range(&maps);
+    let (mut threads, mut left) = (Vec::with_capacity(tasks.len()), Vec::with_capacity(tasks.len()));
+    for task in tasks {
+        let task = match code {
+            Some(range) => vdso::step_out(task, range, &guest.memory).map_err(io("step out of the vDSO"))?,
+            None => task,
+        };
+        let (task, mut thread) = leave_thread(&guest, task)?;
+        thread.pending = tracer.queued.take_all(task.tid());
+        threads.push(thread);
+        left.push(task);
+    }
+    let main = left.into_iter().next().ok_or_else(|| Fault::Said("the guest has no thread".to_owned()))?;
+    // The tasks are dropped in their stops: nothing but their end is ever asked of them again.
+    let (_, brk) = prepare::lone(main, guest.site, call::BRK, [0; 6])?;
+    let wanted = without(lock(&guest.origins).wanted(&maps), guest.reserved);
+    let state = Return { threads, brk: brk as u64, cpu_us: own::used_away(&guest) };
+    let space = wanted.iter().copied().map(Piece::from).collect();
+    let leaving = FromHost::Leaving(Box::new(Leaving { state, space }));
+    let stream = tracer.stream();
+    let stream = &mut lock(&stream);
+    stream.queue(Header::new(kind::FROM_HOST, 0), &[IoSlice::new(&message::encode(&leaving))])?;
+    send_pages(&guest, stream, &maps)?;
+    stream.queue(Header::new(kind::END, 0), &[])?;
+    stream.flush()?;
+    faultpoint::reach(Point::HostLeft);
+    Ok(())
+}
+
+/// What a thread is, apart from memory.
+fn leave_thread(guest: &Guest, task: Stopped) -> Result<(Stopped, Thread)> {
+    let io = |what| move |error| Fault::Io(what, error);
+    let known = guest
+        .thread(task.tid())
+        .ok_or_else(|| Fault::Said("a thread is there that nobody knows".to_owned()))?;
     let found = task.registers().map_err(io("read the guest's registers"))?;
     let rseq = task.rseq().map_err(io("read the guest's rseq"))?;
     let found = match &rseq {
@@ -51,19 +83,16 @@ pub(crate) fn leave(tracer: &mut Tracer, task: Stopped) -> Result<()> {
         }
         None => found,
     };
-    let registers = go_on(&found, lock(&guest.unfinished).is_some());
+    let registers = go_on(&found, lock(&known.unfinished).is_some());
+    let unfinished = lock(&known.unfinished).filter(|_| registers.rax == restart::RESTART_SYSCALL);
     let extended = task.extended().map_err(io("read the guest's extended registers"))?;
     let mask = task.mask().map_err(io("read the guest's signal mask"))?;
-    let mut registered = *lock(&guest.registrations);
-    let site = guest.site;
-    let (task, brk) = prepare::lone(task, site, call::BRK, [0; 6])?;
+    let mut registered = *lock(&known.registrations);
+    let mut task = task;
     if registered.alt_stack_changed {
-        registered.alt_stack = alternate_stack(&guest, task, site, found.rsp)?;
+        (task, registered.alt_stack) = alternate_stack(guest, task, guest.site, found.rsp)?;
     }
-    let wanted = without(lock(&guest.origins).wanted(&maps), guest.reserved);
-    let unfinished = lock(&guest.unfinished).filter(|_| registers.rax == restart::RESTART_SYSCALL);
     let thread = Thread {
-        tid: guest.home_pid,
         registers,
         extended,
         mask,
@@ -72,20 +101,10 @@ pub(crate) fn leave(tracer: &mut Tracer, task: Stopped) -> Result<()> {
         tid_address: registered.tid_address,
         rseq,
         unfinished,
+        cpu_us: known.used_away(),
+        ..Thread::new(known.home_tid)
     };
-    let state = Return { threads: vec![thread], brk: brk as u64, cpu_us: own::used_away(&guest) };
-    let space = wanted.iter().copied().map(Piece::from).collect();
-    let pending = tracer.queued.take_all();
-    let leaving = FromHost::Leaving(Box::new(Leaving { state, space, pending }));
-    let stream = tracer.stream();
-    let stream = &mut lock(&stream);
-    stream.queue(Header::new(kind::FROM_HOST, 0), &[IoSlice::new(&message::encode(&leaving))])?;
-    send_pages(&guest, stream, &maps)?;
-    stream.queue(Header::new(kind::END, 0), &[])?;
-    stream.flush()?;
-    faultpoint::reach(Point::HostLeft);
-    // The task is dropped in its stop: nothing but its end is ever asked of it again.
-    Ok(())
+    Ok((task, thread))
 }
 
 /// The registers with which the thread goes on at home.
@@ -108,11 +127,11 @@ pub(crate) fn without(wanted: Vec<Wanted>, (start, end): (u64, u64)) -> Vec<Want
 
 /// The alternate stack that the guest's kernel has. The answer is written below the thread's stack, beyond the
 /// red zone, and what was there is put back.
-fn alternate_stack(guest: &Guest, task: Stopped, site: u64, rsp: u64) -> Result<AltStack> {
+fn alternate_stack(guest: &Guest, task: Stopped, site: u64, rsp: u64) -> Result<(Stopped, AltStack)> {
     let scratch = rsp.wrapping_sub(1024) & !15;
     let mut saved = [0; 24];
     guest.memory.peek(scratch, &mut saved);
-    let (_task, result) = prepare::lone(task, site, call::SIGALTSTACK, [0, scratch, 0, 0, 0, 0])?;
+    let (task, result) = prepare::lone(task, site, call::SIGALTSTACK, [0, scratch, 0, 0, 0, 0])?;
     let mut bytes = [0; 24];
     guest.memory.peek(scratch, &mut bytes);
     let restored = guest.memory.poke(scratch, &saved);
@@ -121,7 +140,7 @@ fn alternate_stack(guest: &Guest, task: Stopped, site: u64, rsp: u64) -> Result<
     }
     let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
     let flags = word(8) as u32 & !AltStack::ON_STACK;
-    Ok(AltStack { base: word(0), flags, size: word(16) })
+    Ok((task, AltStack { base: word(0), flags, size: word(16) }))
 }
 
 /// Sends what the guest has changed so far, while it runs on, until little is left or it changes as fast as it is

@@ -9,7 +9,7 @@
 //! | `prepare`, `build` | before and during the freeze |
 //! | `queued` | signals that are pending in the guest |
 //! | `tracer` | the main thread: traces the guest |
-//! | `calls`, `own`, `procself`, `mapping` | forwarded calls, and those with code of their own |
+//! | `calls`, `own`, `procself`, `mapping`, `threads` | forwarded calls, and those with code of their own |
 //! | `pages` | faults, and the stream behind them |
 //! | `leave` | the way home |
 //! | `orders` | the socket to the node daemon |
@@ -28,6 +28,7 @@ mod pages;
 mod prepare;
 mod procself;
 mod queued;
+mod threads;
 mod tracer;
 
 use minka_kernel::faultpoint;

@@ -53,6 +53,7 @@ pub(crate) fn map_file(worker: &mut Worker<'_>, arguments: &[u64; 6]) -> Result<
     if (start < reserved_end && reserved < end) || is_source_of_other_memory(worker.guest, start, end) {
         return homeward();
     }
+    let replaces = flags & FIXED != 0;
     let flags = (flags & TYPE) | FIXED | (flags & HARMLESS);
     let result = worker
         .special(&Special::MapFile { arguments: [start, length, protection, flags, descriptor, offset] })?;
@@ -62,7 +63,7 @@ pub(crate) fn map_file(worker: &mut Worker<'_>, arguments: &[u64; 6]) -> Result<
     if result as u64 != start {
         return Ok(Answer::Result(result));
     }
-    Ok(Answer::Mapped(Job { start, end, protection }))
+    Ok(Answer::Mapped(Job { start, end, protection, replaces }))
 }
 
 #[derive(Debug, PartialEq, Eq)]

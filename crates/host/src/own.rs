@@ -2,14 +2,16 @@
 
 use crate::calls::{Answer, Worker};
 use crate::fault::Result;
-use crate::guest::{Guest, lock};
+use crate::guest::{Guest, GuestThread, lock};
 use crate::mapping;
+use crate::threads;
 use minka_image::origin::Origin;
 use minka_image::process::Action;
 use minka_kernel::procfs::Stat;
 use minka_kernel::seccomp::Notification;
 use minka_syscalls::Spec;
 use minka_wire::message::Special;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 mod number {
@@ -18,6 +20,7 @@ mod number {
     pub(super) const RT_SIGRETURN: u64 = 15;
     pub(super) const MMAP: u64 = 9;
     pub(super) const MADVISE: u64 = 28;
+    pub(super) const CLONE: u64 = 56;
     pub(super) const EXECVE: u64 = 59;
     pub(super) const EXIT: u64 = 60;
     pub(super) const GETRUSAGE: u64 = 98;
@@ -30,6 +33,7 @@ mod number {
     pub(super) const SET_ROBUST_LIST: u64 = 273;
     pub(super) const PRLIMIT64: u64 = 302;
     pub(super) const EXECVEAT: u64 = 322;
+    pub(super) const CLONE3: u64 = 435;
 }
 
 /// A call that both sides have to know of: home first, then natively here.
@@ -87,35 +91,44 @@ fn remember_mask(worker: &Worker<'_>, [how, set, ..]: &[u64; 6]) {
         return;
     }
     let Some(set) = worker.guest.memory.read_u64(*set) else { return };
-    let old = worker.home_mask();
+    let Ok(thread) = worker.thread() else { return };
+    let old = thread.home_mask.load(Ordering::SeqCst);
     let new = match *how {
         SIG_BLOCK => old | set,
         SIG_UNBLOCK => old & !set,
         _ => set,
     };
-    worker.guest.home_mask.store(new, Ordering::SeqCst);
+    thread.home_mask.store(new, Ordering::SeqCst);
 }
 
 /// The rest.
 pub(crate) fn answer(worker: &mut Worker<'_>, call: &Notification, spec: &'static Spec) -> Result<Answer> {
     let arguments = &call.arguments;
     match call.call {
-        // Performed by the original process: it ends, or has a new image, and the tracer at home sees it.
-        number::EXECVE | number::EXECVEAT | number::EXIT | number::EXIT_GROUP => {
-            worker.forward(spec, arguments, 0)
+        // All threads but one end in it, and that one gets the main one's id.
+        number::EXECVE | number::EXECVEAT if worker.guest.thread_count() > 1 => {
+            Ok(Answer::Homeward(format!("{} with several threads", spec.name)))
         }
+        // Performed by the original process: it ends, or has a new image, and the tracer at home sees it.
+        number::EXECVE | number::EXECVEAT | number::EXIT_GROUP => worker.forward(spec, arguments, 0),
+        number::EXIT => threads::exit(worker, call, spec),
+        number::CLONE | number::CLONE3 => threads::make(worker, call, spec),
         number::MMAP => mapping::map_file(worker, arguments),
         number::MADVISE => Ok(discard(worker, arguments[0], arguments[1])),
-        number::RT_SIGRETURN => return_from_handler(worker, call),
-        number::SIGALTSTACK => Ok(alternate_stack(worker)),
+        number::RT_SIGRETURN => return_from_handler(worker),
+        number::SIGALTSTACK => {
+            // The guest's kernel keeps it, and may refuse one; on the way home it is asked what it has.
+            lock(&worker.thread()?.registrations).alt_stack_changed = true;
+            Ok(Answer::Native)
+        }
         number::SET_TID_ADDRESS => {
-            lock(&worker.guest.registrations).tid_address = arguments[0];
+            lock(&worker.thread()?.registrations).tid_address = arguments[0];
             Ok(Answer::Native)
         }
         number::SET_ROBUST_LIST => {
             // The kernel accepts no other length.
             if arguments[1] == 24 {
-                lock(&worker.guest.registrations).robust_list = arguments[0];
+                lock(&worker.thread()?.registrations).robust_list = arguments[0];
             }
             Ok(Answer::Native)
         }
@@ -143,21 +156,21 @@ fn discard(worker: &Worker<'_>, start: u64, length: u64) -> Answer {
 
 /// A handler returns and its frame's mask becomes the thread's: the deputy must have it too, or signals that were
 /// blocked during the handler would never reach the guest again.
-fn return_from_handler(worker: &mut Worker<'_>, call: &Notification) -> Result<Answer> {
-    let Some(stack) = stack_pointer(worker.guest.pid) else {
+fn return_from_handler(worker: &mut Worker<'_>) -> Result<Answer> {
+    let thread = worker.thread()?;
+    let Some(stack) = stack_pointer(thread.tid) else {
         return Ok(Answer::Homeward("the return of a signal handler".to_owned()));
     };
     // At the call rsp points to the `struct ucontext` of the frame; its mask lies behind flags (8), link (8),
     // stack_t (24) and struct sigcontext (256): arch/x86/include/asm/sigframe.h.
     const MASK: u64 = 8 + 8 + 24 + 256;
     let Some(mask) = worker.guest.memory.read_u64(stack + MASK) else { return Ok(Answer::Native) };
-    let _ = call;
-    if mask != worker.home_mask() {
+    if mask != thread.home_mask.load(Ordering::SeqCst) {
         let result = worker.special(&Special::Mask { mask })?;
         if result < 0 {
             return Ok(Answer::Result(result));
         }
-        worker.guest.home_mask.store(mask, Ordering::SeqCst);
+        thread.home_mask.store(mask, Ordering::SeqCst);
     }
     Ok(Answer::Native)
 }
@@ -169,24 +182,23 @@ fn stack_pointer(pid: i32) -> Option<u64> {
     u64::from_str_radix(field.strip_prefix("0x")?, 16).ok()
 }
 
-/// The guest's kernel keeps the alternate stack, and may refuse one; on the way home it is asked what it has.
-fn alternate_stack(worker: &Worker<'_>) -> Answer {
-    lock(&worker.guest.registrations).alt_stack_changed = true;
-    Answer::Native
-}
-
 /// CPU time is what was used at home and here together.
 fn cpu_time(worker: &mut Worker<'_>, call: &Notification, spec: &'static Spec) -> Result<Answer> {
     const RUSAGE_CHILDREN: u64 = -1i64 as u64;
+    const RUSAGE_THREAD: u64 = 1;
     let answer = worker.forward(spec, &call.arguments, 0)?;
     let Answer::Result(result) = answer else { return Ok(answer) };
     if result < 0 && call.call != number::TIMES {
         return Ok(answer);
     }
     let (user, system) = used_away(worker.guest);
+    let thread = worker.thread()?;
     let memory = &worker.guest.memory;
     let _writing = lock(&worker.guest.writing);
     match call.call {
+        number::GETRUSAGE if call.arguments[0] == RUSAGE_THREAD => {
+            add_timeval(memory, call.arguments[1], thread.used_away());
+        }
         number::GETRUSAGE if call.arguments[0] != RUSAGE_CHILDREN => {
             add_timeval(memory, call.arguments[1], user);
             add_timeval(memory, call.arguments[1] + 16, system);
@@ -195,26 +207,43 @@ fn cpu_time(worker: &mut Worker<'_>, call: &Notification, spec: &'static Spec) -
             add_ticks(memory, call.arguments[0], user);
             add_ticks(memory, call.arguments[0] + 8, system);
         }
-        number::CLOCK_GETTIME if is_own_clock(worker.guest, call.arguments[0]) => {
-            add_timespec(memory, call.arguments[1], user + system)
-        }
+        number::CLOCK_GETTIME => match own_clock(worker.guest, &thread, call.arguments[0]) {
+            Some(OwnClock::Process) => add_timespec(memory, call.arguments[1], user + system),
+            Some(OwnClock::Thread(thread)) => add_timespec(memory, call.arguments[1], thread.used_away()),
+            None => {}
+        },
         _ => {}
     }
     Ok(answer)
 }
 
-/// Whether a CPU clock is the guest's own. The clock of process P is `!P << 3` with the clock's kind in the lowest
-/// three bits (`include/linux/posix-timers_types.h`); its own may also be meant by 0.
-fn is_own_clock(guest: &Guest, clock: u64) -> bool {
+/// A CPU clock of the guest's.
+enum OwnClock {
+    Process,
+    Thread(Arc<GuestThread>),
+}
+
+/// Which of the guest's CPU clocks a number means, if it is one. The clock of process P is `!P << 3` with the clock's
+/// kind in the lowest bits, of which the third says that P is a thread (`include/linux/posix-timers_types.h`); the
+/// caller's own may also be meant by 0.
+fn own_clock(guest: &Guest, caller: &Arc<GuestThread>, clock: u64) -> Option<OwnClock> {
     const PROCESS_CPUTIME: i32 = 2;
     const THREAD_CPUTIME: i32 = 3;
     const KIND: i32 = 3;
     const DESCRIPTOR: i32 = 3;
+    const OF_THREAD: i32 = 4;
     let clock = clock as i32;
-    matches!(clock, PROCESS_CPUTIME | THREAD_CPUTIME)
-        || clock < 0
-            && clock & KIND != DESCRIPTOR
-            && matches!(!(clock >> 3), pid if pid == 0 || pid == guest.home_pid)
+    match clock {
+        PROCESS_CPUTIME => Some(OwnClock::Process),
+        THREAD_CPUTIME => Some(OwnClock::Thread(Arc::clone(caller))),
+        0.. => None,
+        _ if clock & KIND == DESCRIPTOR => None,
+        _ => match !(clock >> 3) {
+            0 if clock & OF_THREAD != 0 => Some(OwnClock::Thread(Arc::clone(caller))),
+            tid if clock & OF_THREAD != 0 => guest.thread_of_home(tid).map(OwnClock::Thread),
+            pid => (pid == 0 || pid == guest.home_pid).then_some(OwnClock::Process),
+        },
+    }
 }
 
 const TICKS_PER_SECOND: u64 = 100;

@@ -2,7 +2,7 @@
 
 use crate::fault::{Fault, Result};
 use crate::guest::{Adoption, Guest, Job, Request, lock};
-use minka_image::origin::Origin;
+use minka_image::origin::{Origin, Origins};
 use minka_image::process::{Image, Source};
 use minka_image::ranges::Ranges;
 use minka_image::{PAGE, TASK_SIZE};
@@ -140,12 +140,15 @@ fn serve(
 ) -> Result<()> {
     let window = walk.window(address);
     let io = |error| Fault::Io("supply a page", error);
-    match choose(guest, address, window) {
+    let origins = lock(&guest.origins);
+    match choose(guest, &origins, address, window) {
         Supply::Zeros { start, end } => {
             let copied = guest.uffd.copy(start, &ZEROS[..(end - start) as usize]).map_err(io)?;
+            drop(origins);
             release(guest, address, start + copied.done)?;
         }
         Supply::Home { start, end, source } => {
+            drop(origins);
             faultpoint::reach(Point::HostFault);
             let fetch = Fetch { address: source, length: (end - start) as u32 };
             channel.sender.send(Header::new(kind::FETCH, 0), &[IoSlice::new(&message::encode(&fetch))])?;
@@ -156,9 +159,17 @@ fn serve(
             if header.correlation != source || pages.len() as u64 != end - start {
                 return Err(Fault::Said("the home sent other pages than it was asked for".to_owned()));
             }
-            // The thread that faulted waits, and it is the only one: what it has mapped cannot have changed.
-            let copied = guest.uffd.copy(start, pages).map_err(io)?;
-            release(guest, address, start + copied.done)?;
+            // Another thread may have unmapped or moved the memory meanwhile.
+            let origins = lock(&guest.origins);
+            let (same_end, origin) = origins.of(start);
+            let length = same_end.min(end) - start;
+            let done = if origin == Origin::Home(source) {
+                guest.uffd.copy(start, &pages[..length as usize]).map_err(io)?.done
+            } else {
+                0
+            };
+            drop(origins);
+            release(guest, address, start + done)?;
             guest.fetched.fetch_add(pages.len() as u64, Ordering::Relaxed);
             walk.next = end;
         }
@@ -176,8 +187,8 @@ fn release(guest: &Guest, address: u64, placed_to: u64) -> Result<()> {
 }
 
 /// Where a page comes from, and how much round it is supplied with it.
-fn choose(guest: &Guest, address: u64, window: u64) -> Supply {
-    let (origin_end, origin) = lock(&guest.origins).of(address);
+fn choose(guest: &Guest, origins: &Origins, address: u64, window: u64) -> Supply {
+    let (origin_end, origin) = origins.of(address);
     let present = lock(&guest.present);
     let far = origin_end.min((address & !(window - 1)) + window);
     match origin {

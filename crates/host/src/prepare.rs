@@ -128,7 +128,7 @@ pub(crate) fn empty_guest(hello: &Hello, files: &[Option<File>]) -> Result<Empty
     };
     let shell = Shell::create(&plan).map_err(io("make the guest's namespaces"))?;
     let guest = shell.guest();
-    let task = Running::seize(guest, Options::EXIT_KILL).map_err(|error| {
+    let task = Running::seize(guest, Options::EXIT_KILL.and(Options::TRACE_CLONE)).map_err(|error| {
         let state = Stat::read(guest).map(|stat| stat.state);
         tracing::error!(guest, ?state, "the empty guest cannot be traced");
         Fault::Io("trace the guest", error)

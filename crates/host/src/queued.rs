@@ -10,43 +10,51 @@ use std::collections::BTreeMap;
 /// Those that were queued and have not been delivered.
 #[derive(Debug, Default)]
 pub(crate) struct Queued {
-    /// By their marks: number and original information.
-    signals: BTreeMap<u32, (i32, [u8; SIGINFO_SIZE])>,
+    /// By their marks.
+    signals: BTreeMap<u32, Signal>,
     last_mark: u32,
 }
 
+#[derive(Debug)]
+struct Signal {
+    /// The thread that it is for.
+    tid: i32,
+    number: i32,
+    /// The original information.
+    info: [u8; SIGINFO_SIZE],
+}
+
 impl Queued {
-    /// Makes a signal pending in the guest.
-    pub(crate) fn put(&mut self, guest: i32, signal: i32, info: Vec<u8>) -> Result<()> {
+    /// Makes a signal pending for a thread of the guest.
+    pub(crate) fn put(&mut self, guest: i32, tid: i32, signal: i32, info: Vec<u8>) -> Result<()> {
         const FIRST_REAL_TIME: i32 = 32;
         let info: [u8; SIGINFO_SIZE] =
             info.try_into().map_err(|_| Fault::Said("the home sent half a signal".to_owned()))?;
         if !(1..=64).contains(&signal) {
             return Err(Fault::Said(format!("the home sent signal {signal}")));
         }
-        if signal < FIRST_REAL_TIME && self.signals.values().any(|(queued, _)| *queued == signal) {
+        let is_the_same = |queued: &Signal| (queued.tid, queued.number) == (tid, signal);
+        if signal < FIRST_REAL_TIME && self.signals.values().any(is_the_same) {
             // It is pending already, and is not queued twice.
             return Ok(());
         }
         let mark = self.last_mark + 1;
-        minka_kernel::process::queue_signal(guest, guest, signal, &marked(signal, mark))
+        minka_kernel::process::queue_signal(guest, tid, signal, &marked(signal, mark))
             .map_err(|error| Fault::Io("queue a signal to the guest", error))?;
-        self.signals.insert(mark, (signal, info));
+        self.signals.insert(mark, Signal { tid, number: signal, info });
         self.last_mark = mark;
         Ok(())
     }
 
     /// The original information of a signal for which the guest has stopped; none if it was not queued here.
     pub(crate) fn take(&mut self, found: &[u8; SIGINFO_SIZE]) -> Option<[u8; SIGINFO_SIZE]> {
-        self.signals.remove(&mark_of(found)?).map(|(_, info)| info)
+        self.signals.remove(&mark_of(found)?).map(|signal| signal.info)
     }
 
-    /// All that are still pending, in their order.
-    pub(crate) fn take_all(&mut self) -> Vec<(i32, Vec<u8>)> {
-        std::mem::take(&mut self.signals)
-            .into_values()
-            .map(|(signal, info)| (signal, info.to_vec()))
-            .collect()
+    /// All that are still pending for a thread, in their order.
+    pub(crate) fn take_all(&mut self, tid: i32) -> Vec<(i32, Vec<u8>)> {
+        let of_thread = self.signals.extract_if(.., |_, signal| signal.tid == tid);
+        of_thread.map(|(_, signal)| (signal.number, signal.info.to_vec())).collect()
     }
 }
 
@@ -79,8 +87,8 @@ mod tests {
     #[test]
     fn what_is_no_signal_is_refused() {
         let mut queued = Queued::default();
-        assert!(queued.put(0, 65, vec![0; SIGINFO_SIZE]).is_err());
-        assert!(queued.put(0, 10, vec![0; 12]).is_err());
-        assert!(queued.take_all().is_empty());
+        assert!(queued.put(0, 0, 65, vec![0; SIGINFO_SIZE]).is_err());
+        assert!(queued.put(0, 0, 10, vec![0; 12]).is_err());
+        assert!(queued.take_all(0).is_empty());
     }
 }

@@ -1,22 +1,26 @@
-//! The host's main thread: it traces the guest, puts signals into it, and lets it go.
+//! The host's main thread: it traces the guest's threads, puts signals into them, and lets them go.
 
 use crate::fault::{Fault, Result, chain};
-use crate::guest::{Adoption, Guest, Job, Request, lock};
+use crate::guest::{Adoption, Guest, GuestThread, Job, Request, lock};
 use crate::leave;
 use crate::orders::Daemon;
 use crate::prepare;
 use crate::queued::Queued;
+use minka_image::restart;
 use minka_kernel::faultpoint::{self, Point};
 use minka_kernel::inject::InjectError;
 use minka_kernel::procfs::Status;
 use minka_kernel::ptrace::{Running, Stop, Stopped, Waited};
 use minka_kernel::shell::Shell;
 use minka_kernel::spawn::{SignalQueue, wait_readable};
-use minka_link::Sender;
+use minka_link::{Credentials, Sender, Tuning};
 use minka_wire::frame::Header;
 use minka_wire::local::{HostOrder, HostReport};
 use minka_wire::message::{self, FromHome, FromHost, kind};
+use minka_wire::preamble::Lane;
+use std::collections::BTreeMap;
 use std::io::IoSlice;
+use std::net::TcpStream;
 use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, mpsc};
@@ -28,21 +32,48 @@ mod signal {
     pub(super) const SYNCHRONOUS: [i32; 6] = [4, 5, 7, 8, 11, 31];
 }
 
+const ESRCH: i32 = 3;
+
 /// How long a goodbye may take longer than the end of the lanes after it.
 const FAREWELL: Duration = Duration::from_millis(250);
 
-/// Where the guest is.
+/// A thread of the guest.
+#[derive(Debug)]
+struct Member {
+    /// Nothing while it is being dealt with.
+    task: Option<Task>,
+    /// What is to be done for it when it stops.
+    job: Option<Job>,
+}
+
 #[derive(Debug)]
 enum Task {
     Running(Running),
     Stopped(Stopped),
 }
 
+/// A thread that is about to be made.
+#[derive(Debug)]
+struct Making {
+    thread: Box<GuestThread>,
+    made: mpsc::SyncSender<()>,
+}
+
+/// What further lanes are checked against.
+#[derive(Debug, Clone)]
+pub(crate) struct Joining {
+    pub(crate) home: String,
+    pub(crate) credentials: Credentials,
+    pub(crate) tuning: Tuning,
+}
+
 /// A guest under our tracing.
 #[derive(Debug)]
 pub(crate) struct Tracer {
     pub(crate) guest: Arc<Guest>,
-    task: Option<Task>,
+    /// Its threads, by their ids as this node counts.
+    members: BTreeMap<i32, Member>,
+    making: Option<Making>,
     requests: mpsc::Receiver<Request>,
     control: Sender,
     stream: Arc<Mutex<Sender>>,
@@ -50,9 +81,10 @@ pub(crate) struct Tracer {
     recalled: bool,
     /// The node daemon has ended.
     orphaned: bool,
-    /// What is to be done for the guest when it stops.
-    job: Option<Job>,
-    _shell: Shell,
+    shell: Shell,
+    joining: Joining,
+    /// Lanes for calls, with the first.
+    lanes: usize,
 }
 
 /// How a guest's stay ended.
@@ -68,24 +100,28 @@ impl Tracer {
     #[allow(clippy::too_many_arguments, reason = "all of it is made in one place and kept here")]
     pub(crate) fn new(
         guest: Arc<Guest>,
-        task: Running,
+        tasks: Vec<Running>,
         requests: mpsc::Receiver<Request>,
         control: Sender,
         stream: Sender,
         shell: Shell,
         queued: Queued,
+        joining: Joining,
     ) -> Self {
+        let member = |task: Running| (task.tid(), Member { task: Some(Task::Running(task)), job: None });
         Self {
             guest,
-            task: Some(Task::Running(task)),
+            members: tasks.into_iter().map(member).collect(),
+            making: None,
             requests,
             control,
             stream: Arc::new(Mutex::new(stream)),
             queued,
             recalled: false,
             orphaned: false,
-            job: None,
-            _shell: shell,
+            shell,
+            joining,
+            lanes: 1,
         }
     }
 
@@ -133,6 +169,7 @@ impl Tracer {
         if readable.get(2) == Some(&true) {
             match daemon.order() {
                 Some((HostOrder::Expel, _)) => self.say_homeward("this node wants no guests")?,
+                Some((HostOrder::Channel { preamble }, Some(stream))) => self.join(preamble, stream),
                 Some(_) => {}
                 None => {
                     // The guest is none the worse for it, so there is time to go.
@@ -146,15 +183,22 @@ impl Tracer {
 
     fn obey(&mut self, request: Request, daemon: &Daemon) -> Result<Option<Outcome>> {
         match request {
-            Request::Interrupt(done, job) => {
-                self.job = job.or(self.job);
-                self.interrupt()?;
+            Request::Interrupt(tid, done, job) => {
+                if let Some(member) = self.members.get_mut(&tid) {
+                    member.job = job.or(member.job);
+                }
+                self.interrupt(tid)?;
                 // The worker waits for this; if it has gone, nobody does.
                 let _ = done.send(());
             }
+            Request::Make { call, thread, made } => self.make(call, thread, made)?,
+            Request::NotMade => self.making = None,
             Request::Homeward(reason) => self.say_homeward(&reason)?,
-            Request::Said(FromHome::Signal { signal, info, .. }) => {
-                self.queued.put(self.guest.pid, signal, info)?;
+            Request::Said(FromHome::Signal { tid, signal, info }) => {
+                // A thread that has ended meanwhile leaves it to the main one.
+                let thread = self.guest.thread_of_home(tid);
+                let tid = thread.map_or(self.guest.pid, |thread| thread.tid);
+                self.queued.put(self.guest.pid, tid, signal, info)?;
                 self.say(&FromHost::SignalTaken)?;
             }
             Request::Said(FromHome::Precopy) => {
@@ -169,13 +213,9 @@ impl Tracer {
             Request::Said(FromHome::Recall) => {
                 faultpoint::reach(Point::HostRecalled);
                 self.recalled = true;
-                match self.task.take() {
-                    Some(Task::Stopped(task)) => leave::leave(self, task)?,
-                    running => {
-                        self.task = running;
-                        self.interrupt()?;
-                    }
-                }
+                let tids: Vec<i32> = self.members.keys().copied().collect();
+                tids.into_iter().try_for_each(|tid| self.interrupt(tid))?;
+                self.leave_if_stopped()?;
             }
             Request::Said(FromHome::Bye) => return Ok(Some(Outcome::Done)),
             Request::Said(other) => return Err(Fault::Said(format!("the home said {}", other.name()))),
@@ -202,10 +242,73 @@ impl Tracer {
         Arc::clone(&self.stream)
     }
 
-    fn interrupt(&mut self) -> Result<()> {
-        match &self.task {
+    /// Takes in another lane for calls. Whoever opens it has to prove that it is the home, which takes its time.
+    fn join(&mut self, preamble: Vec<u8>, stream: TcpStream) {
+        if self.lanes > minka_kernel::ring::SLOTS_MAX {
+            return;
+        }
+        self.lanes += 1;
+        let joining = self.joining.clone();
+        crate::arrive::run(&self.guest, "calls", move |guest| {
+            let Joining { home, credentials, tuning } = joining;
+            match crate::arrive::accept(preamble, stream, &credentials, &tuning) {
+                Ok((Lane::Calls, channel)) if channel.peer() == home => crate::calls::serve(guest, channel),
+                Ok((lane, channel)) => {
+                    tracing::warn!(?lane, peer = channel.peer(), %home, "refused a lane");
+                    Ok(())
+                }
+                Err(error) => {
+                    tracing::warn!(error = %chain(&error), "refused a lane");
+                    Ok(())
+                }
+            }
+        });
+    }
+
+    /// Lets a thread make another one, which gets the number that it has at home.
+    fn make(&mut self, call: u64, thread: Box<GuestThread>, made: mpsc::SyncSender<()>) -> Result<()> {
+        self.shell
+            .number_next_thread(thread.home_tid)
+            .map_err(|error| Fault::Io("number a thread of the guest", error))?;
+        self.making = Some(Making { thread, made });
+        let listener = self.guest.listener.get();
+        let listener = listener.ok_or_else(|| Fault::Said("the guest has no filter".to_owned()))?;
+        // A caller that is gone has been killed.
+        listener.pass(call).map(drop).map_err(|error| Fault::Io("answer a call", error))
+    }
+
+    /// A thread has made another one: it is there, in its first stop.
+    fn made(&mut self, maker: Stopped) -> Result<Running> {
+        let io = |error| Fault::Io("trace a new thread of the guest", error);
+        if let Waited::Stopped(task, _) = maker.made_thread().and_then(Running::wait).map_err(io)? {
+            let tid = task.tid();
+            let number = Status::read(tid).map_err(io)?.namespace_pids.last().copied();
+            let Some(Making { thread, made }) = self.making.take() else {
+                return Err(Fault::Said("the guest made a thread that its home does not know".to_owned()));
+            };
+            if number != Some(thread.home_tid) {
+                return Err(Fault::Said(format!("a thread got the id {number:?}, not {}", thread.home_tid)));
+            }
+            lock(&self.guest.threads).insert(tid, Arc::new(GuestThread { tid, ..*thread }));
+            let task =
+                if self.recalled { Task::Stopped(task) } else { Task::Running(task.resume(0).map_err(io)?) };
+            self.members.insert(tid, Member { task: Some(task), job: None });
+            // The worker waits for this; if it has gone, so has the guest.
+            let _ = made.send(());
+        }
+        maker.resume(0).map_err(io)
+    }
+
+    fn interrupt(&mut self, tid: i32) -> Result<()> {
+        match self.members.get(&tid).and_then(|member| member.task.as_ref()) {
             Some(Task::Running(task)) => {
-                task.interrupt().map_err(|error| Fault::Io("interrupt the guest", error))
+                // One that is just ending is not there to be interrupted.
+                match task.interrupt() {
+                    Err(error) if error.raw_os_error() != Some(ESRCH) => {
+                        Err(Fault::Io("interrupt the guest", error))
+                    }
+                    _ => Ok(()),
+                }
             }
             _ => Ok(()),
         }
@@ -219,54 +322,106 @@ impl Tracer {
         self.say(&FromHost::Homeward { reason: reason.to_owned() })
     }
 
-    /// Looks whether the guest has stopped or ended.
+    /// Looks whether threads of the guest have stopped or ended.
     fn look(&mut self) -> Result<()> {
+        let tids: Vec<i32> = self.members.keys().copied().collect();
+        tids.into_iter().try_for_each(|tid| self.look_at(tid))?;
+        self.leave_if_stopped()
+    }
+
+    /// A recalled guest leaves as soon as all its threads stand still.
+    fn leave_if_stopped(&mut self) -> Result<()> {
+        let is_stopped = |member: &Member| matches!(member.task, Some(Task::Stopped(_)));
+        if !self.recalled || self.members.is_empty() || !self.members.values().all(is_stopped) {
+            return Ok(());
+        }
+        let mut tasks: Vec<Stopped> = std::mem::take(&mut self.members)
+            .into_values()
+            .filter_map(|member| match member.task {
+                Some(Task::Stopped(task)) => Some(task),
+                _ => None,
+            })
+            .collect();
+        tasks.sort_by_key(|task| task.tid() != self.guest.pid);
+        leave::leave(self, tasks)
+    }
+
+    fn put(&mut self, task: Task) {
+        let tid = match &task {
+            Task::Running(task) => task.tid(),
+            Task::Stopped(task) => task.tid(),
+        };
+        if let Some(member) = self.members.get_mut(&tid) {
+            member.task = Some(task);
+        }
+    }
+
+    fn look_at(&mut self, tid: i32) -> Result<()> {
         let io = |error| Fault::Io("trace the guest", error);
         loop {
-            let task = match self.task.take() {
+            let task = match self.members.get_mut(&tid).and_then(|member| member.task.take()) {
                 Some(Task::Running(task)) => task,
-                stopped => {
-                    self.task = stopped;
+                Some(stopped) => {
+                    self.put(stopped);
                     return Ok(());
                 }
+                None => return Ok(()),
             };
+            let has_job = self.members.get(&tid).is_some_and(|member| member.job.is_some());
             match task.try_wait().map_err(io)? {
                 Waited::Still(task) => {
-                    self.task = Some(Task::Running(task));
+                    self.put(Task::Running(task));
                     return Ok(());
                 }
-                Waited::Stopped(task, Stop::Signal(signal)) => {
-                    self.signalled(task, signal)?;
+                Waited::Stopped(task, stop @ (Stop::Signal(_) | Stop::Clone)) => {
+                    match stop {
+                        Stop::Signal(signal) => self.signalled(task, signal)?,
+                        _ => {
+                            let task = self.made(task)?;
+                            self.put(Task::Running(task));
+                        }
+                    }
                     // That stop answered an interrupt that may have been asked for.
-                    if self.recalled || self.job.is_some() {
-                        self.interrupt()?;
+                    if self.recalled || has_job {
+                        self.interrupt(tid)?;
                     }
                 }
                 Waited::Stopped(task, Stop::Interrupt)
-                    if Status::read(self.guest.pid).is_ok_and(|status| status.has_raised_a_fault()) =>
+                    if Status::read(tid).is_ok_and(|status| status.has_raised_a_fault()) =>
                 {
-                    self.task = Some(Task::Running(task.resume(0).map_err(io)?));
+                    self.put(Task::Running(task.resume(0).map_err(io)?));
                 }
-                Waited::Stopped(task, Stop::Interrupt) if self.job.is_some() => {
+                Waited::Stopped(task, Stop::Interrupt) if has_job => {
                     let task = self.work(task)?;
-                    if self.recalled {
-                        return leave::leave(self, task);
-                    }
-                    self.task = Some(Task::Running(task.resume(0).map_err(io)?));
+                    self.put(if self.recalled {
+                        Task::Stopped(task)
+                    } else {
+                        Task::Running(task.resume(0).map_err(io)?)
+                    });
                 }
-                Waited::Stopped(task, _) if self.recalled => return leave::leave(self, task),
-                Waited::Stopped(task, _) => self.task = Some(Task::Running(task.resume(0).map_err(io)?)),
-                Waited::Gone(end) => return Err(Fault::Gone(end)),
+                Waited::Stopped(task, _) if self.recalled => self.put(Task::Stopped(task)),
+                Waited::Stopped(task, _) => self.put(Task::Running(task.resume(0).map_err(io)?)),
+                Waited::Gone(end) if tid == self.guest.pid => return Err(Fault::Gone(end)),
+                Waited::Gone(_) => {
+                    self.members.remove(&tid);
+                    lock(&self.guest.threads).remove(&tid);
+                    return Ok(());
+                }
             }
         }
     }
 
     /// Gives the guest the memory that it has been promised, and has it served.
     fn work(&mut self, task: Stopped) -> Result<Stopped> {
-        const PRIVATE_ANONYMOUS_FIXED_NORESERVE: u64 = 0x02 | 0x20 | 0x10 | 0x4000;
-        let Some(job) = self.job.take() else { return Ok(task) };
+        const PRIVATE_ANONYMOUS_NORESERVE: u64 = 0x02 | 0x20 | 0x4000;
+        const FIXED: u64 = 0x10;
+        const FIXED_NOREPLACE: u64 = 0x10_0000;
+        const EEXIST: i64 = -17;
+        let job = self.members.get_mut(&task.tid()).and_then(|member| member.job.take());
+        let Some(job) = job else { return Ok(task) };
         let site = self.guest.site;
-        let flags = PRIVATE_ANONYMOUS_FIXED_NORESERVE;
+        let place = if job.replaces { FIXED } else { FIXED_NOREPLACE };
+        let flags = PRIVATE_ANONYMOUS_NORESERVE | place;
         let arguments = [job.start, job.end - job.start, job.protection, flags, u64::MAX, 0];
         // Signals that are pending must not be taken meanwhile.
         let io = |error| Fault::Io("set the guest's signal mask", error);
@@ -274,6 +429,13 @@ impl Tracer {
         task.set_mask(!0).map_err(io)?;
         let (task, result) = prepare::lone(task, site, prepare::call::MMAP, arguments)?;
         task.set_mask(mask).map_err(io)?;
+        if result == EEXIST && !job.replaces {
+            // Another thread has taken the place meanwhile: the call is made again, and finds another one.
+            let registers = task.registers().map_err(|error| Fault::Io("repeat a call", error))?;
+            task.set_registers(&restart::again(&registers, prepare::call::MMAP as u64))
+                .map_err(|error| Fault::Io("repeat a call", error))?;
+            return Ok(task);
+        }
         if result as u64 != job.start {
             return Err(Fault::Build { what: format!("mmap at {:#x}", job.start), result });
         }
@@ -291,7 +453,7 @@ impl Tracer {
         let info = task.signal_info().map_err(io)?;
         if let Some(original) = self.queued.take(&info) {
             task.set_signal_info(&original).map_err(io)?;
-            self.task = Some(Task::Running(task.resume(signal).map_err(io)?));
+            self.put(Task::Running(task.resume(signal).map_err(io)?));
             return Ok(());
         }
         let synchronous = signal::SYNCHRONOUS.contains(&signal);
@@ -301,15 +463,15 @@ impl Tracer {
             let address = u64::from_le_bytes(info[16..24].try_into().expect("eight bytes"));
             tracing::debug!(signal, address, registers = ?task.registers(), "the guest raised a signal itself");
             // The instruction has not been executed: at home it is tried again, and Linux does the rest.
+            self.put(Task::Stopped(task));
             if self.recalled {
-                return leave::leave(self, task);
+                return Ok(());
             }
-            self.task = Some(Task::Stopped(task));
             return self.say_homeward(&format!("signal {signal} that it raised itself"));
         }
         // Nobody on this node has a say over the guest: only its home's signals count.
         let deliver = if synchronous { signal } else { 0 };
-        self.task = Some(Task::Running(task.resume(deliver).map_err(io)?));
+        self.put(Task::Running(task.resume(deliver).map_err(io)?));
         Ok(())
     }
 }

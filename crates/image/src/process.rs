@@ -62,6 +62,29 @@ pub struct Thread {
     pub rseq: Option<Rseq>,
     /// The call that the home's kernel goes on with when the thread makes `restart_syscall`.
     pub unfinished: Option<Unfinished>,
+    /// Signals that are about to be delivered to it: number and the kernel's `siginfo_t`.
+    pub pending: Vec<(i32, Vec<u8>)>,
+    /// CPU time that it used away from home before, microseconds.
+    pub cpu_us: u64,
+}
+
+impl Thread {
+    /// A thread of which nothing is known but its id; it has nothing registered and blocks no signal.
+    pub fn new(tid: i32) -> Self {
+        Self {
+            tid,
+            registers: Registers::default(),
+            extended: Vec::new(),
+            mask: 0,
+            alt_stack: AltStack { flags: AltStack::DISABLED, ..AltStack::default() },
+            robust_list: (0, 0),
+            tid_address: 0,
+            rseq: None,
+            unfinished: None,
+            pending: Vec::new(),
+            cpu_us: 0,
+        }
+    }
 }
 
 /// A call that was interrupted and that its kernel can go on with (ERESTART_RESTARTBLOCK).
@@ -196,8 +219,6 @@ pub struct Image {
     pub auxv: Vec<u8>,
     /// Dispositions other than the default.
     pub actions: Vec<Action>,
-    /// Signals that are about to be delivered to its thread: number and the kernel's `siginfo_t`.
-    pub pending: Vec<(i32, Vec<u8>)>,
     /// Soft limits that decide how far its memory may grow: resource number and value.
     pub limits: Vec<(u32, u64)>,
     /// CPU time that the process used away from home before: user and system, microseconds.

@@ -80,6 +80,13 @@ pub fn rewind(found: &Registers, owner: RestartOwner) -> Registers {
     next
 }
 
+/// The registers with which a thread makes a call again that has just returned.
+pub fn again(returned: &Registers, call: u64) -> Registers {
+    const SYSCALL_LENGTH: u64 = 2;
+    let rip = returned.rip.wrapping_sub(SYSCALL_LENGTH);
+    Registers { rax: call, rip, orig_rax: NO_SYSCALL, ..*returned }
+}
+
 /// The call that continues one interrupted with ERESTART_RESTARTBLOCK.
 ///
 /// A futex wait must never continue at home, where its word is stale: FUTEX_WAIT_BITSET and its kin take

@@ -27,6 +27,8 @@ impl Options {
     pub const SYSTEM_CALLS_APART: Self = Self(libc::PTRACE_O_TRACESYSGOOD as u32);
     /// Stop at a successful `execve`.
     pub const TRACE_EXEC: Self = Self(libc::PTRACE_O_TRACEEXEC as u32);
+    /// Stop at the making of a thread, and trace that too: it begins in a stop.
+    pub const TRACE_CLONE: Self = Self(libc::PTRACE_O_TRACECLONE as u32);
     /// Kill the task when the tracer ends.
     pub const EXIT_KILL: Self = Self(libc::PTRACE_O_EXITKILL as u32);
 
@@ -47,6 +49,8 @@ pub enum Stop {
     Interrupt,
     /// `execve` succeeded.
     Exec,
+    /// It has made a thread ([`Stopped::made_thread`]).
+    Clone,
     /// At the entry to a system call or at its exit, in turns.
     Syscall,
     /// Another ptrace event (`PTRACE_EVENT_*`).
@@ -171,6 +175,7 @@ fn wait(task: Running, flags: i32) -> io::Result<Waited> {
         libc::PTRACE_EVENT_STOP if signal == libc::SIGTRAP => Stop::Interrupt,
         libc::PTRACE_EVENT_STOP => Stop::Group(signal),
         libc::PTRACE_EVENT_EXEC => Stop::Exec,
+        libc::PTRACE_EVENT_CLONE => Stop::Clone,
         event => Stop::Event(event),
     };
     Ok(Waited::Stopped(Stopped { tid: task.tid }, stop))
@@ -194,6 +199,14 @@ impl Stopped {
     /// The task's id.
     pub fn tid(&self) -> i32 {
         self.tid
+    }
+
+    /// The thread that it has just made, in a [`Stop::Clone`]. That one is traced too, with the same options, and
+    /// about to stop before its first instruction.
+    pub fn made_thread(&self) -> io::Result<Running> {
+        let mut tid = 0u64;
+        request(libc::PTRACE_GETEVENTMSG, self.tid, 0, (&raw mut tid) as usize)?;
+        Ok(Running { tid: tid as i32 })
     }
 
     /// Lets the task go on, with a signal (0: none).

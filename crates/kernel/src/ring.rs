@@ -5,11 +5,13 @@
 //! memory: wait for a call in the thread's slot, make it, say so.
 //!
 //! ```text
-//!   0        slot 0: state, done, waiting │ number, 6 arguments │ result          (one cache line each kind)
-//!   64·k     slot k
+//!   0        slot 0: state, done, waiting │ number, 6 arguments │ result
+//!   SLOT·k   slot k
 //!   CODE     the agent's instructions
 //!   DATA     buffers of the calls, one part per slot
 //! ```
+//!
+//! How many slots a ring has is settled when it is made; only what is touched costs memory.
 //!
 //! A slot belongs to one thread of the original process and serves one call at a time: [`Slot::call`] takes
 //! `&mut self`. While a call is under way the deputy program does not touch the slot's data.
@@ -24,16 +26,21 @@ use std::time::{Duration, Instant};
 
 /// Bytes of one slot.
 const SLOT: usize = 128;
+/// Most slots of a ring: threads of one process that can be away.
+pub const SLOTS_MAX: usize = 512;
 /// Where the agent's instructions lie.
-const CODE: usize = 4096;
+const CODE: usize = SLOTS_MAX * SLOT;
 /// Where the data parts begin.
-const DATA: usize = 8192;
+const DATA: usize = CODE + 4096;
 /// The same, for those who reach the ring through the process's memory.
 pub const DATA_OFFSET: u64 = DATA as u64;
 /// Bytes of data per slot: the most that one forwarded call carries. Only touched pages cost memory.
 pub const DATA_PER_SLOT: usize = 8 << 20;
-/// Bytes of a ring with one slot.
-pub const LENGTH: usize = DATA + DATA_PER_SLOT;
+
+/// Bytes of a ring with that many slots.
+pub const fn length(slots: usize) -> usize {
+    DATA + slots * DATA_PER_SLOT
+}
 
 const STATE: usize = 0;
 const DONE: usize = 4;
@@ -96,26 +103,33 @@ fn agent_code() -> &'static [u8] {
 pub struct Ring {
     shared: Arc<Shared>,
     address: u64,
+    slots: usize,
     ended: Arc<AtomicBool>,
 }
 
 impl Ring {
-    /// Lays out the ring in a memfd that the original process is going to map at `address`.
-    pub fn create(memfd: BorrowedFd<'_>, address: u64) -> io::Result<Self> {
-        shared::resize(memfd, LENGTH)?;
-        let shared = Shared::map(memfd, LENGTH)?;
+    /// Lays out a ring with that many slots in a memfd that the original process is going to map at `address`.
+    pub fn create(memfd: BorrowedFd<'_>, address: u64, slots: usize) -> io::Result<Self> {
+        let slots = slots.clamp(1, SLOTS_MAX);
+        shared::resize(memfd, length(slots))?;
+        let shared = Shared::map(memfd, length(slots))?;
         shared.write(CODE, agent_code());
-        Ok(Self { shared: Arc::new(shared), address, ended: Arc::new(AtomicBool::new(false)) })
+        Ok(Self { shared: Arc::new(shared), address, slots, ended: Arc::default() })
+    }
+
+    /// How many slots it has.
+    pub fn slots(&self) -> usize {
+        self.slots
     }
 
     /// Where the original process has it: first address and the one after the last byte.
     pub fn range(&self) -> (u64, u64) {
-        (self.address, self.address + LENGTH as u64)
+        (self.address, self.address + length(self.slots) as u64)
     }
 
-    /// Instruction pointer and `r12` with which a thread enters the agent.
-    pub fn entry(&self) -> (u64, u64) {
-        (self.address + CODE as u64, self.address)
+    /// Instruction pointer and `r12` with which a thread enters the agent, to work for a slot.
+    pub fn entry(&self, slot: usize) -> (u64, u64) {
+        (self.address + CODE as u64, self.address + (slot * SLOT) as u64)
     }
 
     /// Address after the `syscall` instruction that makes the forwarded calls: a thread stopped there with a
@@ -127,15 +141,26 @@ impl Ring {
         self.address + CODE as u64 + offset + crate::inject::SYSCALL.len() as u64
     }
 
-    /// The slot, to make calls through. One at a time: the caller keeps it behind a lock.
-    pub fn slot(&self) -> Slot {
-        Slot { shared: Arc::clone(&self.shared), address: self.address, ended: Arc::clone(&self.ended) }
+    /// A slot, to make calls through; as nobody has used it. There is one handle of each: its data are its own.
+    ///
+    /// # Panics
+    /// If the ring has no such slot.
+    pub fn slot(&self, index: usize) -> Slot {
+        assert!(index < self.slots, "slot {index} of {}", self.slots);
+        self.shared.write(index * SLOT, &[0; SLOT]);
+        Slot {
+            shared: Arc::clone(&self.shared),
+            address: self.address,
+            index,
+            ended: Arc::clone(&self.ended),
+            left: Arc::default(),
+        }
     }
 
     /// Says that the original process will not answer any more (it has ended, or replaced its image).
     pub fn end(&self) {
         self.ended.store(true, Ordering::SeqCst);
-        futex::wake(self.shared.word(DONE));
+        (0..self.slots).for_each(|slot| futex::wake(self.shared.word(slot * SLOT + DONE)));
     }
 }
 
@@ -144,25 +169,63 @@ impl Ring {
 pub struct Slot {
     shared: Arc<Shared>,
     address: u64,
+    index: usize,
     ended: Arc<AtomicBool>,
+    left: Arc<AtomicBool>,
 }
 
-/// The original process ended, or replaced its image, during the call.
+/// Tells whoever waits for a slot that its thread is gone.
+#[derive(Debug, Clone)]
+pub struct Leave {
+    shared: Arc<Shared>,
+    done: usize,
+    left: Arc<AtomicBool>,
+}
+
+impl Leave {
+    /// The thread has ended.
+    pub fn end(&self) {
+        self.left.store(true, Ordering::SeqCst);
+        futex::wake(self.shared.word(self.done));
+    }
+}
+
+/// The thread that was to make the call has ended, or replaced its image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("make a call at home: the process has ended")]
-pub struct Ended;
+pub enum Ended {
+    /// And all others with it.
+    #[error("make a call at home: the process has ended")]
+    Process,
+    /// That thread alone.
+    #[error("make a call at home: the thread has ended")]
+    Thread,
+}
 
 impl Slot {
+    /// What to tell of the end of this slot's thread.
+    pub fn leave(&self) -> Leave {
+        Leave { shared: Arc::clone(&self.shared), done: self.at(DONE), left: Arc::clone(&self.left) }
+    }
+
+    fn at(&self, offset: usize) -> usize {
+        self.index * SLOT + offset
+    }
+
+    /// Where this slot's data begin in the ring.
+    fn data_offset(&self) -> usize {
+        DATA + self.index * DATA_PER_SLOT
+    }
+
     /// The address, in the original process, of the data that [`Slot::data`] shows.
     pub fn data_address(&self) -> u64 {
-        self.address + DATA as u64
+        self.address + self.data_offset() as u64
     }
 
     /// The data of the next or last call.
     pub fn data(&mut self) -> &mut [u8] {
         // SAFETY: `&mut self` means that no call is under way on this slot, so the kernel does not write here; the
-        // agent itself never does.
-        unsafe { self.shared.slice(DATA, DATA_PER_SLOT) }
+        // agent itself never does, and no other slot has this part of the data.
+        unsafe { self.shared.slice(self.data_offset(), DATA_PER_SLOT) }
     }
 
     /// Has the original process make a call, and waits for its result; polls for `spin` before it sleeps.
@@ -190,9 +253,9 @@ impl Slot {
         for (at, argument) in arguments.iter().enumerate() {
             words[8 + at * 8..16 + at * 8].copy_from_slice(&argument.to_le_bytes());
         }
-        self.shared.write(NUMBER, &words);
-        let (state, done, waiting) =
-            (self.shared.word(STATE), self.shared.word(DONE), self.shared.word(WAITING));
+        self.shared.write(self.at(NUMBER), &words);
+        let word = |offset| self.shared.word(self.at(offset));
+        let (state, done, waiting) = (word(STATE), word(DONE), word(WAITING));
         done.store(0, Ordering::SeqCst);
         waiting.store(u32::from(spin.is_zero()), Ordering::SeqCst);
         state.store(1, Ordering::SeqCst);
@@ -207,16 +270,22 @@ impl Slot {
     }
 
     fn finish(&mut self, interval: Duration, mut attend: impl FnMut() -> bool) -> Result<i64, Ended> {
-        let done = self.shared.word(DONE);
+        let done = self.shared.word(self.at(DONE));
         while done.load(Ordering::SeqCst) == 0 {
             futex::wait(done, 0, Some(interval));
-            // It may have ended after it made the call.
-            if done.load(Ordering::SeqCst) == 0 && (self.ended.load(Ordering::SeqCst) || !attend()) {
-                return Err(Ended);
+            if done.load(Ordering::SeqCst) != 0 {
+                // It may have ended after it made the call.
+                break;
+            }
+            if self.ended.load(Ordering::SeqCst) || !attend() {
+                return Err(Ended::Process);
+            }
+            if self.left.load(Ordering::SeqCst) {
+                return Err(Ended::Thread);
             }
         }
         let mut result = [0; 8];
-        self.shared.read(RESULT, &mut result);
+        self.shared.read(self.at(RESULT), &mut result);
         Ok(i64::from_le_bytes(result))
     }
 }

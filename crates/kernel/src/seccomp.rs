@@ -52,9 +52,9 @@ const SET_FLAGS: u64 = 0x4008_2104;
 const SYNC_WAKE_UP: u64 = 1;
 const FLAG_CONTINUE: u32 = 1;
 
-/// Flags of `seccomp(SECCOMP_SET_MODE_FILTER)`: make a listener; and only fatal signals interrupt a call that has
-/// been received (Linux 5.19).
-pub const FILTER_FLAGS: u64 = 1 << 3 | 1 << 5;
+/// Flags of `seccomp(SECCOMP_SET_MODE_FILTER)`: for all threads, or fail with ESRCH; make a listener; and only fatal
+/// signals interrupt a call that has been received (Linux 5.19).
+pub const FILTER_FLAGS: u64 = 1 << 0 | 1 << 4 | 1 << 3 | 1 << 5;
 
 /// The receiving end of a filter.
 #[derive(Debug)]

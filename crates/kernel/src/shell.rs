@@ -11,6 +11,9 @@
 //!
 //! All of it is done before the process at home is stopped. The children run on a copy of the host program's
 //! memory and make system calls only: no allocation, no locks.
+//!
+//! Init stays: threads of the guest have the ids that they have at home, and only somebody inside with privilege can
+//! say which one the kernel is to give next ([`Shell::number_next_thread`]).
 
 use crate::check;
 use crate::workbench;
@@ -34,8 +37,9 @@ pub struct Plan<'a> {
 pub struct Shell {
     init: i32,
     guest: i32,
-    // Init ends when this pipe closes.
-    _command: OwnedFd,
+    /// Init ends when this pipe closes.
+    command: fs::File,
+    report: fs::File,
 }
 
 /// Ids inside the guest's user namespace: init is 0, the guest 1 where a second id can be had.
@@ -95,7 +99,25 @@ impl Shell {
             ));
         }
         let guest = only_child(init)?;
-        Ok(Self { init, guest, _command: command.into() })
+        Ok(Self { init, guest, command, report: report_read })
+    }
+
+    /// Has the next task that is made in the guest get this id, as the guest counts. Fails with `Unsupported` where
+    /// the kernel does not let itself be told (`CONFIG_CHECKPOINT_RESTORE`).
+    pub fn number_next_thread(&mut self, tid: i32) -> io::Result<()> {
+        self.command.write_all(&tid.to_le_bytes())?;
+        let mut report = [0u8; 5];
+        self.report.read_exact(&mut report)?;
+        match i32::from_le_bytes(report[1..].try_into().expect("four bytes")) {
+            0 => Ok(()),
+            error => Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                format!(
+                    "the kernel does not let threads be numbered: {}",
+                    io::Error::from_raw_os_error(error)
+                ),
+            )),
+        }
     }
 
     /// The guest, as this process's PID namespace counts.
@@ -110,16 +132,13 @@ impl Shell {
 }
 
 impl Drop for Shell {
-    /// Kills everything in the shell. The guest's tracer has to reap it first: killing init waits for every
-    /// task of the namespace, and a traced zombie is only released by its tracer.
+    /// Kills everything in the shell, and waits for all of it: this process has no other children. Killing init waits
+    /// for every task of the namespace, and a traced zombie is only released by its tracer.
     fn drop(&mut self) {
         kill(self.init);
         let mut status = 0;
-        // SAFETY: plain waits; `status` lives over the calls. The guest may have been reaped before (ECHILD).
-        unsafe {
-            libc::waitpid(self.guest, &raw mut status, libc::__WALL);
-            libc::waitpid(self.init, &raw mut status, libc::__WALL);
-        }
+        // SAFETY: plain waits; `status` lives over the calls. What has been reaped before is ECHILD.
+        while unsafe { libc::waitpid(-1, &raw mut status, libc::__WALL) } > 0 {}
     }
 }
 
@@ -165,6 +184,19 @@ fn write_offsets(into: &mut [u8], (monotonic, boottime): (i64, i64)) -> usize {
     // The buffer holds two lines of the longest numbers; a write into it cannot fail.
     let _ = write!(rest, "monotonic {ms} {mn}\nboottime {bs} {bn}\n");
     room - rest.len()
+}
+
+/// A number in decimal, without allocation in the child.
+fn write_number(into: &mut [u8], number: i32) -> usize {
+    let room = into.len();
+    let mut rest = &mut into[..];
+    // The buffer holds the longest number; a write into it cannot fail.
+    let _ = write!(rest, "{number}");
+    room - rest.len()
+}
+
+fn last_error() -> i32 {
+    io::Error::last_os_error().raw_os_error().unwrap_or(0)
 }
 
 #[repr(C)]
@@ -234,7 +266,7 @@ impl Inside<'_> {
     }
 
     fn fail(&self, step: u8) -> ! {
-        self.report(step, io::Error::last_os_error().raw_os_error().unwrap_or(0));
+        self.report(step, last_error());
         // SAFETY: ends this child without running the parent's exit handlers.
         unsafe { libc::_exit(1) }
     }
@@ -260,6 +292,9 @@ impl Inside<'_> {
             if !self.offsets.is_empty() {
                 self.shift_clocks();
             }
+            let numbers =
+                libc::open(c"/proc/sys/kernel/ns_last_pid".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
+            let no_numbers = if numbers < 0 { last_error() } else { 0 };
             // An empty directory instead of the host's files: nothing is ever opened here, but nothing could be.
             let (root, kind) = (c"/proc".as_ptr(), c"tmpfs".as_ptr());
             let private = libc::mount(
@@ -282,12 +317,27 @@ impl Inside<'_> {
                 Ok(_) => {}
                 Err(_) => self.fail(6),
             }
-            libc::close(self.report);
+            self.serve(numbers, no_numbers)
+        }
+    }
+
+    /// Writes down the numbers of threads to come, until its namespace is killed.
+    fn serve(&self, numbers: RawFd, no_numbers: i32) -> ! {
+        // SAFETY: system calls on this child's own copy of the memory.
+        unsafe {
+            // What is left to it reaps itself.
+            libc::signal(libc::SIGCHLD, libc::SIG_IGN);
             loop {
-                // Reaps what is left to it, until its namespace is killed.
-                if libc::wait(std::ptr::null_mut()) < 0 {
-                    libc::pause();
+                let mut tid = [0u8; 4];
+                if libc::read(self.command, tid.as_mut_ptr().cast(), tid.len()) != tid.len() as isize {
+                    libc::_exit(0);
                 }
+                let mut text = [0u8; 12];
+                let length = write_number(&mut text, i32::from_le_bytes(tid).wrapping_sub(1));
+                // Anywhere else than at its beginning the kernel takes note of nothing.
+                let written = libc::pwrite(numbers, text.as_ptr().cast(), length, 0);
+                let error = if no_numbers != 0 { no_numbers } else { last_error() };
+                self.report(0, if written == length as isize { 0 } else { error });
             }
         }
     }

@@ -131,9 +131,23 @@ impl Workbench {
     pub fn run(&self, mut task: Stopped, calls: &[Call]) -> Result<(Stopped, Vec<i64>), InjectError> {
         let mut results = Vec::with_capacity(calls.len());
         for batch in calls.chunks(BATCH_MAX) {
-            task = self.run_batch(task, batch, &mut results)?;
+            task = self.run_batch(task, batch, &mut results, &mut None)?;
         }
         Ok((task, results))
+    }
+
+    /// Has the guest make a thread: `clone` with these flags, which let the new one use the same memory. It begins in a
+    /// stop (its tracer has asked for that) and executes nothing before it gets registers of its own. Returns the
+    /// call's result, and the thread if there is one.
+    pub fn make_thread(
+        &self,
+        task: Stopped,
+        flags: u64,
+    ) -> Result<(Stopped, i64, Option<Stopped>), InjectError> {
+        let (mut results, mut made) = (Vec::new(), None);
+        let call = Call::new(libc::SYS_clone, &[flags]);
+        let task = self.run_batch(task, &[call], &mut results, &mut made)?;
+        Ok((task, results[0], made))
     }
 
     fn run_batch(
@@ -141,6 +155,7 @@ impl Workbench {
         task: Stopped,
         batch: &[Call],
         results: &mut Vec<i64>,
+        made: &mut Option<Stopped>,
     ) -> Result<Stopped, InjectError> {
         for (at, call) in batch.iter().enumerate() {
             let mut entry = [0u8; ENTRY];
@@ -165,6 +180,12 @@ impl Workbench {
                 Waited::Stopped(task, stop @ Stop::Signal(libc::SIGSEGV | libc::SIGILL | libc::SIGBUS)) => {
                     let rip = task.registers()?.rip;
                     return Err(InjectError::Odd { call: batch[0].number as u64, rip, stop });
+                }
+                Waited::Stopped(task, Stop::Clone) => {
+                    if let Waited::Stopped(thread, _) = task.made_thread()?.wait()? {
+                        *made = Some(thread);
+                    }
+                    running = task.resume(0)?;
                 }
                 // Nobody else knows this process yet: anything else is an event stop that we asked for.
                 Waited::Stopped(task, _) => running = task.resume(0)?,

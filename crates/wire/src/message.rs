@@ -201,8 +201,6 @@ pub struct Leaving {
     pub state: Return,
     /// The address space that the home has to have.
     pub space: Vec<Piece>,
-    /// Signals that are pending in the guest: number and `siginfo_t`.
-    pub pending: Vec<(i32, Vec<u8>)>,
 }
 
 /// A [`Wanted`] piece of address space, as it travels.
@@ -271,10 +269,16 @@ pub enum Special {
         /// Blocked signals, bit `n - 1` for signal `n`.
         mask: u64,
     },
+    /// Make a thread; the answer is its id, or [`NOT_EXACT`] where there is no room for another one.
+    MakeThread,
+    /// End a thread that was made and that the guest could not have after all.
+    EndThread {
+        /// Its id.
+        tid: i32,
+    },
 }
 
-/// The answer to [`Special::MapFile`] when only the home itself could show the file exactly. No system call
-/// returns it.
+/// The answer to a [`Special`] when only the home itself could do it exactly. No system call returns it.
 pub const NOT_EXACT: i64 = i64::MIN;
 
 /// A `/proc/self` file, with what the guest adds to it.

@@ -133,10 +133,12 @@ fn images() -> Vec<Lie> {
         ("signal 0", |image| image.actions.push(action(0))),
         ("signal 200", |image| image.actions.push(action(200))),
         ("a handler for SIGKILL", |image| image.actions.push(action(9))),
-        ("signal 0 pending", |image| image.pending.push((0, vec![0; 128]))),
-        ("signal 65 pending", |image| image.pending.push((65, vec![0; 128]))),
-        ("the signal before the first pending", |image| image.pending.push((i32::MIN, vec![0; 128]))),
-        ("half a signal pending", |image| image.pending.push((10, vec![0; 3]))),
+        ("signal 0 pending", |image| image.threads[0].pending.push((0, vec![0; 128]))),
+        ("signal 65 pending", |image| image.threads[0].pending.push((65, vec![0; 128]))),
+        ("the signal before the first pending", |image| {
+            image.threads[0].pending.push((i32::MIN, vec![0; 128]))
+        }),
+        ("half a signal pending", |image| image.threads[0].pending.push((10, vec![0; 3]))),
         ("a limit of nothing that there is", |image| image.limits.push((4_000, 1))),
     ];
     let name = |name| format!("its image has {name}");

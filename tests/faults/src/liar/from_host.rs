@@ -64,8 +64,7 @@ fn too(message: FromHost, times: usize) -> Tell {
 
 fn away() -> Vec<Lie> {
     let may = (UNHARMED, BeEither);
-    let empty =
-        || FromHost::Leaving(Box::new(Leaving { state: nothing(), space: Vec::new(), pending: Vec::new() }));
+    let empty = || FromHost::Leaving(Box::new(Leaving { state: nothing(), space: Vec::new() }));
     let homeward = FromHost::Homeward { reason: "\u{7}home".repeat(50_000) };
     vec![
         lie("it runs twice", RUNNING, may, too(FromHost::Running, 1)),
@@ -175,11 +174,15 @@ fn leaving() -> Vec<Lie> {
         ("with memory out of the home's own", |leaving, (start, _)| {
             piece(leaving, 0x7000_0000_0000, 0x7000_0000_1000, Some(start));
         }),
-        ("with signal 0", |leaving, _| leaving.pending.push((0, vec![0; 128]))),
-        ("with signal 65", |leaving, _| leaving.pending.push((65, vec![0; 128]))),
-        ("with the signal before the first", |leaving, _| leaving.pending.push((i32::MIN, vec![0; 128]))),
-        ("with half a signal", |leaving, _| leaving.pending.push((10, vec![0; 3]))),
-        ("with too much of a signal", |leaving, _| leaving.pending.push((10, vec![0; 70_000]))),
+        ("with signal 0", |leaving, _| leaving.state.threads[0].pending.push((0, vec![0; 128]))),
+        ("with signal 65", |leaving, _| leaving.state.threads[0].pending.push((65, vec![0; 128]))),
+        ("with the signal before the first", |leaving, _| {
+            leaving.state.threads[0].pending.push((i32::MIN, vec![0; 128]))
+        }),
+        ("with half a signal", |leaving, _| leaving.state.threads[0].pending.push((10, vec![0; 3]))),
+        ("with too much of a signal", |leaving, _| {
+            leaving.state.threads[0].pending.push((10, vec![0; 70_000]))
+        }),
     ];
     wrong
         .map(|(name, change)| lie(&format!("it leaves {name}"), LEAVING, (ENDED, ENDED), left(change)))

@@ -1,0 +1,128 @@
+//! The agents of a parked process, one per thread, as everybody reaches them who has a thread make a call at home.
+
+use minka_kernel::ring::{Leave, Ring, Slot};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+/// One thread's agent.
+#[derive(Debug)]
+pub(crate) struct Agent {
+    /// The thread's id.
+    pub(crate) tid: i32,
+    /// Which of the ring's slots it works for.
+    pub(crate) index: usize,
+    /// It is in a forwarded call.
+    pub(crate) busy: AtomicBool,
+    /// The call under way sets a signal mask for its own time only.
+    pub(crate) temporary_mask: AtomicBool,
+    /// A signal was handed to the guest's thread during the call under way.
+    pub(crate) signalled: AtomicBool,
+    slot: Mutex<Slot>,
+    leave: Leave,
+}
+
+impl Agent {
+    /// Whether it is in a forwarded call.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.busy.load(Ordering::SeqCst)
+    }
+
+    /// The slot, for one call.
+    pub(crate) fn slot(&self) -> MutexGuard<'_, Slot> {
+        lock(&self.slot)
+    }
+}
+
+/// All agents of a process.
+#[derive(Debug)]
+pub(crate) struct Agents {
+    ring: Ring,
+    by_tid: Mutex<BTreeMap<i32, Arc<Agent>>>,
+    /// Who has each slot. It is free when nobody can reach its last user any more.
+    slots: Mutex<Vec<Weak<Agent>>>,
+}
+
+impl Agents {
+    /// None yet.
+    pub(crate) fn new(ring: Ring) -> Self {
+        let slots = Mutex::new((0..ring.slots()).map(|_| Weak::new()).collect());
+        Self { ring, by_tid: Mutex::default(), slots }
+    }
+
+    /// The ring in which they work.
+    pub(crate) fn ring(&self) -> &Ring {
+        &self.ring
+    }
+
+    /// An agent for one more thread; none if the ring has no slot left.
+    pub(crate) fn add(&self, tid: i32) -> Option<Arc<Agent>> {
+        let mut slots = lock(&self.slots);
+        let index = slots.iter().position(|user| user.strong_count() == 0)?;
+        let slot = self.ring.slot(index);
+        let agent = Arc::new(Agent {
+            tid,
+            index,
+            busy: AtomicBool::new(false),
+            temporary_mask: AtomicBool::new(false),
+            signalled: AtomicBool::new(false),
+            leave: slot.leave(),
+            slot: Mutex::new(slot),
+        });
+        slots[index] = Arc::downgrade(&agent);
+        lock(&self.by_tid).insert(tid, Arc::clone(&agent));
+        Some(agent)
+    }
+
+    /// Whether one more thread would find a slot.
+    pub(crate) fn have_room(&self) -> bool {
+        lock(&self.slots).iter().any(|user| user.strong_count() == 0)
+    }
+
+    /// The agent of a thread.
+    pub(crate) fn of(&self, tid: i32) -> Option<Arc<Agent>> {
+        lock(&self.by_tid).get(&tid).cloned()
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        lock(&self.by_tid).len()
+    }
+
+    /// A thread has ended: whoever waits for a call of its gets to know.
+    pub(crate) fn remove(&self, tid: i32) {
+        if let Some(agent) = lock(&self.by_tid).remove(&tid) {
+            agent.leave.end();
+        }
+    }
+
+    /// Whether any is in a forwarded call.
+    pub(crate) fn any_busy(&self) -> bool {
+        lock(&self.by_tid).values().any(|agent| agent.is_busy())
+    }
+}
+
+/// Locks, whoever panicked before: the data are plain values.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn a_slot_is_used_again_when_nobody_can_reach_its_last_user() {
+        let memfd = minka_kernel::shared::memfd(c"ring", 0).expect("a memfd");
+        let agents = Agents::new(Ring::create(memfd.as_fd(), 0, 2).expect("a ring"));
+        let first = agents.add(10).expect("a slot");
+        let second = agents.add(11).expect("a slot");
+        assert_eq!((first.index, second.index, agents.count()), (0, 1, 2));
+        assert!(agents.add(12).is_none() && !agents.have_room());
+        agents.remove(10);
+        assert!(agents.of(10).is_none() && !agents.have_room(), "somebody still has it");
+        drop(first);
+        assert_eq!(agents.add(12).map(|agent| agent.index), Some(0));
+    }
+}
