@@ -6,7 +6,6 @@
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use minka_link::read_preamble;
@@ -17,9 +16,7 @@ use tracing::{debug, info, warn};
 use crate::book::HostId;
 use crate::child::{self, PacketSocket};
 use crate::daemon::{Daemon, chain};
-
-/// Most connections whose preamble has not arrived yet.
-const PENDING_MAX: usize = 64;
+use crate::pending::Pending;
 
 /// How long a host program may take until it says which guest it is for.
 const REPORT: Duration = Duration::from_secs(30);
@@ -30,7 +27,7 @@ const CHILD_GRACE: Duration = Duration::from_secs(5);
 impl Daemon {
     /// Accepts other nodes' connections. Never returns.
     pub(crate) fn serve_nodes(self: &Arc<Self>, listener: &TcpListener) {
-        let pending = Arc::new(AtomicUsize::new(0));
+        let pending = Arc::new(Pending::default());
         loop {
             let (stream, address) = match listener.accept() {
                 Ok(accepted) => accepted,
@@ -40,16 +37,19 @@ impl Daemon {
                     continue;
                 }
             };
-            if pending.load(Ordering::Relaxed) >= PENDING_MAX {
-                debug!(%address, "refused a connection: too many are pending");
-                continue;
-            }
-            pending.fetch_add(1, Ordering::Relaxed);
+            let number = match pending.add(&stream) {
+                Ok(number) => number,
+                Err(error) => {
+                    warn!(%error, "failed to take a connection");
+                    continue;
+                }
+            };
             let (daemon, pending) = (Arc::clone(self), Arc::clone(&pending));
             std::thread::spawn(move || {
                 let preamble = read_preamble(&stream, &daemon.settings.tuning);
-                pending.fetch_sub(1, Ordering::Relaxed);
+                let kept = pending.remove(number);
                 match preamble {
+                    _ if !kept => debug!(%address, "closed a connection that had said nothing: others wait"),
                     Ok(preamble) => daemon.pass_on(&stream, &preamble),
                     // Mostly another daemon that looked whether this node can be reached.
                     Err(error) => debug!(%address, error = %chain(&error), "closed a connection"),

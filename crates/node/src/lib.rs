@@ -16,6 +16,7 @@ mod daemon;
 mod incoming;
 pub mod lines;
 mod peers;
+mod pending;
 pub mod processes;
 pub mod protocol;
 mod serve;

@@ -399,3 +399,13 @@ fn connections_without_a_place_are_closed() {
     assert_eq!(dies.read(&mut [0]).unwrap_or(0), 0);
     assert_eq!(node.client().status().unwrap().guests, 0);
 }
+
+#[test]
+fn those_who_connect_and_say_nothing_keep_nobody_out() {
+    let node = Node::start();
+    let silent: Vec<TcpStream> = (0..500).map(|_| TcpStream::connect(&node.listen).unwrap()).collect();
+    let start = Instant::now();
+    let _control = open(&node, 1);
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    drop(silent);
+}
