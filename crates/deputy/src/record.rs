@@ -13,6 +13,8 @@
 
 use minka_image::process::Thread;
 use minka_image::registers::Registers;
+use minka_kernel::procfs::Stat;
+use minka_wire::local::RECORD_PREFIX;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -33,6 +35,8 @@ pub(crate) enum Phase {
 /// The record's content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Content {
+    /// When the process started, clock ticks after boot: another one that gets its PID later is none of this record's.
+    pub(crate) start: u64,
     pub(crate) phase: Phase,
     pub(crate) threads: Vec<Thread>,
     /// The registers with which each thread was found.
@@ -43,13 +47,17 @@ pub(crate) struct Content {
 #[derive(Debug)]
 pub(crate) struct Record {
     path: PathBuf,
+    /// When the process that has the PID now started.
+    start: u64,
     state: Mutex<State>,
 }
 
 impl Record {
     /// For a process; nothing is written yet.
     pub(crate) fn new(run_dir: &Path, pid: i32) -> Self {
-        Self { path: run_dir.join(format!("parked-{pid}")), state: Mutex::default() }
+        // Of a process that is gone there is nothing to be kept or read.
+        let start = Stat::read(pid).map_or(0, |stat| stat.start);
+        Self { path: run_dir.join(format!("{RECORD_PREFIX}{pid}")), start, state: Mutex::default() }
     }
 
     /// Makes the file, still empty, so that this need not be done while the process stands still.
@@ -59,17 +67,18 @@ impl Record {
         }
     }
 
-    /// What a killed deputy left, if it left anything.
+    /// What a killed deputy left of this very process, if it left anything.
     pub(crate) fn read(&self) -> Option<Content> {
         let bytes = std::fs::read(&self.path).ok()?;
         let halves = [bytes.get(..HALF as usize).unwrap_or(&bytes), bytes.get(HALF as usize..)?];
         let (_, content) = halves.into_iter().filter_map(whole).max_by_key(|(number, _)| *number)?;
-        Some(content)
+        (content.start == self.start).then_some(content)
     }
 
     pub(crate) fn parking(&self, threads: &[Thread], originals: &[Registers]) {
         let (threads, originals) = (threads.to_vec(), originals.to_vec());
-        self.write(|content| *content = Some(Content { phase: Phase::Parking, threads, originals }));
+        let content = Content { start: self.start, phase: Phase::Parking, threads, originals };
+        self.write(|state| *state = Some(content));
     }
 
     pub(crate) fn parked(&self, threads: &[Thread]) {
@@ -171,6 +180,17 @@ mod tests {
             path: std::env::temp_dir().join(format!("minka-record-{name}-{}", std::process::id())),
             ..Record::new(Path::new("/"), 0)
         }
+    }
+
+    #[test]
+    fn a_record_of_another_process_with_that_pid_is_none() {
+        let record = record("reused");
+        record.parking(&[thread(1)], &[Registers::default()]);
+        assert!(record.read().is_some());
+        let later = Record { path: record.path.clone(), start: record.start + 1, state: Mutex::default() };
+        assert_eq!(later.read(), None);
+        later.clear();
+        assert_eq!(record.read(), None);
     }
 
     #[test]

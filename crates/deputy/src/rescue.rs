@@ -4,7 +4,7 @@
 //! it executes its program and is as good as never moved. The record tells what it waits to go on with, and whether
 //! that is still true.
 
-use crate::fault::{Fault, Result};
+use crate::fault::{Fault, Result, chain};
 use crate::parked::{self, ROBUST_HEAD, call};
 use crate::record::{Content, Phase, Record};
 use crate::tracee::{self, BLOCK_ALL};
@@ -12,16 +12,24 @@ use minka_image::maps::{Backing, Mapping};
 use minka_image::process::{Rseq, Thread};
 use minka_image::registers::Registers;
 use minka_kernel::memory::Memory;
-use minka_kernel::procfs;
+use minka_kernel::procfs::{self, Status};
 use minka_kernel::ptrace::Stopped;
 use minka_kernel::ring;
 use minka_kernel::site::{self, Site};
 use minka_kernel::vdso;
 use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// How long a deputy that has lost its daemon may take to bring its process home.
+const ORPHANED_DEPUTY: Duration = Duration::from_secs(60);
 
 /// Restores the process from the record, or ends it where what it computed is lost. Returns why it was ended.
 pub(crate) fn rescue(pid: i32, run_dir: &Path) -> Option<String> {
     let record = Record::new(run_dir, pid);
+    if let Err(error) = await_tracer(pid, &record) {
+        tracing::error!(pid, error = chain(&error), "the process is left alone");
+        return None;
+    }
     // Without a record the deputy was killed before it changed anything.
     let outcome = record.read().map_or(Ok(()), |content| restore(pid, &content));
     record.clear();
@@ -32,6 +40,22 @@ pub(crate) fn rescue(pid: i32, run_dir: &Path) -> Option<String> {
             other => Some(other.to_string()),
         },
     }
+}
+
+/// A deputy whose daemon was killed takes its process home by itself: it is not to be disturbed.
+fn await_tracer(pid: i32, record: &Record) -> Result<()> {
+    let until = Instant::now() + ORPHANED_DEPUTY;
+    while record.read().is_some() {
+        let tracer = Status::read(pid).map_or(0, |status| status.tracer);
+        if tracer == 0 {
+            break;
+        }
+        if Instant::now() > until {
+            return Err(Fault::Said(format!("process {tracer} traces it")));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
 }
 
 /// A thread that was found at the site or in the agent, and what it goes on with.

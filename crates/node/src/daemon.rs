@@ -66,7 +66,7 @@ impl State {
     /// When the timekeeper next has something to do.
     fn next_alarm(&self) -> Option<Instant> {
         let look = self.book.has_unwatched().then_some(self.looked + LOOK_INTERVAL);
-        self.book.next_departure().into_iter().chain(look).min()
+        self.book.next_due().into_iter().chain(look).min()
     }
 }
 
@@ -167,7 +167,7 @@ impl Daemon {
             Ok((process, socket)) => (process, Arc::new(socket)),
             Err(error) => {
                 warn!(pid, error = %chain(&error), "failed to start a deputy program");
-                state.book.spawn_failed(id, &format!("failed to {}", chain(&error)));
+                state.book.spawn_failed(Instant::now(), id, &format!("failed to {}", chain(&error)));
                 return;
             }
         };
@@ -223,6 +223,7 @@ impl Daemon {
         loop {
             let unwatched = self.tell(|state| {
                 state.book.leave_again(Instant::now());
+                state.book.rescue_again(Instant::now());
                 let due = state.looked.elapsed() >= LOOK_INTERVAL;
                 due.then(|| {
                     state.looked = Instant::now();

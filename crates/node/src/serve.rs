@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use minka_wire::local::RECORD_PREFIX;
 use tracing::info;
 
 use crate::daemon::Daemon;
@@ -68,10 +69,31 @@ impl Daemon {
         let control = bind_control(&self.settings.socket())?;
         self.in_a_thread(move |daemon| daemon.serve_control(&control));
         self.in_a_thread(move |daemon| daemon.serve_nodes(&nodes));
+        self.look_for_records();
         self.in_a_thread(Daemon::keep_time);
         self.in_a_thread(Daemon::look_after_peers);
         info!(node = self.settings.node, listen = address, socket = %self.settings.socket().display(), "serving");
         Ok(())
+    }
+
+    /// Has those processes put right whose deputies died together with the daemon before this one: each has left a
+    /// record in the run directory.
+    fn look_for_records(self: &Arc<Self>) {
+        let Ok(entries) = fs::read_dir(&self.settings.run_dir) else { return };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let pid = name.to_str().and_then(|name| name.strip_prefix(RECORD_PREFIX)?.parse().ok());
+            match pid.map(|pid| self.processes.look(pid)) {
+                // Whether it is the process that was meant is for the rescuer to say, who reads the record.
+                Some(Some(process)) => self.tell(|state| state.book.left_behind(process)),
+                Some(None) => {
+                    info!(record = %entry.path().display(), "its process is gone");
+                    // If it cannot be removed, the next daemon will try.
+                    let _ = fs::remove_file(entry.path());
+                }
+                None => {}
+            }
+        }
     }
 
     fn in_a_thread(self: &Arc<Self>, work: impl FnOnce(&Arc<Self>) + Send + 'static) {

@@ -14,6 +14,9 @@ use serde::{Deserialize, Serialize};
 /// The descriptor at which a child program finds its socket to the daemon.
 pub const CHILD_SOCKET: i32 = 3;
 
+/// How deputies name what they leave in the run directory for a rescue: the PID follows.
+pub const RECORD_PREFIX: &str = "parked-";
+
 /// Largest packet between the daemon and a child, in bytes.
 pub const PACKET_MAX: usize = 64 * 1024;
 

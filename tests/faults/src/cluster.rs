@@ -5,11 +5,11 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use minka_lab::{Lab, LabOptions, Lifetime, NODE_PORT, node_address};
+use minka_lab::{Lab, LabOptions, Lifetime, NODE_PORT, Program, Running, node_address};
 use minka_node::client::Client;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -53,6 +53,16 @@ impl Cluster {
         let cluster =
             Self { lab, configurations, subject: subject.into(), files: AtomicU32::new(0), directory };
         (1..=nodes).for_each(|node| cluster.configure(node, ""));
+        cluster
+    }
+
+    /// The same, where peers count as dead only after so many seconds of silence.
+    pub fn patient(nodes: u32, subject: &str, seconds: u64) -> Self {
+        let mut cluster = Self::up(nodes, subject);
+        for text in &mut cluster.configurations {
+            *text = text.replace("dead_after_ms = 1000", &format!("dead_after_ms = {seconds}000"));
+        }
+        cluster.heal();
         cluster
     }
 
@@ -178,6 +188,32 @@ impl Cluster {
         kill_process(daemon, Signal::KILL).expect("kill a daemon");
     }
 
+    /// Starts another daemon on a node whose own has been killed, until it is dropped. It logs to the same file.
+    pub fn start_daemon(&self, node: u32) -> Daemon {
+        let description = self.lab.description().node(node).expect("a node");
+        let log = || fs::File::options().append(true).open(description.log()).expect("open the log");
+        let program = Program::new(minka())
+            .arguments(["node", "serve", "--config"])
+            .arguments([description.configuration()])
+            .stdin(Stdio::null())
+            .stdout(log())
+            .stderr(log());
+        let daemon = Daemon(self.lab.start(node, program).expect("start a daemon"));
+        eventually(SOON, "the daemon answers", || Client::connect(&self.run_directory(node)).ok());
+        daemon
+    }
+
+    /// Has the programs of that name on any node killed, or stopped, or go on: returns how many there are.
+    pub fn signal_all(&self, name: &str, signal: Signal) -> usize {
+        let remains = self.remains();
+        let named = remains.iter().filter_map(|remain| {
+            let (pid, rest) = remain.split_once(' ')?;
+            Pid::from_raw(pid.parse().ok()?).filter(|_| rest.starts_with(name))
+        });
+        // One may have ended by itself.
+        named.map(|pid| kill_process(pid, signal)).filter(Result::is_ok).count()
+    }
+
     /// What a node's daemon and its programs have logged.
     pub fn log(&self, node: u32) -> String {
         let path = self.lab.description().node(node).expect("a node").log();
@@ -226,6 +262,20 @@ impl Cluster {
             assert!(std::time::Instant::now() < until, "left: {left:?}\n{}", self.logs());
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+}
+
+/// A daemon that was started by hand.
+#[derive(Debug)]
+pub struct Daemon(Running);
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if let Some(pid) = Pid::from_raw(self.0.pid() as i32) {
+            // It may have ended by itself.
+            let _ = kill_process(pid, Signal::KILL);
+        }
+        let _ = self.0.wait_timeout(SOON);
     }
 }
 

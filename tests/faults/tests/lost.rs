@@ -1,6 +1,6 @@
 //! Whole nodes die, cables are pulled, daemons are killed: nobody says anything, or much at once.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use minka_faults_tests::cluster::Cluster;
 use minka_faults_tests::journey::{Outcome, settle};
@@ -8,6 +8,7 @@ use minka_faults_tests::subject::{Fate, Manner, Subject};
 use minka_faults_tests::{SOON, eventually};
 use minka_node::client::ClientError;
 use minka_node::protocol::{Refusal, State};
+use rustix::process::Signal;
 
 fn cluster() -> Cluster {
     Cluster::up(2, env!("CARGO_BIN_EXE_minka-faults-subject"))
@@ -113,6 +114,62 @@ fn a_cable_pulled_later_ends_the_process_once_it_has_had_effects() {
 }
 
 #[test]
+fn a_cable_that_is_soon_put_back_is_not_noticed() {
+    let cluster = Cluster::patient(2, env!("CARGO_BIN_EXE_minka-faults-subject"), 8);
+    let mut subjects = [away(&cluster, Manner::Quiet), away(&cluster, Manner::Chatty)];
+    for milliseconds in [100, 300, 1000] {
+        // Nobody is told that packets are lost.
+        cluster.lab().cut(2).expect("pull the cable");
+        std::thread::sleep(Duration::from_millis(milliseconds));
+        cluster.lab().heal(2).expect("put the cable back");
+        subjects.iter_mut().for_each(Subject::goes_on);
+    }
+    for subject in &subjects {
+        assert_eq!(subject.shown().map(|process| process.state), Some(State::Away), "{}", cluster.logs());
+        subject.migrate("home").expect("bring it home");
+    }
+    subjects.into_iter().for_each(Subject::travels_and_finishes);
+    cluster.is_quiet();
+}
+
+#[test]
+fn a_stopped_host_program_holds_a_freeze_up_for_a_limited_time() {
+    let cluster = cluster();
+    for (point, manner) in [("host.entering", Manner::Chatty), ("host.built", Manner::Quiet)] {
+        let mut subject = Subject::start(&cluster, manner);
+        let before = cluster.times(2, point);
+        cluster.fail(2, &format!("{point}:stop"));
+        let start = Instant::now();
+        let Err(ClientError::Refused(Refusal::NotMoved { reason, .. })) = subject.migrate("node2") else {
+            panic!("it moved to a host that was stopped\n{}", cluster.logs())
+        };
+        cluster.reached(2, point, before + 1);
+        // The limit that these clusters have is 0.7 s.
+        assert!(start.elapsed() < Duration::from_secs(3), "after {:?}", start.elapsed());
+        assert!(reason.contains("did not answer within 700ms"), "{reason}");
+        subject.is_unharmed();
+        assert!(cluster.signal_all("minka-host", Signal::CONT) > 0);
+        cluster.heal();
+        subject.travels_and_finishes();
+        cluster.is_quiet();
+    }
+}
+
+#[test]
+fn a_stopped_host_program_holds_the_way_home_up_for_a_limited_time() {
+    let cluster = cluster();
+    let mut subject = away(&cluster, Manner::Chatty);
+    assert!(cluster.signal_all("minka-host", Signal::STOP) > 0);
+    let start = Instant::now();
+    assert!(subject.migrate("home").is_err());
+    let reason = subject.is_ended();
+    assert!(reason.contains("sent nothing for 1s"), "{reason}");
+    assert!(start.elapsed() < Duration::from_secs(4), "after {:?}", start.elapsed());
+    assert!(cluster.signal_all("minka-host", Signal::CONT) > 0);
+    cluster.is_quiet();
+}
+
+#[test]
 fn a_cable_pulled_on_the_way_home_ends_the_process() {
     let cluster = cluster();
     cluster.fail(2, "host.leaving:delay=2500");
@@ -155,17 +212,28 @@ fn processes_come_home_when_either_daemon_is_killed() {
 
 #[test]
 fn a_process_that_ends_while_it_is_moved_is_only_gone() {
-    use rustix::process::Signal;
     let cluster = cluster();
     let points = [
+        (1, "deputy.started"),
+        (2, "host.offered"),
+        (2, "host.prepared"),
         (1, "deputy.prepared"),
         (1, "deputy.stopped"),
+        (1, "inject#2"),
         (1, "deputy.mapped"),
         (1, "deputy.parked"),
-        (1, "deputy.away"),
+        (1, "deputy.sent"),
         (2, "host.entering"),
         (2, "host.built"),
+        (2, "host.resumed"),
         (2, "host.running"),
+        (1, "deputy.away"),
+        (1, "deputy.streamed"),
+        (2, "host.streamed"),
+        (2, "host.call"),
+        (1, "deputy.call"),
+        (1, "deputy.called"),
+        (2, "host.result"),
     ];
     for (node, point) in points {
         let mut subject = Subject::start(&cluster, Manner::Chatty);
@@ -193,11 +261,18 @@ fn a_process_that_ends_while_it_is_moved_is_only_gone() {
 
 #[test]
 fn a_process_that_ends_on_its_way_home_is_only_gone() {
-    use rustix::process::Signal;
     let cluster = cluster();
-    for (node, point) in
-        [(1, "deputy.recalling"), (2, "host.leaving"), (1, "deputy.returning"), (1, "deputy.releasing")]
-    {
+    for (node, point) in [
+        (1, "deputy.recalling"),
+        (2, "host.recalled"),
+        (2, "host.leaving"),
+        (2, "host.left"),
+        (1, "deputy.returning"),
+        (1, "deputy.returned"),
+        (1, "deputy.releasing"),
+        (1, "inject#4"),
+        (1, "deputy.released"),
+    ] {
         // Programs read their configuration when they start.
         cluster.fail(node, &format!("{point}:delay=150"));
         let mut subject = away(&cluster, Manner::Chatty);

@@ -39,6 +39,9 @@ pub(crate) const ENDED_MAX: usize = 256;
 /// How often a deputy is started anew to put a process right before it is left alone.
 const RESCUES_MAX: u32 = 3;
 
+/// Pause before the next one, when nothing is lost by waiting; it doubles up to [`BACK_OFF_MAX`].
+const RESCUE_PAUSE: Duration = Duration::from_secs(1);
+
 /// Wait before a process that came home by itself leaves again: at first, and at most.
 const BACK_OFF_FIRST: Duration = Duration::from_millis(100);
 const BACK_OFF_MAX: Duration = Duration::from_secs(5);
@@ -131,6 +134,8 @@ struct Record {
     order: Option<Outstanding>,
     back_off: BackOff,
     rescues: u32,
+    /// When the next rescue is tried, after several have failed.
+    rescue_due: Option<Instant>,
     watchers: u32,
 }
 
@@ -192,9 +197,10 @@ impl Book {
         std::mem::take(&mut self.effects)
     }
 
-    /// When [`Book::leave_again`] has something to do.
-    pub(crate) fn next_departure(&self) -> Option<Instant> {
-        self.records.values().filter_map(|record| record.back_off.due).min()
+    /// When [`Book::leave_again`] or [`Book::rescue_again`] has something to do.
+    pub(crate) fn next_due(&self) -> Option<Instant> {
+        let dues = self.records.values().flat_map(|record| [record.back_off.due, record.rescue_due]);
+        dues.flatten().min()
     }
 
     /// Whether [`Book::unwatched`] has any.
@@ -255,6 +261,7 @@ impl Record {
             order: None,
             back_off: BackOff { wait: BACK_OFF_FIRST, due: None },
             rescues: 0,
+            rescue_due: None,
             watchers: 0,
         }
     }

@@ -65,7 +65,7 @@ impl Book {
             record.back_off.due = None;
         }
         let settled = record.order.as_ref().is_none_or(|order| order.armed);
-        if !settled || record.deputy.is_some_and(|deputy| deputy.rescuing) {
+        if !settled || record.is_being_rescued() {
             return Err(Refusal::Busy { pid });
         }
         let to = match &target {
@@ -261,11 +261,15 @@ impl Record {
         self.back_off.due.is_some_and(|due| due <= now)
     }
 
+    fn is_being_rescued(&self) -> bool {
+        self.rescue_due.is_some() || self.deputy.is_some_and(|deputy| deputy.rescuing)
+    }
+
     fn is_settled(&self) -> bool {
-        self.order.is_none() && self.away_at.is_none() && self.deputy.is_none_or(|deputy| !deputy.rescuing)
+        self.order.is_none() && self.away_at.is_none() && !self.is_being_rescued()
     }
 
     fn is_idle(&self) -> bool {
-        self.deputy.is_none() && self.wanted.is_none() && self.watchers == 0
+        self.deputy.is_none() && self.rescue_due.is_none() && self.wanted.is_none() && self.watchers == 0
     }
 }

@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use minka_wire::local::DeputyReport;
 
-use super::{Book, DeputyId, Effect, Outstanding, RESCUES_MAX};
+use super::{BACK_OFF_MAX, Book, DeputyId, Effect, Outstanding, RESCUE_PAUSE, RESCUES_MAX};
+use crate::processes::Identity;
 use crate::protocol::{Answer, Event, Migrated, Refusal};
 
 impl Book {
@@ -117,13 +118,13 @@ impl Book {
     }
 
     /// A deputy program could not be started.
-    pub(crate) fn spawn_failed(&mut self, id: DeputyId, reason: &str) {
+    pub(crate) fn spawn_failed(&mut self, now: Instant, id: DeputyId, reason: &str) {
         let Some(pid) = self.pid_of(id) else { return };
         let at = self.node.clone();
         let Some(record) = self.records.get_mut(&pid) else { return };
         if record.deputy.take().is_some_and(|deputy| deputy.rescuing) {
             let (away_at, order) = (record.away_at.clone(), record.order.take());
-            return self.rescue(pid, away_at.as_deref(), order);
+            return self.rescue(now, pid, away_at.as_deref(), order);
         }
         record.reason = Some(reason.to_owned());
         let ticket = record.order.take().and_then(|order| order.ticket);
@@ -143,7 +144,7 @@ impl Book {
             }
             (_, false, None) | (true, false, _) => self.finish_with(pid, order, None),
             (false, false, Some(at)) => self.finish_with(pid, order, Some(died(Some(&at)))),
-            (false, true, away_at) => self.rescue(pid, away_at.as_deref(), order),
+            (false, true, away_at) => self.rescue(now, pid, away_at.as_deref(), order),
         }
     }
 
@@ -183,7 +184,7 @@ impl Book {
     }
 
     /// A deputy died: a new one looks after what it left behind. It knows whether the process can go on.
-    fn rescue(&mut self, pid: i32, away_at: Option<&str>, order: Option<Outstanding>) {
+    fn rescue(&mut self, now: Instant, pid: i32, away_at: Option<&str>, order: Option<Outstanding>) {
         let reason = died(away_at);
         let Some(record) = self.records.get_mut(&pid) else { return };
         record.reason = Some(reason.clone());
@@ -198,7 +199,44 @@ impl Book {
             // Nobody can say what it is waiting for.
             self.effects.push(Effect::Kill(identity));
             self.finish(pid, Some(reason));
+        } else {
+            self.rescue_later(now, pid, rescues);
         }
+    }
+
+    /// Several rescuers have died in a row. Nothing of the process is lost, so they are given time.
+    fn rescue_later(&mut self, now: Instant, pid: i32, rescues: u32) {
+        let Some(record) = self.records.get_mut(&pid) else { return };
+        let doubled = RESCUE_PAUSE.saturating_mul(1 << (rescues - RESCUES_MAX - 1).min(16));
+        let pause = doubled.min(BACK_OFF_MAX);
+        record.rescue_due = Some(now + pause);
+        let tries = rescues - 1;
+        record.reason = Some(format!(
+            "deputy program died, and {tries} that were to put it right; it waits for the next"
+        ));
+    }
+
+    /// Tries those rescues again whose time has come.
+    pub(crate) fn rescue_again(&mut self, now: Instant) {
+        let is_due = |record: &super::Record| record.rescue_due.is_some_and(|due| due <= now);
+        let due: Vec<i32> =
+            self.records.iter().filter(|(_, record)| is_due(record)).map(|(pid, _)| *pid).collect();
+        for pid in due {
+            if let Some(record) = self.records.get_mut(&pid) {
+                record.rescue_due = None;
+                self.start_deputy(pid, true);
+            }
+        }
+    }
+
+    /// A process that was being moved when its deputy and this daemon's predecessor both died.
+    pub(crate) fn left_behind(&mut self, process: Identity) {
+        let pid = process.pid;
+        let mut record = super::Record::new(process);
+        record.reason = Some("the node daemon and its deputy program died".to_owned());
+        record.rescues = 1;
+        self.records.insert(pid, record);
+        self.start_deputy(pid, true);
     }
 }
 

@@ -95,11 +95,20 @@ pub(super) fn lies() -> Vec<Lie> {
                 continue;
             }
             let tell = Box::new(move |frame: &Frame, _: (u64, u64)| tell(frame));
-            lies.push(Lie { name: format!("{place}: {how}"), to: when.to, quiet, chatty, when, tell });
+            let name = format!("{place}: {how}");
+            lies.push(Lie { name, to: when.to, quiet, chatty, harmless: false, when, tell });
         }
         let tell = Box::new(|_: &Frame, _: (u64, u64)| (Vec::new(), Then::Silence));
         let name = format!("{place}: silence");
-        lies.push(Lie { name, to: when.to, quiet: left_quiet, chatty: left_chatty, when, tell });
+        lies.push(Lie {
+            name,
+            to: when.to,
+            quiet: left_quiet,
+            chatty: left_chatty,
+            harmless: true,
+            when,
+            tell,
+        });
     }
     lies
 }

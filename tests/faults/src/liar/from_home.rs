@@ -20,7 +20,7 @@ const FIRST: When = When { lane: Lane::Stream, ..PAGES };
 const PRESENT: When = When { to: To::Host, lane: Lane::Stream, kind: kind::PRESENT, number: 1 };
 
 fn lie(name: &str, when: When, (quiet, chatty): (May, May), tell: Tell) -> Lie {
-    Lie { name: format!("home: {name}"), to: To::Host, quiet, chatty, when, tell }
+    Lie { name: format!("home: {name}"), to: To::Host, quiet, chatty, harmless: false, when, tell }
 }
 
 pub(super) fn lies() -> Vec<Lie> {
@@ -75,9 +75,9 @@ fn offers() -> Vec<Lie> {
         ("a name without end", |hello| hello.command = "\n\u{1b}".repeat(200_000)),
     ];
     // These may even go well: nobody is hurt by them.
-    lies.extend(
-        odd.map(|(name, change)| lie(&format!("it offers {name}"), HELLO, (BeEither, NotBe), offer(change))),
-    );
+    lies.extend(odd.map(|(name, change)| {
+        lie(&format!("it offers {name}"), HELLO, (BeEither, NotBe), offer(change)).harmless()
+    }));
     lies
 }
 
@@ -238,9 +238,10 @@ fn memory() -> Vec<Lie> {
         lie("it streams half a page", PRESENT, later, streamed(0x1000, 100)),
         lie("it streams pages between pages", PRESENT, later, streamed(0x1234, 4096)),
         // Where the guest has nothing, nothing is put.
-        lie("it streams pages for nobody", PRESENT, first, streamed(0x1000, 4096)),
-        lie("it streams pages of the kernel", PRESENT, first, streamed(0xffff_8000_0000_0000, 4096)),
-        lie("it streams pages beyond all ends", PRESENT, first, streamed(u64::MAX - 4095, 8192)),
+        lie("it streams pages for nobody", PRESENT, first, streamed(0x1000, 4096)).harmless(),
+        lie("it streams pages of the kernel", PRESENT, first, streamed(0xffff_8000_0000_0000, 4096))
+            .harmless(),
+        lie("it streams pages beyond all ends", PRESENT, first, streamed(u64::MAX - 4095, 8192)).harmless(),
     ]
 }
 

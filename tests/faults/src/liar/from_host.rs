@@ -17,7 +17,7 @@ const FETCH: When = When { to: To::Home, lane: Lane::Faults, kind: kind::FETCH, 
 const LEAVING: When = When { to: To::Home, lane: Lane::Stream, kind: kind::FROM_HOST, number: 1 };
 
 fn lie(name: &str, when: When, (quiet, chatty): (May, May), tell: Tell) -> Lie {
-    Lie { name: format!("host: {name}"), to: To::Home, quiet, chatty, when, tell }
+    Lie { name: format!("host: {name}"), to: To::Home, quiet, chatty, harmless: false, when, tell }
 }
 
 pub(super) fn lies() -> Vec<Lie> {
@@ -42,8 +42,9 @@ fn before() -> Vec<Lie> {
     let may = (UNHARMED, NotBe);
     let words = "\u{1b}[2Jno\n".repeat(10_000);
     vec![
-        lie("it has no file of those offered, not even none", PREPARED, may, files(Vec::clear)),
-        lie("it has more files than were offered", PREPARED, may, files(|files| files.resize(100_000, true))),
+        lie("it has no file of those offered, not even none", PREPARED, may, files(Vec::clear)).harmless(),
+        lie("it has more files than were offered", PREPARED, may, files(|files| files.resize(100_000, true)))
+            .harmless(),
         lie("it refuses at length", PREPARED, may, instead(FromHost::Refused { reason: words })),
         lie("it runs what it does not have", PREPARED, may, instead(FromHost::Running)),
         lie("it prepares twice", RUNNING, (UNHARMED, BeEither), prepared_again()),
@@ -75,7 +76,8 @@ fn away() -> Vec<Lie> {
             RUNNING,
             (UNHARMED, UNHARMED),
             too(FromHost::SignalTaken, 5_000),
-        ),
+        )
+        .harmless(),
         lie("it wants to go home over and over", RUNNING, (UNHARMED, UNHARMED), too(homeward, 40)),
     ]
 }

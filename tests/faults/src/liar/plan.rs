@@ -55,6 +55,8 @@ pub struct Lie {
     pub quiet: May,
     /// The same for one that does.
     pub chatty: May,
+    /// Whether the session goes on in spite of it.
+    pub harmless: bool,
     pub(super) when: When,
     pub(super) tell: Tell,
 }
@@ -70,6 +72,11 @@ impl std::fmt::Debug for Lie {
 }
 
 impl Lie {
+    /// The same, in spite of which the session goes on.
+    pub(super) fn harmless(self) -> Self {
+        Self { harmless: true, ..self }
+    }
+
     /// Whether it is told when the process comes home, and not before.
     pub fn is_told_on_the_way_home(&self) -> bool {
         match self.when {
