@@ -5,14 +5,18 @@
 //!
 //! Reading order: [`load`] (what a node knows of itself), [`gossip`] (how the others come to know it, and how old
 //! what they know is), [`balance`] (who
-//! should compute where).
+//! should compute where), [`membership`] (who is there), [`node`] (all of it together).
 
 pub mod balance;
 pub mod gossip;
 pub mod load;
+pub mod membership;
+pub mod node;
+
+use serde::{Deserialize, Serialize};
 
 /// The number of a node, unique in its cluster; openMosix's node ID.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct NodeId(std::num::NonZeroU16);
 
 impl NodeId {

@@ -16,6 +16,7 @@
 mod candidate;
 mod cost;
 mod ledger;
+mod message;
 mod pool;
 mod select;
 mod usher;
@@ -24,6 +25,7 @@ mod view;
 pub use candidate::{Candidate, Exclusions, Mode, ProcessId, Settings};
 pub use cost::{Demand, Prices, Room, weight};
 pub use ledger::{Answer, Claim, Ledger, RESERVATIONS_MAX, Refused};
+pub(crate) use message::{ANSWER, CLAIM};
 pub use pool::{Membership, Pool, Presence, Schedule};
 pub use select::{Other, Wish, place, wishes};
 pub use usher::usher;

@@ -18,7 +18,7 @@ use super::vector::{Entry, SEQUENCE_MAX, WINDOW_MAX};
 use crate::NodeId;
 use crate::load::{Flags, Info, Load, Speed};
 
-const VERSION: u8 = 1;
+pub(crate) const VERSION: u8 = 1;
 
 /// Tells windows from what else comes in datagrams.
 pub(crate) const WINDOW: u8 = b'W';

@@ -15,7 +15,7 @@
 //! of a node is the newer one is said by its own count of them.
 
 pub mod ages;
-mod datagram;
+pub(crate) mod datagram;
 mod vector;
 
 pub use datagram::{DATAGRAM_BYTES_MAX, Datagram, DatagramError, ENTRY_BYTES, HEADER_BYTES};

@@ -26,6 +26,12 @@ impl Speed {
         Self(speed.clamp(1, u128::from(Self::MAX.0)) as u32)
     }
 
+    /// The speed of a processor that is worth so many standard ones; what is none is the least there is.
+    pub fn of_relative(relative: f64) -> Self {
+        // Saturates, and makes zero of what is not a number.
+        Self(((relative * f64::from(STANDARD_SPEED)).round() as u32).clamp(1, Self::MAX.0))
+    }
+
     /// The number, as `mosctl getspeed` shows it.
     pub fn get(self) -> u32 {
         self.0
