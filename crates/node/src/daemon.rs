@@ -134,12 +134,8 @@ impl Daemon {
         match effect {
             Effect::Spawn(id) => self.spawn_deputy(state, id),
             Effect::Order(id, order) => give_order(state, id, &order),
-            Effect::Kill(identity) => {
-                warn!(
-                    pid = identity.pid,
-                    command = identity.command,
-                    "its deputy is lost while it was away: killed"
-                );
+            Effect::Kill(identity, reason) => {
+                warn!(pid = identity.pid, command = identity.command, reason, "given up and killed");
                 if let Err(error) = self.processes.kill(&identity) {
                     warn!(pid = identity.pid, %error, "failed to kill");
                 }

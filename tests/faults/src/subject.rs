@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use minka_lab::{Program, Running};
 use minka_node::client::{ClientError, Outcome};
-use minka_node::protocol::{Process, State};
+use minka_node::protocol::{Process, Refusal, State};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::cluster::Cluster;
@@ -143,6 +143,19 @@ impl<'a> Subject<'a> {
         eventually(SOON, "its node says why", || self.shown().and_then(|process| process.reason))
     }
 
+    /// It can be brought home, at the latest when a busy disk has let it go.
+    fn comes_home(&self) {
+        eventually(SOON, "it comes home", || match self.migrate("home") {
+            Ok(_) => Some(()),
+            Err(ClientError::Refused(Refusal::NotMoved { reason, .. }))
+                if reason.contains("cannot be interrupted") =>
+            {
+                None
+            }
+            Err(error) => panic!("{error}\n{}", self.cluster.logs()),
+        });
+    }
+
     /// Nobody wants it elsewhere any more.
     pub fn stays_at_home(&self) {
         // It may just be leaving again.
@@ -189,7 +202,7 @@ impl<'a> Subject<'a> {
             Outcome::Armed => panic!("armed"),
         }
         self.goes_on();
-        self.migrate("home").expect("bring it home");
+        self.comes_home();
         self.is_unharmed();
         self.finish();
     }

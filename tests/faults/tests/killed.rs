@@ -26,7 +26,7 @@ fn a_deputy_killed_on_the_way_out_leaves_the_process_at_home() {
             ("deputy.mapped", UNHARMED, UNHARMED),
             ("deputy.parked", UNHARMED, UNHARMED),
             ("deputy.sent", UNHARMED, UNHARMED),
-            ("deputy.fault", UNHARMED, BeEither),
+            ("deputy.fault", UNHARMED, NotBe),
         ],
     );
 }
@@ -86,7 +86,7 @@ fn a_host_program_killed_on_the_way_out_leaves_the_process_at_home() {
             ("host.offered", UNHARMED, UNHARMED),
             ("host.prepared", UNHARMED, UNHARMED),
             ("host.entering", UNHARMED, UNHARMED),
-            ("host.fault", UNHARMED, BeEither),
+            ("host.fault", UNHARMED, NotBe),
             ("host.built", UNHARMED, UNHARMED),
             ("host.resumed", UNHARMED, BeEither),
         ],

@@ -36,8 +36,11 @@ pub(crate) const PROCESSES_MAX: usize = 1024;
 /// How many ended processes are remembered.
 pub(crate) const ENDED_MAX: usize = 256;
 
-/// How often a deputy is started anew to put a process right before it is left alone.
-const RESCUES_MAX: u32 = 3;
+/// How many rescuers in a row are started at once.
+const RESCUES_AT_ONCE: u32 = 3;
+
+/// How many are started in all for a process that was away; one at home is never given up.
+const RESCUES_AWAY: u32 = 6;
 
 /// Pause before the next one, when nothing is lost by waiting; it doubles up to [`BACK_OFF_MAX`].
 const RESCUE_PAUSE: Duration = Duration::from_secs(1);
@@ -65,7 +68,7 @@ pub(crate) enum Effect {
     /// Give a deputy program an order.
     Order(DeputyId, DeputyOrder),
     /// End a process as by SIGKILL.
-    Kill(Identity),
+    Kill(Identity, String),
     /// Answer somebody who waits.
     Answer(Ticket, Answer),
     /// Tell those who trace a process.

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use minka_wire::local::DeputyReport;
 
-use super::{BACK_OFF_MAX, Book, DeputyId, Effect, Outstanding, RESCUE_PAUSE, RESCUES_MAX};
+use super::{BACK_OFF_MAX, Book, DeputyId, Effect, Outstanding, RESCUE_PAUSE, RESCUES_AT_ONCE, RESCUES_AWAY};
 use crate::processes::Identity;
 use crate::protocol::{Answer, Event, Migrated, Refusal};
 
@@ -193,21 +193,21 @@ impl Book {
         let at = away_at.unwrap_or(&self.node).to_owned();
         let ticket = order.and_then(|order| order.ticket);
         self.answer(ticket, Answer::Refused(Refusal::NotMoved { pid, at, reason: reason.clone() }));
-        if rescues <= RESCUES_MAX {
+        if rescues <= RESCUES_AT_ONCE {
             self.start_deputy(pid, true);
-        } else if away_at.is_some() {
-            // Nobody can say what it is waiting for.
-            self.effects.push(Effect::Kill(identity));
+        } else if away_at.is_some() && rescues > RESCUES_AWAY {
+            // Nobody can say what it is waiting for, and most likely what it computed is lost.
+            self.effects.push(Effect::Kill(identity, reason.clone()));
             self.finish(pid, Some(reason));
         } else {
             self.rescue_later(now, pid, rescues);
         }
     }
 
-    /// Several rescuers have died in a row. Nothing of the process is lost, so they are given time.
+    /// Several rescuers have died in a row. Nothing is lost by waiting, so they are given time.
     fn rescue_later(&mut self, now: Instant, pid: i32, rescues: u32) {
         let Some(record) = self.records.get_mut(&pid) else { return };
-        let doubled = RESCUE_PAUSE.saturating_mul(1 << (rescues - RESCUES_MAX - 1).min(16));
+        let doubled = RESCUE_PAUSE.saturating_mul(1 << (rescues - RESCUES_AT_ONCE - 1).min(16));
         let pause = doubled.min(BACK_OFF_MAX);
         record.rescue_due = Some(now + pause);
         let tries = rescues - 1;
