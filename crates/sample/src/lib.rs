@@ -1,0 +1,16 @@
+//! What a node sees of itself: load, memory, pressure, and what each of its processes uses.
+//!
+//! [`Sampler::sample`] reads `/proc`, or a directory that looks like it, once a second. It is made to cost next to
+//! nothing: of each process one short file is read, and of one that does not run that only every eighth time; the rest
+//! is read of those that use the processor.
+//!
+//! How many tasks were runnable comes from the scheduler's own books (`schedstat`): the time that tasks ran and the time
+//! that they waited to run, over the time that has passed. That is an exact mean over the whole second, where
+//! `/proc/loadavg` is a sample every five seconds, smoothed over a minute.
+
+pub mod parse;
+mod sampler;
+mod yardstick;
+
+pub use sampler::{Process, Sample, SampleError, Sampler, Scope};
+pub use yardstick::measure_speed;

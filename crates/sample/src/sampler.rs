@@ -1,0 +1,304 @@
+//! Reading `/proc` once a second.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use minka_cluster::load::{Decay, Load, Pace, Usage};
+
+use crate::parse::{self, CpuTicks};
+
+/// No file that is read here is larger, on any machine; what is beyond is not read.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// Processes that are followed; more than any machine has that are worth moving.
+const PROCESSES_MAX: usize = 32_768;
+
+/// A process that does not run is looked at once in so many samples.
+const SLEEPER_SAMPLES: u64 = 8;
+
+/// Bytes of a page, on every x86-64 kernel.
+const PAGE_BYTES: u64 = 4096;
+
+/// Why there is no sample.
+#[derive(Debug, thiserror::Error)]
+pub enum SampleError {
+    /// A file cannot be read.
+    #[error("read {}", path.display())]
+    Read {
+        /// Which one.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A file is not as the kernel documents it.
+    #[error("understand {}", path.display())]
+    Format {
+        /// Which one.
+        path: PathBuf,
+    },
+}
+
+/// Whose tasks make up the load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// All of the machine's.
+    Machine,
+    /// Those of the processes that can be seen: a node of a lab is one of several on its machine.
+    Visible,
+}
+
+/// A process that uses the processor.
+#[derive(Debug, Clone)]
+pub struct Process {
+    /// Its PID.
+    pub pid: i32,
+    /// When it was started, in clock ticks after the machine: with the PID, it names the process for ever.
+    pub start_ticks: u64,
+    /// Its parent.
+    pub parent: i32,
+    /// Its user.
+    pub uid: u32,
+    /// Its program's name.
+    pub program: String,
+    /// Its control group, if the machine has the hierarchy of version 2.
+    pub cgroup: String,
+    /// Its threads.
+    pub threads: u32,
+    /// Memory that is in use, in MiB.
+    pub memory_mib: f64,
+    /// Processors that it used or waited for during the last sample: what it would use if it were alone. Of its first
+    /// thread alone, as `computed` is; what has several does not move.
+    pub tasks: f64,
+    /// Processor time that it has used since it was started.
+    pub computed: Duration,
+    /// What it used lately.
+    pub usage: Usage,
+}
+
+/// What a node is like.
+#[derive(Debug, Clone)]
+pub struct Sample {
+    /// Runnable tasks, on average since the last sample.
+    pub load: Load,
+    /// Processor time in use since then, in percent.
+    pub used_percent: u8,
+    /// Processors.
+    pub cpus: u16,
+    /// Time in which somebody waited for a disk, in percent; 0 if the kernel does not tell.
+    pub io_stall: u8,
+    /// Time in which somebody waited for memory, in percent; 0 if the kernel does not tell.
+    pub memory_stall: u8,
+    /// Memory that Linux has, calls free, and calls available, in MiB.
+    pub memory_mib: [u32; 3],
+    /// The processes that ran since the last sample.
+    pub processes: Vec<Process>,
+}
+
+/// What is remembered of a process between samples.
+#[derive(Debug)]
+struct Followed {
+    start_ticks: u64,
+    ran_ns: u64,
+    waited_ns: u64,
+    usage: Usage,
+    looked_at: Duration,
+    /// It had not run when it was last looked at.
+    asleep: bool,
+}
+
+/// Sums that only grow, as they were at the last sample.
+#[derive(Debug, Clone, Copy, Default)]
+struct Totals {
+    at: Duration,
+    cpu: CpuTicks,
+    schedstat: Option<(u64, u64)>,
+    io_us: u64,
+    memory_us: u64,
+}
+
+/// Reads samples.
+#[derive(Debug)]
+pub struct Sampler {
+    proc: PathBuf,
+    scope: Scope,
+    decay: Decay,
+    followed: BTreeMap<i32, Followed>,
+    last: Option<Totals>,
+    samples: u64,
+    text: String,
+}
+
+impl Sampler {
+    /// A sampler of what is below `proc`, which is `/proc` or looks like it.
+    pub fn new(proc: &Path, scope: Scope) -> Self {
+        Sampler {
+            proc: proc.to_owned(),
+            scope,
+            decay: Decay::default(),
+            followed: BTreeMap::new(),
+            last: None,
+            samples: 0,
+            text: String::new(),
+        }
+    }
+
+    /// How fast use is forgotten from now on.
+    pub fn set_decay(&mut self, decay: Decay) {
+        self.decay = decay;
+    }
+
+    /// Looks at everything. `now` is the time of a clock that never goes back. The first sample has no load and no
+    /// processes, for there is nothing to compare with.
+    ///
+    /// # Errors
+    /// When what every Linux tells is not there. A process that ends meanwhile is no error.
+    pub fn sample(&mut self, now: Duration) -> Result<Sample, SampleError> {
+        let (cpu, cpus) = self.understood("stat", parse::stat)?;
+        let memory_mib = self.understood("meminfo", parse::meminfo)?;
+        let schedstat = self.told("schedstat", parse::machine_schedstat);
+        let io_us = self.told("pressure/io", parse::pressure).unwrap_or(0);
+        let memory_us = self.told("pressure/memory", parse::pressure).unwrap_or(0);
+        let totals = Totals { at: now, cpu, schedstat, io_us, memory_us };
+        let last = self.last.replace(totals);
+        let elapsed = last.map_or(Duration::ZERO, |last| now.saturating_sub(last.at));
+        let (processes, visible) = self.processes(now, elapsed)?;
+        let machine = last.and_then(|last| Some((schedstat?, last.schedstat?)));
+        let tasks = match (self.scope, machine) {
+            (Scope::Machine, Some((new, old))) => {
+                let time_ns = new.0.saturating_sub(old.0).saturating_add(new.1.saturating_sub(old.1));
+                part(time_ns, elapsed.as_nanos())
+            }
+            _ => visible,
+        };
+        let last = last.unwrap_or(totals);
+        let used =
+            part(cpu.used.saturating_sub(last.cpu.used), cpu.total.saturating_sub(last.cpu.total).into());
+        let stall = |new: u64, old: u64| percent(part(new.saturating_sub(old), elapsed.as_micros()));
+        Ok(Sample {
+            load: Load::of_tasks(tasks),
+            used_percent: percent(used),
+            cpus,
+            io_stall: stall(io_us, last.io_us),
+            memory_stall: stall(memory_us, last.memory_us),
+            memory_mib,
+            processes,
+        })
+    }
+
+    /// Those that ran since the last sample, and how many tasks all together were on average.
+    fn processes(&mut self, now: Duration, elapsed: Duration) -> Result<(Vec<Process>, f64), SampleError> {
+        self.samples += 1;
+        let path = self.proc.clone();
+        let entries = fs::read_dir(&path).map_err(|source| SampleError::Read { path, source })?;
+        let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
+        let pids: Vec<i32> = pids.take(PROCESSES_MAX).collect();
+        let mut processes = Vec::new();
+        let mut tasks = 0.0;
+        let mut seen = BTreeMap::new();
+        for pid in pids {
+            let mut known = self.followed.remove(&pid);
+            let asleep = known.as_ref().is_some_and(|known| known.asleep);
+            if asleep && !(self.samples + pid.unsigned_abs() as u64).is_multiple_of(SLEEPER_SAMPLES) {
+                seen.extend(known.map(|known| (pid, known)));
+                continue;
+            }
+            let Some((ran_ns, waited_ns)) = self.told(&format!("{pid}/schedstat"), parse::schedstat) else {
+                continue;
+            };
+            let ran =
+                known.as_ref().is_none_or(|known| known.ran_ns != ran_ns || known.waited_ns != waited_ns);
+            let details = if ran { self.details(pid) } else { None };
+            if let (Some(details), Some(old)) = (&details, &known)
+                && details.start_ticks != old.start_ticks
+            {
+                // Its PID has passed to another one.
+                known = None;
+            }
+            let Some(mut it) = known else {
+                let Some(details) = details else { continue };
+                let usage = Usage::new(Pace::Slow);
+                let start_ticks = details.start_ticks;
+                seen.insert(
+                    pid,
+                    Followed { start_ticks, ran_ns, waited_ns, usage, looked_at: now, asleep: false },
+                );
+                continue;
+            };
+            let time = now.saturating_sub(it.looked_at);
+            let computed_ns = ran_ns.saturating_sub(it.ran_ns);
+            let wanted_ns = computed_ns.saturating_add(waited_ns.saturating_sub(it.waited_ns));
+            it.usage.observe(&self.decay, time, Duration::from_nanos(computed_ns), 0);
+            (it.ran_ns, it.waited_ns, it.looked_at, it.asleep) = (ran_ns, waited_ns, now, !ran);
+            let wanted = part(wanted_ns, time.as_nanos());
+            if !elapsed.is_zero() {
+                tasks += wanted;
+            }
+            if let Some(details) = details {
+                let (computed, usage) = (Duration::from_nanos(ran_ns), it.usage.clone());
+                processes.push(Process { tasks: wanted, computed, usage, ..details });
+            }
+            seen.insert(pid, it);
+        }
+        self.followed = seen;
+        Ok((processes, tasks))
+    }
+
+    /// What is read only of those that run; `None` if it has ended.
+    fn details(&mut self, pid: i32) -> Option<Process> {
+        let stat = self.told(&format!("{pid}/stat"), parse::process_stat)?;
+        let uid = self.told(&format!("{pid}/status"), parse::uid)?;
+        let cgroup = self.told(&format!("{pid}/cgroup"), |text| parse::cgroup(text).map(str::to_owned));
+        Some(Process {
+            pid,
+            start_ticks: stat.start_ticks,
+            parent: stat.parent,
+            uid,
+            program: stat.program,
+            cgroup: cgroup.unwrap_or_default(),
+            threads: stat.threads,
+            memory_mib: (stat.resident_pages.saturating_mul(PAGE_BYTES)) as f64 / f64::from(1 << 20),
+            tasks: 0.0,
+            computed: Duration::ZERO,
+            usage: Usage::new(Pace::Slow),
+        })
+    }
+
+    /// What a file says that has to be there.
+    fn understood<T>(&mut self, name: &str, parse: impl FnOnce(&str) -> Option<T>) -> Result<T, SampleError> {
+        let path = self.proc.join(name);
+        if let Err(source) = self.read(&path) {
+            return Err(SampleError::Read { path, source });
+        }
+        parse(&self.text).ok_or(SampleError::Format { path })
+    }
+
+    /// What a file says, if it is there.
+    fn told<T>(&mut self, name: &str, parse: impl FnOnce(&str) -> Option<T>) -> Option<T> {
+        let path = self.proc.join(name);
+        self.read(&path).ok()?;
+        parse(&self.text)
+    }
+
+    fn read(&mut self, path: &Path) -> io::Result<()> {
+        let mut bytes = std::mem::take(&mut self.text).into_bytes();
+        bytes.clear();
+        File::open(path)?.take(FILE_BYTES_MAX).read_to_end(&mut bytes)?;
+        // A program's name may be any bytes.
+        self.text = String::from_utf8(bytes)
+            .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
+        Ok(())
+    }
+}
+
+fn part(time: u64, of: u128) -> f64 {
+    if of == 0 { 0.0 } else { time as f64 / of as f64 }
+}
+
+fn percent(part: f64) -> u8 {
+    // Saturates.
+    (part * 100.0).round().min(100.0) as u8
+}

@@ -1,0 +1,156 @@
+//! The sampler on directories that look like `/proc`, and on this machine's own.
+
+#![allow(clippy::unwrap_used, reason = "clippy does not see that helpers of tests are tests")]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use minka_sample::{Sample, SampleError, Sampler, Scope};
+use tempfile::TempDir;
+
+const SECOND: Duration = Duration::from_secs(1);
+const SECOND_NS: u64 = 1_000_000_000;
+
+fn write(root: &Path, name: &str, text: &str) {
+    let path = root.join(name);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+}
+
+/// A machine with two processors, after so many seconds of which one processor was used all the time.
+fn machine(root: &Path, seconds: u64) {
+    let ticks = seconds * 100;
+    write(root, "stat", &format!("cpu  {ticks} 0 0 {ticks} 0 0 0 0 0 0\ncpu0 0\ncpu1 0\nintr 1\n"));
+    write(root, "meminfo", "MemTotal: 2097152 kB\nMemFree: 524288 kB\nMemAvailable: 1048576 kB\n");
+    let ran = seconds * SECOND_NS;
+    write(
+        root,
+        "schedstat",
+        &format!("version 17\ncpu0 0 0 0 0 0 0 {ran} {} 0\ncpu1 0 0 0 0 0 0 0 0 0\n", ran * 2),
+    );
+    write(root, "pressure/io", &format!("some avg10=0.00 total={}\n", seconds * 250_000));
+}
+
+fn process(root: &Path, pid: u32, start: u64, ran_ns: u64, waited_ns: u64) {
+    let stat = format!("{pid} (w o) rk) R 1 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 {start} 0 512 0 0");
+    write(root, &format!("{pid}/stat"), &stat);
+    write(root, &format!("{pid}/status"), "Name:\tx\nUid:\t1000\t1000\t1000\t1000\n");
+    write(root, &format!("{pid}/cgroup"), "0::/user.slice\n");
+    write(root, &format!("{pid}/schedstat"), &format!("{ran_ns} {waited_ns} 3\n"));
+}
+
+/// Samples after each of these seconds, in which a process has run and waited for so long.
+fn samples(scope: Scope, steps: &[(u64, u64, u64)]) -> Vec<Sample> {
+    let root = TempDir::new().unwrap();
+    let mut sampler = Sampler::new(root.path(), scope);
+    let sample = |&(seconds, ran, waited): &(u64, u64, u64)| {
+        machine(root.path(), seconds);
+        process(root.path(), 42, 7, ran, waited);
+        sampler.sample(seconds as u32 * SECOND).unwrap()
+    };
+    steps.iter().map(sample).collect()
+}
+
+const HALF: u64 = SECOND_NS / 2;
+
+#[test]
+fn load_is_what_ran_and_what_waited() {
+    let found = samples(Scope::Machine, &[(10, 0, 0), (12, HALF, HALF)]);
+    assert_eq!((found[0].load.tasks(), found[1].load.tasks()), (0.0, 3.0));
+    let last = &found[1];
+    assert_eq!((last.used_percent, last.cpus, last.io_stall, last.memory_stall), (50, 2, 25, 0));
+    assert_eq!(last.memory_mib, [2048, 512, 1024]);
+}
+
+#[test]
+fn a_node_of_a_lab_counts_its_own_processes_only() {
+    let found = samples(Scope::Visible, &[(10, 0, 0), (12, HALF, HALF)]);
+    assert_eq!(found[1].load.tasks(), 0.5);
+}
+
+#[test]
+fn a_process_is_told_with_what_it_used_and_what_it_would_have() {
+    let found = samples(Scope::Machine, &[(10, 0, 0), (11, HALF, 2 * HALF)]);
+    assert!(found[0].processes.is_empty());
+    let [process] = &found[1].processes[..] else { panic!("{found:?}") };
+    assert_eq!((process.pid, process.start_ticks, process.uid, process.parent), (42, 7, 1000, 1));
+    assert_eq!((process.program.as_str(), process.cgroup.as_str()), ("w o) rk", "/user.slice"));
+    assert_eq!((process.tasks, process.memory_mib), (1.5, 2.0));
+    assert_eq!(process.computed, Duration::from_millis(500));
+    assert!((process.usage.processors() - 0.5).abs() < 1e-9);
+}
+
+#[test]
+fn one_that_sleeps_is_not_told_and_is_seen_when_it_wakes() {
+    let mut steps = vec![(10, HALF, 0)];
+    steps.extend((11..60).map(|second| (second, HALF, 0)));
+    steps.extend((60..70).map(|second| (second, HALF + (second - 59) * SECOND_NS, 0)));
+    let found = samples(Scope::Machine, &steps);
+    assert!(found[..50].iter().all(|sample| sample.processes.is_empty()));
+    // It is looked at every eighth second, and from then on every second.
+    assert_eq!(found[58..].iter().filter(|sample| sample.processes.len() == 1).count(), 2);
+    assert!(found.last().unwrap().processes[0].usage.share() > 0.3);
+}
+
+#[test]
+fn a_pid_that_passed_to_another_process_begins_anew() {
+    let root = TempDir::new().unwrap();
+    let mut sampler = Sampler::new(root.path(), Scope::Machine);
+    for (second, start, ran) in [(1, 7, 0), (2, 7, SECOND_NS), (3, 300, HALF), (4, 300, 2 * HALF)] {
+        machine(root.path(), second);
+        process(root.path(), 42, start, ran, 0);
+        let sample = sampler.sample(second as u32 * SECOND).unwrap();
+        let told: Vec<_> = sample.processes.iter().map(|it| (it.start_ticks, it.tasks)).collect();
+        let expected: &[(u64, f64)] = match second {
+            2 => &[(7, 1.0)],
+            4 => &[(300, 0.5)],
+            _ => &[],
+        };
+        assert_eq!(told, expected, "{second}");
+    }
+}
+
+#[test]
+fn what_is_missing_or_odd_is_named() {
+    let root = TempDir::new().unwrap();
+    let mut sampler = Sampler::new(root.path(), Scope::Machine);
+    assert!(matches!(sampler.sample(SECOND), Err(SampleError::Read { .. })));
+    machine(root.path(), 1);
+    write(root.path(), "meminfo", "MemTotal: many\n");
+    let error = sampler.sample(SECOND).unwrap_err();
+    assert!(matches!(&error, SampleError::Format { path } if path.ends_with("meminfo")), "{error}");
+    // Without the scheduler's books and without pressure the rest is still told.
+    machine(root.path(), 2);
+    fs::remove_file(root.path().join("schedstat")).unwrap();
+    fs::remove_dir_all(root.path().join("pressure")).unwrap();
+    assert_eq!(sampler.sample(2 * SECOND).unwrap().io_stall, 0);
+}
+
+/// A process that computes until it is dropped.
+struct Busy(Child);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_process_that_computes_here_is_found() {
+    let busy = Busy(Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap());
+    let pid = i32::try_from(busy.0.id()).unwrap();
+    let mut sampler = Sampler::new(Path::new("/proc"), Scope::Machine);
+    let start = Instant::now();
+    sampler.sample(start.elapsed()).unwrap();
+    sleep(Duration::from_millis(500));
+    let sample = sampler.sample(start.elapsed()).unwrap();
+    let found = sample.processes.iter().find(|process| process.pid == pid).unwrap();
+    assert_eq!((found.program.as_str(), found.threads), ("sh", 1));
+    // It computes or waits to, however busy the machine is.
+    assert!(found.tasks > 0.8, "{found:?}");
+    assert!(sample.load.tasks() > 0.8 && sample.memory_mib[0] > 0 && sample.cpus > 0, "{sample:?}");
+}
