@@ -88,7 +88,7 @@ pub(super) fn lies() -> Vec<Lie> {
     let mut lies = Vec::new();
     for (number, (place, when, (quiet, chatty), (left_quiet, left_chatty))) in PLACES.into_iter().enumerate()
     {
-        let shapeless = [number % 6, (number + 3) % 6].map(|number| SHAPELESS[number]);
+        let shapeless = [SHAPELESS[number % SHAPELESS.len()]];
         for (how, tell) in MEANINGLESS.into_iter().chain(shapeless) {
             // What has no meaning is not looked at; and what is in which page is the program's own affair.
             let skipped = match when.kind {
