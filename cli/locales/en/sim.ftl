@@ -31,3 +31,24 @@ sim-mean-age = MEAN AGE (s)
 sim-max-age = OLDEST (s)
 sim-expected = EXPECTED
 sim-bytes = BYTES/S
+
+help-sim-cluster = Let whole nodes find each other, spread work and go through faults
+help-sim-cluster--nodes = How many nodes
+help-sim-cluster--seed = What chance begins with: the same seed gives the same figures
+help-sim-cluster--loss = How many of the datagrams are lost
+help-sim-cluster--dead = How many of the nodes die
+help-sim-cluster--slow = How many of the nodes react a third of a second late
+help-sim-cluster--partition = For how long the network is in two halves
+
+sim-what = WHAT
+sim-figure = FIGURE
+sim-never = not in 5 min
+sim-join = until everybody knows everybody
+sim-rest = what a node sends, bytes a second
+sim-spread = until all work is spread evenly
+sim-moves = moves of each process
+sim-wrong-downs = nodes said to be down that were not
+sim-death = until everybody knows who died
+sim-on-dead = processes that computed on nodes that died
+sim-lost = processes lost in all
+sim-heal = until everybody knows everybody after the partition

@@ -31,3 +31,24 @@ sim-mean-age = EDAD MEDIA (s)
 sim-max-age = LA MAYOR (s)
 sim-expected = ESPERADA
 sim-bytes = BYTES/S
+
+help-sim-cluster = Deja que nodos enteros se encuentren, repartan trabajo y pasen por averías
+help-sim-cluster--nodes = Cuántos nodos
+help-sim-cluster--seed = Con qué empieza el azar: la misma semilla da las mismas cifras
+help-sim-cluster--loss = Cuántos de los datagramas se pierden
+help-sim-cluster--dead = Cuántos de los nodos mueren
+help-sim-cluster--slow = Cuántos de los nodos reaccionan con un tercio de segundo de retraso
+help-sim-cluster--partition = Durante cuánto tiempo está la red partida en dos
+
+sim-what = QUÉ
+sim-figure = CIFRA
+sim-never = no en 5 min
+sim-join = hasta que todos conocen a todos
+sim-rest = lo que envía un nodo, bytes por segundo
+sim-spread = hasta que el trabajo está bien repartido
+sim-moves = traslados de cada proceso
+sim-wrong-downs = nodos dados por caídos sin estarlo
+sim-death = hasta que todos saben quién ha muerto
+sim-on-dead = procesos que calculaban en nodos que murieron
+sim-lost = procesos perdidos en total
+sim-heal = hasta que todos conocen a todos tras la partición

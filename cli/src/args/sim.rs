@@ -7,6 +7,7 @@ use clap::Subcommand;
 pub(crate) enum Sim {
     Balance(Balance),
     Gossip(Gossip),
+    Cluster(Cluster),
 }
 
 #[derive(Debug, clap::Args)]
@@ -36,6 +37,22 @@ pub(crate) struct Gossip {
     #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = percent(), requires = "nodes")]
     pub(crate) slow: u8,
     #[arg(long, value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=3600), requires = "nodes")]
+    pub(crate) partition: u64,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Cluster {
+    #[arg(long, value_name = "N", default_value_t = 24, value_parser = clap::value_parser!(u32).range(2..=i64::from(minka_sim::cluster::NODES_MAX)))]
+    pub(crate) nodes: u32,
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) seed: u64,
+    #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = percent())]
+    pub(crate) loss: u8,
+    #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = percent())]
+    pub(crate) dead: u8,
+    #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = percent())]
+    pub(crate) slow: u8,
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=3600))]
     pub(crate) partition: u64,
 }
 

@@ -1,9 +1,10 @@
 //! `minka sim`: the code of the cluster in simulated ones.
 
 use minka_sim::balance::{Experiment, Mix, Report};
+use minka_sim::cluster;
 use minka_sim::gossip::{self, Faults, Row, Trial};
 
-use crate::args::sim::{Balance, Gossip, Sim};
+use crate::args::sim::{Balance, Cluster, Gossip, Sim};
 use crate::failure::Failure;
 use crate::output::{Output, Table};
 
@@ -11,6 +12,7 @@ pub(super) fn sim(command: &Sim, output: &mut Output) -> Result<(), Failure> {
     match command {
         Sim::Balance(arguments) => balance(arguments, output),
         Sim::Gossip(arguments) => gossip(arguments, output),
+        Sim::Cluster(arguments) => cluster(arguments, output),
     }
 }
 
@@ -58,7 +60,6 @@ fn gossip(arguments: &Gossip, output: &mut Output) -> Result<(), Failure> {
         let report = gossip::run(u32::MAX, arguments.seed);
         return if output.is_json() { output.json(&report) } else { ages(&report.rows, output) };
     };
-    let part = |percent: u8| f64::from(percent) / 100.0;
     let faults = Faults {
         loss: part(arguments.loss),
         dead: part(arguments.dead),
@@ -67,6 +68,48 @@ fn gossip(arguments: &Gossip, output: &mut Output) -> Result<(), Failure> {
     };
     let row = gossip::row(&Trial { faults, ..Trial::new(nodes, arguments.window, arguments.seed) });
     if output.is_json() { output.json(&row) } else { ages(&[row], output) }
+}
+
+fn part(percent: u8) -> f64 {
+    f64::from(percent) / 100.0
+}
+
+fn cluster(arguments: &Cluster, output: &mut Output) -> Result<(), Failure> {
+    let trial = cluster::Trial {
+        loss: part(arguments.loss),
+        dead: part(arguments.dead),
+        slow: part(arguments.slow),
+        partition_s: arguments.partition,
+        ..cluster::Trial::new(arguments.nodes, arguments.seed)
+    };
+    let report = trial.run();
+    if output.is_json() {
+        return output.json(&report);
+    }
+    let time = |time: Option<f64>, output: &Output| {
+        time.map_or_else(|| output.text.get("sim-never"), |time| format!("{time:.1} s"))
+    };
+    let mut rows = vec![
+        ("sim-join", time(report.join_s, output)),
+        ("sim-rest", format!("{:.0}", report.bytes_per_s)),
+        ("sim-spread", time(report.balance_s, output)),
+        ("sim-moves", format!("{:.2}", report.moves)),
+        ("sim-wrong-downs", report.wrong_downs.to_string()),
+    ];
+    if arguments.dead > 0 {
+        rows.push(("sim-death", time(report.death_s, output)));
+        rows.push(("sim-on-dead", report.processes_on_dead.to_string()));
+        rows.push(("sim-lost", report.processes_lost.to_string()));
+    }
+    if arguments.partition > 0 {
+        rows.push(("sim-heal", time(report.heal_s, output)));
+    }
+    let headings = ["sim-what", "sim-figure"].map(|id| output.text.get(id)).to_vec();
+    let mut table = Table::new(headings, vec![false, true]);
+    for (what, figure) in rows {
+        table.row(vec![output.text.get(what), figure]);
+    }
+    table.lines().iter().try_for_each(|line| output.line(line))
 }
 
 fn ages(rows: &[Row], output: &mut Output) -> Result<(), Failure> {

@@ -1,6 +1,6 @@
 //! Who is in the cluster and who is up, by the SWIM engine [`foca`] (licence MPL-2.0, used as it is).
 //!
-//! Once a second a node asks another one, chosen at random, whether it is there. If no answer comes, some others are
+//! Every two seconds a node asks another one, chosen at random, whether it is there. If no answer comes, some others are
 //! asked to ask; if none of them has one, the node is suspected, which it may deny, and at last called down. All this
 //! travels with the questions and answers themselves, so a node's cost does not depend on how many there are.
 //!
@@ -129,18 +129,19 @@ fn config() -> foca::Config {
     let params =
         |seconds, num_members| Some(PeriodicParams { frequency: Duration::from_secs(seconds), num_members });
     foca::Config {
-        probe_period: Duration::from_secs(1),
-        probe_rtt: Duration::from_millis(400),
+        // A node may take two thirds of a second to answer, and still there is time to ask others.
+        probe_period: Duration::from_secs(2),
+        probe_rtt: Duration::from_millis(900),
         num_indirect_probes: NonZeroUsize::new(3).unwrap_or(ONE),
         // Enough for ten thousand nodes: news reach all after some four times the logarithm of their number.
         max_transmissions: NonZeroU8::new(16).unwrap_or(NonZeroU8::MIN),
-        suspect_to_down_after: Duration::from_secs(4),
+        suspect_to_down_after: Duration::from_secs(6),
         remove_down_after: Some(Duration::from_secs(3600)),
         max_packet_size: NonZeroUsize::new(MEMBERSHIP_BYTES_MAX).unwrap_or(ONE),
         notify_down_members: true,
         periodic_announce: params(30, ONE),
         // Two parts of a cluster that were cut off from each other meet again like this.
-        periodic_announce_to_down_members: params(15, NonZeroUsize::new(2).unwrap_or(ONE)),
+        periodic_announce_to_down_members: params(5, NonZeroUsize::new(2).unwrap_or(ONE)),
         periodic_gossip: params(1, NonZeroUsize::new(2).unwrap_or(ONE)),
     }
 }
@@ -158,14 +159,15 @@ impl Membership {
         self.engine.identity()
     }
 
-    /// The others that are up, in no particular order.
+    /// The others that are up, by their numbers.
     pub fn up(&self) -> &[Peer] {
         &self.up
     }
 
     /// The others that are up, by number.
     pub fn find(&self, node: NodeId) -> Option<&Peer> {
-        self.up.iter().find(|peer| peer.node == node)
+        let position = self.up.binary_search_by_key(&node, |peer| peer.node).ok()?;
+        self.up.get(position)
     }
 
     /// When [`Self::on_time`] has something to do next.
@@ -240,11 +242,15 @@ impl Membership {
         }
         for effect in &gathered.effects {
             match effect {
-                Effect::Up(peer) => {
-                    self.up.retain(|other| other.node != peer.node);
-                    self.up.push(*peer);
+                Effect::Up(peer) => match self.up.binary_search_by_key(&peer.node, |other| other.node) {
+                    Ok(position) => self.up[position] = *peer,
+                    Err(position) => self.up.insert(position, *peer),
+                },
+                Effect::Down(node) => {
+                    if let Ok(position) = self.up.binary_search_by_key(node, |other| other.node) {
+                        self.up.remove(position);
+                    }
                 }
-                Effect::Down(node) => self.up.retain(|other| other.node != *node),
                 Effect::Send(..) => {}
             }
         }

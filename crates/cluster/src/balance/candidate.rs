@@ -71,7 +71,7 @@ pub struct Settings {
     pub uid_min: u32,
     /// Least time that a process stays where it is.
     pub residency_ms: u64,
-    /// Least processor time that a process must have used.
+    /// Least processor time that a process must have used, or would have if it had been alone.
     pub computed_min_s: f64,
     /// Part of what is saved that has to be left over, or a move is not worth it.
     pub gain: f64,
@@ -96,7 +96,7 @@ impl Default for Settings {
             residency_ms: 1000,
             computed_min_s: 0.2,
             gain: 0.1,
-            moves_max: 8,
+            moves_max: 16,
             move_s: 0.02,
             move_mib_s: 100.0,
             unknown_mib: 64.0,
@@ -119,8 +119,10 @@ impl Settings {
 
     /// Whether it has earned to be moved.
     pub fn has_earned(&self, candidate: &Candidate, now: Millis) -> bool {
-        candidate.computed_s >= self.computed_min_s
-            && now.saturating_sub(candidate.here_since) >= self.residency_ms
+        let here_ms = now.saturating_sub(candidate.here_since);
+        // Where many share a processor nobody gets much of it, and all the more should leave.
+        let wanted_s = candidate.demand.tasks * here_ms as f64 / 1000.0;
+        here_ms >= self.residency_ms && candidate.computed_s.max(wanted_s) >= self.computed_min_s
     }
 
     /// Seconds for which what a decision brings is counted: as long again as it has computed, within reason.
@@ -195,6 +197,10 @@ mod tests {
         let settings = Settings::default();
         let process = Candidate { here_since: 5_000, ..candidate(1, 0.0, 0.3) };
         assert!(!settings.has_earned(&process, 5_900) && settings.has_earned(&process, 6_000));
-        assert!(!settings.has_earned(&Candidate { computed_s: 0.1, ..process }, 60_000));
+        let idle = Demand { tasks: 0.0, ..process.demand };
+        assert!(
+            !settings.has_earned(&Candidate { computed_s: 0.1, demand: idle, ..process.clone() }, 60_000)
+        );
+        assert!(settings.has_earned(&Candidate { computed_s: 0.01, ..process }, 60_000));
     }
 }

@@ -58,10 +58,24 @@ pub struct Vector {
     /// By node number: one more than the position in `known`, 0 where nothing is known.
     index: Vec<u16>,
     known: Vec<Known>,
-    /// The newest of `known`, newest first, with the time each was made.
-    newest: Vec<(i64, NodeId)>,
+    /// The newest of `known`, newest first.
+    newest: Vec<Rank>,
     /// Room to make the next `newest` in.
-    spare: Vec<(i64, NodeId)>,
+    spare: Vec<Rank>,
+}
+
+/// An entry among the newest. It is out of date when another one of its node is known.
+#[derive(Debug, Clone, Copy)]
+struct Rank {
+    born_ms: i64,
+    sequence: u64,
+    node: NodeId,
+}
+
+impl From<&Known> for Rank {
+    fn from(known: &Known) -> Self {
+        Rank { born_ms: known.born_ms, sequence: known.sequence, node: known.node }
+    }
 }
 
 impl Vector {
@@ -87,12 +101,12 @@ impl Vector {
         self.sequence += 1;
         let own = Known { node: self.own, info, sequence: self.sequence, born_ms: signed(now) };
         self.put(own);
-        self.rank(&[(own.born_ms, own.node)]);
+        self.rank(&[Rank::from(&own)]);
     }
 
     /// The newest entries, newest first.
     pub fn window(&self, now: Millis) -> impl Iterator<Item = Entry> {
-        self.newest.iter().filter_map(move |(_, node)| self.get(*node)).map(move |known| Entry {
+        self.newest.iter().filter_map(move |rank| self.get(rank.node)).map(move |known| Entry {
             node: known.node,
             sequence: known.sequence,
             age_ms: u32::try_from(known.age_ms(now)).unwrap_or(u32::MAX),
@@ -102,7 +116,7 @@ impl Vector {
 
     /// Takes in somebody else's window, newest first. What is said of this node itself is left out.
     pub fn merge(&mut self, now: Millis, entries: impl IntoIterator<Item = Entry>) {
-        let mut taken = [(0, self.own); WINDOW_MAX];
+        let mut taken = [Rank { born_ms: 0, sequence: 0, node: self.own }; WINDOW_MAX];
         let mut count = 0;
         for entry in entries.into_iter().take(WINDOW_MAX) {
             if entry.node == self.own {
@@ -115,8 +129,9 @@ impl Vector {
             if entry.sequence > SEQUENCE_MAX || known.is_some_and(|known| known.sequence >= entry.sequence) {
                 continue;
             }
-            self.put(Known { node: entry.node, info: entry.info, sequence: entry.sequence, born_ms });
-            taken[count] = (born_ms, entry.node);
+            let known = Known { node: entry.node, info: entry.info, sequence: entry.sequence, born_ms };
+            self.put(known);
+            taken[count] = Rank::from(&known);
             count += 1;
         }
         if count > 0 {
@@ -138,7 +153,7 @@ impl Vector {
 
     /// The newest of what is known, newest first: as much as a window has.
     pub fn newest(&self) -> impl Iterator<Item = &Known> {
-        self.newest.iter().filter_map(|(_, node)| self.get(*node))
+        self.newest.iter().filter_map(|rank| self.get(rank.node))
     }
 
     /// How many nodes something is known of.
@@ -159,7 +174,7 @@ impl Vector {
         if let Some(moved) = self.known.get(position) {
             self.index[moved.node.index()] = position_plus_one(position);
         }
-        self.newest.retain(|(_, other)| *other != node);
+        self.newest.retain(|rank| rank.node != node);
     }
 
     fn put(&mut self, known: Known) {
@@ -178,19 +193,18 @@ impl Vector {
 
     /// Merges entries that were just put, newest first, into the newest ones. An entry only ever gets a later birth, so
     /// nothing that is not among the newest can come to be among them but by being put.
-    fn rank(&mut self, put: &[(i64, NodeId)]) {
+    fn rank(&mut self, put: &[Rank]) {
         self.spare.clear();
         let (known, index) = (&self.known, &self.index);
-        let current = |&&(born, node): &&(i64, NodeId)| {
-            let position = usize::from(index[node.index()]).checked_sub(1);
-            position.and_then(|position| known.get(position)).is_some_and(|known| known.born_ms == born)
+        let current = |rank: &&Rank| {
+            let position = usize::from(index[rank.node.index()]).checked_sub(1);
+            position.and_then(|position| known.get(position)).is_some_and(|it| it.sequence == rank.sequence)
         };
-        let mut old =
-            self.newest.iter().filter(|(_, node)| !put.iter().any(|(_, other)| other == node)).peekable();
+        let mut old = self.newest.iter().filter(current).peekable();
         let mut new = put.iter().filter(current).peekable();
         while self.spare.len() < self.window {
             let next = match (old.peek(), new.peek()) {
-                (Some(a), Some(b)) if a.0 > b.0 => old.next(),
+                (Some(a), Some(b)) if a.born_ms > b.born_ms => old.next(),
                 (Some(_), None) => old.next(),
                 (_, Some(_)) => new.next(),
                 (None, None) => break,

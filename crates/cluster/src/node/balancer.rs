@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use super::{Action, Config, Sample, Why};
 use crate::NodeId;
 use crate::balance::{
-    Answer, Claim, Demand, Ledger, Other, Prices, ProcessId, Room, View, Wish, place, usher, wishes,
+    Answer, Candidate, Claim, Demand, Ledger, Other, Prices, ProcessId, Room, View, Wish, place, usher,
+    wishes,
 };
 use crate::gossip::{Millis, Vector};
 use crate::load::Flags;
@@ -19,14 +20,14 @@ const MOVE_MS: u64 = 60_000;
 /// Programs that wait to be placed, and processes that are being moved, at a time.
 const PENDING_MAX: usize = 1024;
 
-/// How many nodes are asked to take a program that begins.
-const PLACES_MAX: u8 = 3;
+/// How many nodes are asked at once to take a process or a program, one after the other.
+const ASKED_MAX: u8 = 3;
 
 /// What a process waits for.
 #[derive(Debug, Clone, Copy)]
 enum Pending {
     /// An answer, before it moves.
-    Answer { to: NodeId, demand: Demand, why: Why },
+    Answer { to: NodeId, demand: Demand, why: Why, asked: u8 },
     /// An answer, before it begins.
     Place { to: NodeId, demand: Demand, memory_mib: Option<f64>, asked: u8 },
     /// Its move.
@@ -47,6 +48,8 @@ pub(super) struct Balancer {
     /// By process, with the time when it is forgotten.
     pending: BTreeMap<ProcessId, (Millis, Pending)>,
     here: Option<Room>,
+    /// Of the last sample.
+    candidates: Vec<Candidate>,
     flags: Flags,
 }
 
@@ -57,6 +60,7 @@ impl Balancer {
             ledger: Ledger::new(),
             pending: BTreeMap::new(),
             here: None,
+            candidates: Vec::new(),
             flags: Flags::default(),
         }
     }
@@ -88,6 +92,7 @@ impl Balancer {
             used_mib: f64::from(used_mib),
         };
         self.here = Some(room);
+        self.candidates.clone_from(&sample.candidates);
         self.flags = flags;
         room
     }
@@ -101,18 +106,16 @@ impl Balancer {
         sample: &Sample,
         vector: &Vector,
     ) -> Vec<(NodeId, Claim)> {
-        let Some(here) = self.here else { return Vec::new() };
-        // Those that are leaving already are as good as gone.
-        let (leaving, staying): (Vec<_>, Vec<_>) =
-            sample.candidates.iter().cloned().partition(|it| self.pending.contains_key(&it.process));
-        let here = leaving.iter().fold(here, |room, it| room.without(&it.demand));
+        let Some(here) = self.staying_room() else { return Vec::new() };
+        let staying = sample.candidates.iter().filter(|it| !self.pending.contains_key(&it.process));
+        let staying: Vec<Candidate> = staying.cloned().collect();
         let others = self.others(config, now, vector);
         let urgent = usher(&config.settings, &here, 0.0, &staying, &others);
         let (why, wishes) = match urgent {
             Some(wish) => (Why::Memory, vec![wish]),
             None => (Why::Balance, wishes(&config.settings, prices, now, &here, &staying, &others)),
         };
-        wishes.into_iter().filter_map(|wish| self.ask(now, wish, why)).collect()
+        wishes.into_iter().filter_map(|wish| self.ask(now, wish, why, 0)).collect()
     }
 
     /// Forgets what nobody has answered; returns the programs that were to be placed.
@@ -126,11 +129,37 @@ impl Balancer {
         self.view.others(now, config.own.node, vector)
     }
 
-    fn ask(&mut self, now: Millis, wish: Wish, why: Why) -> Option<(NodeId, Claim)> {
+    /// The node without those that are leaving, which are as good as gone.
+    fn staying_room(&self) -> Option<Room> {
+        let leaving = self.candidates.iter().filter(|it| self.pending.contains_key(&it.process));
+        Some(leaving.fold(self.here?, |room, it| room.without(&it.demand)))
+    }
+
+    /// Whom else to ask to take a process that somebody has refused.
+    fn ask_again(
+        &mut self,
+        config: &Config,
+        now: Millis,
+        prices: &Prices,
+        process: ProcessId,
+        asked: u8,
+        vector: &Vector,
+    ) -> Option<(NodeId, Claim)> {
+        if asked >= ASKED_MAX {
+            return None;
+        }
+        let here = self.staying_room()?;
+        let it = self.candidates.iter().find(|it| it.process == process)?.clone();
+        let others = self.others(config, now, vector);
+        let wish = wishes(&config.settings, prices, now, &here, &[it], &others).into_iter().next()?;
+        self.ask(now, wish, Why::Balance, asked)
+    }
+
+    fn ask(&mut self, now: Millis, wish: Wish, why: Why, asked: u8) -> Option<(NodeId, Claim)> {
         if self.pending.len() >= PENDING_MAX {
             return None;
         }
-        let pending = Pending::Answer { to: wish.to, demand: wish.claim.demand, why };
+        let pending = Pending::Answer { to: wish.to, demand: wish.claim.demand, why, asked: asked + 1 };
         self.pending.insert(wish.claim.process, (now + ANSWER_MS, pending));
         Some((wish.to, wish.claim))
     }
@@ -159,7 +188,7 @@ impl Balancer {
         vector: &Vector,
         asked: u8,
     ) -> Option<(NodeId, Claim)> {
-        let here = self.here.filter(|_| asked < PLACES_MAX && self.pending.len() < PENDING_MAX)?;
+        let here = self.here.filter(|_| asked < ASKED_MAX && self.pending.len() < PENDING_MAX)?;
         let others = self.others(config, now, vector);
         let better = place(&config.settings, prices, process, &here, memory_mib, &others);
         let wish = better.first()?;
@@ -214,6 +243,9 @@ impl Balancer {
                     Some(ask) => Next { action: None, ask: Some(ask) },
                     None => Next { action: Some(Action::Place(process, None)), ask: None },
                 }
+            }
+            (Err(_), Pending::Answer { why: Why::Balance, asked, .. }) => {
+                Next { action: None, ask: self.ask_again(config, now, prices, process, asked, vector) }
             }
             (Err(_), _) => Next::default(),
         }

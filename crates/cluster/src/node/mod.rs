@@ -35,6 +35,12 @@ use balancer::Balancer;
 /// Datagrams of the membership begin with these two bytes, and are the engine's own after them.
 const MEMBERSHIP: [u8; 2] = [1, b'M'];
 
+/// How many of the nodes that it was told to join by a node remembers.
+const CONTACTS_MAX: usize = 16;
+
+/// As long as it is alone, it asks them again once in so many steps.
+const JOIN_STEPS: u64 = 3;
+
 /// How a node is set up.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
@@ -144,6 +150,8 @@ pub struct Node {
     membership: Membership,
     balancer: Balancer,
     random: Xoshiro256PlusPlus,
+    contacts: Vec<Peer>,
+    steps: u64,
 }
 
 impl Node {
@@ -156,6 +164,8 @@ impl Node {
             membership: Membership::new(own, config.seed),
             balancer: Balancer::new(),
             random: Xoshiro256PlusPlus::seed_from_u64(config.seed ^ u64::from(own.node.get())),
+            contacts: Vec::new(),
+            steps: 0,
             config,
         }
     }
@@ -175,14 +185,19 @@ impl Node {
         &self.membership
     }
 
-    /// Asks somebody to be taken in.
+    /// Asks somebody to be taken in, and goes on asking as long as nobody is known.
     pub fn join(&mut self, now: Millis, peer: Peer) -> Vec<Action> {
+        self.contacts.retain(|contact| contact.node != peer.node);
+        if self.contacts.len() < CONTACTS_MAX {
+            self.contacts.push(peer);
+        }
         let effects = self.membership.join(now, peer);
         self.actions(effects)
     }
 
     /// Tells the others that this node leaves. Guests and processes that are away are the caller's affair.
     pub fn leave(&mut self, now: Millis) -> Vec<Action> {
+        self.contacts.clear();
         let effects = self.membership.leave(now);
         self.actions(effects)
     }
@@ -208,6 +223,13 @@ impl Node {
     /// A step, once a second: the node looks at itself, tells somebody, and thinks about who should move.
     pub fn on_step(&mut self, now: Millis, sample: &Sample) -> Vec<Action> {
         let mut actions = self.on_time(now);
+        self.steps += 1;
+        if self.membership.up().is_empty() && self.steps.is_multiple_of(JOIN_STEPS) {
+            for contact in self.contacts.clone() {
+                let effects = self.membership.join(now, contact);
+                actions.extend(self.actions(effects));
+            }
+        }
         self.meter.observe(sample.load, sample.used_percent);
         let flags = self.config.pool.flags(&sample.presence, self.config.flags);
         let prices = self.balancer.prices(1 + self.membership.up().len());
