@@ -318,6 +318,7 @@ impl Deputy {
             Home::Over => return Ok(None),
         };
         parked.put_back_signals(false)?;
+        parked.take_due_signals()?;
         let tasks = parked.with_masks(tasks, |thread| thread.mask)?;
         match self.enter(prepared, parked, tasks, start) {
             Ok(away) => Ok(Some(away)),

@@ -22,7 +22,7 @@ use minka_kernel::procfs;
 use minka_kernel::ptrace::{Running, SIGINFO_SIZE, Stop, Stopped};
 use minka_link::Receiver;
 use minka_wire::message::{self, FromHome, FromHost, Leaving, MessageError, kind};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -100,15 +100,21 @@ fn interrupt_calls(parked: &mut Parked, tasks: &mut Tasks, session: &mut Session
     let until = Instant::now() + shared.patience;
     // The masks that were replaced, by thread.
     let mut masks = BTreeMap::new();
+    // Threads that were stopped outside of a call since then.
+    let mut settled = BTreeSet::new();
     loop {
         for tid in tasks.ids() {
             // An agent that has no call any more, and cannot get another one, need not be stopped again.
-            if masks.contains_key(&tid) && !parked.agents.of(tid).is_some_and(|agent| agent.is_busy()) {
+            if settled.contains(&tid) && !parked.agents.of(tid).is_some_and(|agent| agent.is_busy()) {
                 continue;
             }
             match interrupt_call(parked, tasks, session, tid) {
-                Ok(mask) => {
+                Ok((mask, idle)) => {
                     masks.entry(tid).or_insert(mask);
+                    // A call that was still being made may set the thread's mask after us.
+                    if idle {
+                        settled.insert(tid);
+                    }
                 }
                 Err(Fault::CannotStop) => return cannot_stop(parked, tasks, session, &masks),
                 Err(error) => return Err(error),
@@ -116,8 +122,11 @@ fn interrupt_calls(parked: &mut Parked, tasks: &mut Tasks, session: &mut Session
         }
         // An agent may not have been in its call yet; then it is caught the next time.
         for _ in 0..20 {
-            if !parked.agents.any_busy() && tasks.ids().iter().all(|tid| masks.contains_key(tid)) {
-                return Ok(());
+            if !parked.agents.any_busy() {
+                if tasks.ids().iter().all(|tid| settled.contains(tid)) {
+                    return Ok(());
+                }
+                break;
             }
             std::thread::sleep(Duration::from_micros(50));
         }
@@ -127,10 +136,16 @@ fn interrupt_calls(parked: &mut Parked, tasks: &mut Tasks, session: &mut Session
     }
 }
 
-/// Blocks a thread's signals, and gives its mask, and ends the call that its agent is in. A thread that ends meanwhile
+/// Blocks a thread's signals, and ends the call that its agent is in. Gives the thread's mask, and whether its agent
+/// was in no call. A thread that ends meanwhile
 /// has no mask.
-fn interrupt_call(parked: &mut Parked, tasks: &mut Tasks, session: &mut Session, tid: i32) -> Result<u64> {
-    let Some(running) = tasks.take(tid) else { return Ok(BLOCK_ALL) };
+fn interrupt_call(
+    parked: &mut Parked,
+    tasks: &mut Tasks,
+    session: &mut Session,
+    tid: i32,
+) -> Result<(u64, bool)> {
+    let Some(running) = tasks.take(tid) else { return Ok((BLOCK_ALL, true)) };
     let halted = tracee::try_halt(running, |task, stop| arrived(parked, tasks, session, task, stop));
     let halted = match halted {
         Ok(Ok(task)) => task,
@@ -138,21 +153,22 @@ fn interrupt_call(parked: &mut Parked, tasks: &mut Tasks, session: &mut Session,
             tasks.put(running);
             return Err(Fault::CannotStop);
         }
-        Err(Fault::Gone(end)) => return parked.thread_ended(tid, end).map(|()| BLOCK_ALL),
+        Err(Fault::Gone(end)) => return parked.thread_ended(tid, end).map(|()| (BLOCK_ALL, true)),
         Err(error) => return Err(error),
     };
+    let idle = !parked.agents.of(tid).is_some_and(|agent| agent.is_busy());
     tracee::end_forwarded_call(&halted, parked.agents.ring().after_call())?;
     let mask = halted.mask().map_err(Fault::Trace)?;
     halted.set_mask(BLOCK_ALL).map_err(Fault::Trace)?;
     tasks.put(halted.resume(0).map_err(Fault::Trace)?);
-    Ok(mask)
+    Ok((mask, idle))
 }
 
 /// A call cannot be interrupted, so the process stays where it is, with the masks that it had.
 fn cannot_stop(
     parked: &mut Parked,
     tasks: &mut Tasks,
-    session: &Session,
+    session: &mut Session,
     masks: &BTreeMap<i32, u64>,
 ) -> Result<()> {
     session.shared.recalling.store(false, Ordering::SeqCst);
@@ -162,6 +178,7 @@ fn cannot_stop(
         halted.set_mask(*mask).map_err(Fault::Trace)?;
         tasks.put(halted.resume(0).map_err(Fault::Trace)?);
     }
+    session.say(&FromHome::GoOn)?;
     Err(Fault::CannotStop)
 }
 

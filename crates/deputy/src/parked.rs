@@ -243,6 +243,19 @@ impl Parked {
         Ok(())
     }
 
+    /// Takes those signals along that the program is about to handle and that have arrived here: no thread may
+    /// execute another instruction before those that it takes.
+    pub(crate) fn take_due_signals(&mut self) -> Result<()> {
+        let caught = self.actions.iter().filter(|action| action.is_caught_for_good());
+        let caught = caught.fold(0u64, |set, action| set | 1 << (action.signal - 1));
+        for tid in self.threads.keys().copied().collect::<Vec<_>>() {
+            let Some(Resident { thread, agent, .. }) = self.threads.get(&tid) else { continue };
+            let due = self.take_pending(agent, caught & !thread.mask)?;
+            self.threads.entry(tid).and_modify(|resident| resident.thread.pending.extend(due));
+        }
+        Ok(())
+    }
+
     /// Takes the pending signals of a set (bit `n - 1` for signal `n`) away, in the order in which they would have
     /// been delivered.
     fn take_pending(&self, agent: &Agent, set: u64) -> Result<Vec<(i32, Vec<u8>)>> {

@@ -18,7 +18,9 @@ use minka_kernel::ring::Slot;
 use minka_link::{Channel, Receiver, Sender};
 use minka_syscalls::marshal::{self, Placed};
 use minka_wire::frame::Header;
-use minka_wire::message::{self, CONTINUED, FETCH_MAX, Fetch, NOT_EXACT, ProcFile, RESTART, Special, kind};
+use minka_wire::message::{
+    self, CONTINUED, FETCH_MAX, Fetch, HOLD, NOT_EXACT, ProcFile, RESTART, Special, kind,
+};
 use std::io::IoSlice;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
@@ -115,7 +117,14 @@ fn perform(
     agent.busy.store(false, Ordering::SeqCst);
     let reply = marshal::collect(&placed, result, data);
     let parts: Vec<IoSlice<'_>> = reply.parts().map(IoSlice::new).collect();
-    Ok(channel.send(Header::new(kind::RESULT, header.correlation), &parts)?)
+    Ok(channel.send(result_header(shared, header), &parts)?)
+}
+
+/// A call may have raised a signal for its own process, which natively would be taken before the call returns. Once
+/// signals are blocked, in order to recall the guest, such a signal waits for it at home.
+fn result_header(shared: &Shared, call: &Header) -> Header {
+    let flags = if shared.recalling.load(Ordering::SeqCst) { HOLD } else { 0 };
+    Header { flags, ..Header::new(kind::RESULT, call.correlation) }
 }
 
 /// Natively a transfer to or from a regular file is never cut short, so its parts stay together.
@@ -229,7 +238,7 @@ fn special(
         Special::EndThread { tid } => end_thread(shared, tid),
     };
     agent.busy.store(false, Ordering::SeqCst);
-    answer(channel, header, result)
+    reply(channel, result_header(shared, header), result)
 }
 
 /// Maps a file where the guest is going to have it too: privately, or shared for reading if nobody writes to it.
@@ -332,10 +341,14 @@ fn snapshot(agent: &Agent, content: &[u8], flags: u32) -> Result<i64> {
     Ok(fd)
 }
 
-fn answer(channel: &mut Channel, header: &Header, result: i64) -> Result<()> {
-    let mut reply = [0; marshal::REPLY_HEAD];
-    reply[..8].copy_from_slice(&result.to_le_bytes());
-    Ok(channel.send(Header::new(kind::RESULT, header.correlation), &[IoSlice::new(&reply)])?)
+fn answer(channel: &mut Channel, call: &Header, result: i64) -> Result<()> {
+    reply(channel, Header::new(kind::RESULT, call.correlation), result)
+}
+
+fn reply(channel: &mut Channel, header: Header, result: i64) -> Result<()> {
+    let mut body = [0; marshal::REPLY_HEAD];
+    body[..8].copy_from_slice(&result.to_le_bytes());
+    Ok(channel.send(header, &[IoSlice::new(&body)])?)
 }
 
 /// Sends the pages that a guest misses.

@@ -20,7 +20,7 @@ use minka_syscalls::marshal::{self, Refusal};
 use minka_syscalls::spec::{Direction, Kind};
 use minka_syscalls::{Place, Spec};
 use minka_wire::frame::Header;
-use minka_wire::message::{self, CONTINUED, MessageError, RESTART, Special, kind};
+use minka_wire::message::{self, CONTINUED, HOLD, MessageError, RESTART, Special, kind};
 use std::io::IoSlice;
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,6 +53,8 @@ pub(crate) struct Worker<'a> {
     channel: Channel,
     request: Vec<u8>,
     reply: Vec<u8>,
+    /// With the result came the word that the guest is about to be recalled.
+    hold: bool,
 }
 
 /// Serves calls of whichever thread makes one, until the guest has ended or the channel is closed. There are as many
@@ -60,8 +62,15 @@ pub(crate) struct Worker<'a> {
 pub(crate) fn serve(guest: &Guest, channel: Channel) -> Result<()> {
     let listener =
         guest.listener.get().ok_or_else(|| Fault::Said("the guest has no filter yet".to_owned()))?;
-    let mut worker =
-        Worker { guest, thread: None, listener, channel, request: Vec::new(), reply: Vec::new() };
+    let mut worker = Worker {
+        guest,
+        thread: None,
+        listener,
+        channel,
+        request: Vec::new(),
+        reply: Vec::new(),
+        hold: false,
+    };
     loop {
         let turn = lock(&guest.turn);
         let received = listener.receive();
@@ -79,7 +88,12 @@ pub(crate) fn serve(guest: &Guest, channel: Channel) -> Result<()> {
 
 impl Worker<'_> {
     fn serve(&mut self, call: &Notification) -> Result<()> {
-        let answered = match self.answer(call)? {
+        self.hold = false;
+        let answer = self.answer(call)?;
+        if self.hold {
+            self.guest.hold(call.tid)?;
+        }
+        let answered = match answer {
             Answer::Native => self.listener.pass(call.id),
             Answer::Result(result @ -516..=-512) => {
                 // Such a result may be seen only by the kernel: the thread must be about to stop or take a signal.
@@ -225,6 +239,7 @@ impl Worker<'_> {
         if answer.kind != kind::RESULT {
             return Err(MessageError::Kind { found: answer.kind, expected: "the result of a call" }.into());
         }
+        self.hold |= answer.flags & HOLD != 0;
         Ok(())
     }
 

@@ -24,6 +24,8 @@ const SIGKILL: i32 = 9;
 pub(crate) enum Request {
     /// Make sure that a thread stops before it executes another instruction, and does the job then; say so.
     Interrupt(i32, mpsc::SyncSender<()>, Option<Job>),
+    /// Make sure that a thread stops before it executes another instruction, and stays so until it is recalled.
+    Hold(i32, mpsc::SyncSender<()>),
     /// Let the call of a thread pass that makes another one, which is known at home already; say when it is there.
     Make {
         /// The notification's name.
@@ -215,9 +217,18 @@ impl Guest {
 
     /// Returns once a thread is bound to stop before its next instruction, and to do a job then.
     pub(crate) fn interrupt(&self, tid: i32, job: Option<Job>) -> Result<()> {
-        let (done, interrupted) = mpsc::sync_channel(1);
-        self.ask(Request::Interrupt(tid, done, job));
-        interrupted.recv().map_err(|_| Fault::Said("the tracer has ended".to_owned()))
+        self.ask_and_wait(|done| Request::Interrupt(tid, done, job))
+    }
+
+    /// Returns once a thread is bound to stop before its next instruction, until the guest is recalled.
+    pub(crate) fn hold(&self, tid: i32) -> Result<()> {
+        self.ask_and_wait(|done| Request::Hold(tid, done))
+    }
+
+    fn ask_and_wait(&self, request: impl FnOnce(mpsc::SyncSender<()>) -> Request) -> Result<()> {
+        let (done, heard) = mpsc::sync_channel(1);
+        self.ask(request(done));
+        heard.recv().map_err(|_| Fault::Said("the tracer has ended".to_owned()))
     }
 }
 

@@ -44,6 +44,8 @@ struct Member {
     task: Option<Task>,
     /// What is to be done for it when it stops.
     job: Option<Job>,
+    /// The guest is about to be recalled: this thread stays in its next stop.
+    held: bool,
 }
 
 #[derive(Debug)]
@@ -108,7 +110,8 @@ impl Tracer {
         queued: Queued,
         joining: Joining,
     ) -> Self {
-        let member = |task: Running| (task.tid(), Member { task: Some(Task::Running(task)), job: None });
+        let member =
+            |task: Running| (task.tid(), Member { task: Some(Task::Running(task)), job: None, held: false });
         Self {
             guest,
             members: tasks.into_iter().map(member).collect(),
@@ -191,6 +194,13 @@ impl Tracer {
                 // The worker waits for this; if it has gone, nobody does.
                 let _ = done.send(());
             }
+            Request::Hold(tid, done) => {
+                if let Some(member) = self.members.get_mut(&tid) {
+                    member.held = true;
+                }
+                self.interrupt(tid)?;
+                let _ = done.send(());
+            }
             Request::Make { call, thread, made } => self.make(call, thread, made)?,
             Request::NotMade => self.making = None,
             Request::Homeward(reason) => self.say_homeward(&reason)?,
@@ -206,9 +216,15 @@ impl Tracer {
                     return Err(Fault::Said("the home asked twice for the same pages".to_owned()));
                 }
                 let stream = Arc::clone(&self.stream);
+                let (taken, has_taken) = mpsc::sync_channel(1);
                 crate::arrive::run(&self.guest, "precopy", move |guest| {
-                    leave::precopy(guest, &mut lock(&stream))
+                    let mut stream = lock(&stream);
+                    // Whoever asked waits for this; if it has gone, so has the guest.
+                    let _ = taken.send(());
+                    leave::precopy(guest, &mut stream)
                 });
+                // A recall that follows at once must not get hold of the lane first.
+                let _ = has_taken.recv();
             }
             Request::Said(FromHome::Recall) => {
                 faultpoint::reach(Point::HostRecalled);
@@ -217,6 +233,7 @@ impl Tracer {
                 tids.into_iter().try_for_each(|tid| self.interrupt(tid))?;
                 self.leave_if_stopped()?;
             }
+            Request::Said(FromHome::GoOn) => self.let_go()?,
             Request::Said(FromHome::Bye) => return Ok(Some(Outcome::Done)),
             Request::Said(other) => return Err(Fault::Said(format!("the home said {}", other.name()))),
             Request::Complete(memory) => daemon.report(&HostReport::Memory(memory)),
@@ -292,7 +309,7 @@ impl Tracer {
             lock(&self.guest.threads).insert(tid, Arc::new(GuestThread { tid, ..*thread }));
             let task =
                 if self.recalled { Task::Stopped(task) } else { Task::Running(task.resume(0).map_err(io)?) };
-            self.members.insert(tid, Member { task: Some(task), job: None });
+            self.members.insert(tid, Member { task: Some(task), job: None, held: false });
             // The worker waits for this; if it has gone, so has the guest.
             let _ = made.send(());
         }
@@ -312,6 +329,21 @@ impl Tracer {
             }
             _ => Ok(()),
         }
+    }
+
+    /// The guest is not recalled after all.
+    fn let_go(&mut self) -> Result<()> {
+        for member in self.members.values_mut().filter(|member| member.held) {
+            member.held = false;
+            member.task = match member.task.take() {
+                Some(Task::Stopped(task)) => {
+                    let running = task.resume(0).map_err(|error| Fault::Io("let the guest go on", error))?;
+                    Some(Task::Running(running))
+                }
+                running => running,
+            };
+        }
+        Ok(())
     }
 
     pub(crate) fn say(&mut self, message: &FromHost) -> Result<()> {
@@ -368,6 +400,7 @@ impl Tracer {
                 None => return Ok(()),
             };
             let has_job = self.members.get(&tid).is_some_and(|member| member.job.is_some());
+            let stays = self.recalled || self.members.get(&tid).is_some_and(|member| member.held);
             match task.try_wait().map_err(io)? {
                 Waited::Still(task) => {
                     self.put(Task::Running(task));
@@ -382,7 +415,7 @@ impl Tracer {
                         }
                     }
                     // That stop answered an interrupt that may have been asked for.
-                    if self.recalled || has_job {
+                    if stays || has_job {
                         self.interrupt(tid)?;
                     }
                 }
@@ -393,13 +426,13 @@ impl Tracer {
                 }
                 Waited::Stopped(task, Stop::Interrupt) if has_job => {
                     let task = self.work(task)?;
-                    self.put(if self.recalled {
+                    self.put(if stays {
                         Task::Stopped(task)
                     } else {
                         Task::Running(task.resume(0).map_err(io)?)
                     });
                 }
-                Waited::Stopped(task, _) if self.recalled => self.put(Task::Stopped(task)),
+                Waited::Stopped(task, _) if stays => self.put(Task::Stopped(task)),
                 Waited::Stopped(task, _) => self.put(Task::Running(task.resume(0).map_err(io)?)),
                 Waited::Gone(end) if tid == self.guest.pid => return Err(Fault::Gone(end)),
                 Waited::Gone(_) => {

@@ -121,6 +121,11 @@ impl Action {
         self.flags & RESETHAND != 0 && self.handler > 1
     }
 
+    /// Whether there is a handler that stays after it has been called.
+    pub fn is_caught_for_good(&self) -> bool {
+        self.handler > 1 && !self.is_used_once()
+    }
+
     /// From the bytes that `rt_sigaction` wrote.
     pub fn from_bytes(signal: u8, bytes: &[u8; Self::SIZE]) -> Self {
         let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));

@@ -90,6 +90,8 @@ pub struct Link {
     pub up: bool,
     /// Whether it can also carry frames: it and its peer are up (`IFF_LOWER_UP`).
     pub carrier: bool,
+    /// Whether the kernel has taken note of that, and frames are let through (`IFF_RUNNING`).
+    pub running: bool,
     /// Longest packet that it carries, in bytes without the Ethernet header.
     pub mtu: u32,
 }
@@ -330,6 +332,7 @@ fn read_link(payload: &[u8]) -> Option<Link> {
         index: message::read_u32(payload, 4)?,
         up: flags & libc::IFF_UP as u32 != 0,
         carrier: flags & libc::IFF_LOWER_UP as u32 != 0,
+        running: flags & libc::IFF_RUNNING as u32 != 0,
         mtu,
     })
 }

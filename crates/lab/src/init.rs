@@ -46,6 +46,10 @@ fn start(supervisor: &Channel) -> Result<(SignalQueue, u32), LabError> {
     let signals = SignalQueue::new(&[libc::SIGCHLD]).map_err(LabError::system("queue signals"))?;
     let Go = next(supervisor)?;
     network.join(plan.number)?;
+    let sent = supervisor.send(&NodeEvent::Joined);
+    sent.map_err(LabError::system("report to the supervisor"))?;
+    // Whoever asks for a neighbour that is not there yet asks again only after a second.
+    let Go = next(supervisor)?;
     let (program, arguments) =
         plan.command.split_first().ok_or(LabError::Internal("find the node daemon's command line"))?;
     let mut daemon = Command::new(program);

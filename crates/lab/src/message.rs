@@ -3,6 +3,8 @@
 //! ```text
 //! caller ── Plan ──────► supervisor ── NodePlan ──► init     at the start
 //!                                   ── Go ───────►           when the node's cable is plugged in
+//!                                   ◄─ NodeEvent ──          the node has joined the network
+//!                                   ── Go ───────►           when all nodes have
 //!                                   ◄─ NodeEvent ──          daemon started, daemon ended, or a failure
 //! caller ◄─ Startup ────                                     when all daemons answer, or none ever will
 //! anyone ── Request ───► supervisor                          on lab.sock
@@ -43,13 +45,15 @@ pub(crate) struct NodePlan {
     pub(crate) run_directory: PathBuf,
 }
 
-/// The node's interface is there.
+/// The node's interface is there; or, after that, those of all nodes are up.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Go;
 
 /// What a node's init has to tell.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum NodeEvent {
+    /// The node can be reached by those that have joined before.
+    Joined,
     /// The daemon runs, with this PID in the node.
     Started(u32),
     /// The daemon ended with this status, as `wait` gives it.

@@ -1,6 +1,7 @@
 //! The lab's network: who has which address and name.
 
 use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
 
 use minka_kernel::netlink::{Netlink, NetlinkError, NetworkNamespace, VethEnd};
 
@@ -32,6 +33,11 @@ pub fn node_name(node: u32) -> String {
     format!("node{node}")
 }
 
+/// How long an interface may take until it lets frames through, and how often that is looked at. A node whose
+/// interface takes longer starts all the same; the first frames that it sends are lost.
+const READY_LIMIT: Duration = Duration::from_secs(2);
+const READY_INTERVAL: Duration = Duration::from_millis(2);
+
 /// The hub's end of the network; it speaks for the namespace in which it was made.
 #[derive(Debug)]
 pub(crate) struct Hub {
@@ -59,6 +65,11 @@ impl Hub {
         self.netlink.set_up(&node_name(node), plugged)
     }
 
+    /// Whether frames to and from a node are let through by now.
+    pub(crate) fn is_ready(&mut self, node: u32) -> bool {
+        self.netlink.link(&node_name(node)).is_ok_and(|link| link.running)
+    }
+
     /// Whether a node's cable is plugged in.
     pub(crate) fn is_plugged(&mut self, node: u32) -> bool {
         self.netlink.link(&node_name(node)).is_ok_and(|link| link.up)
@@ -79,10 +90,16 @@ impl NodeNetwork {
         Ok(Self { netlink })
     }
 
-    /// Gives the node its address, once it has been connected.
+    /// Gives the node its address, once it has been connected, and waits until its interface lets frames through:
+    /// those before are dropped silently.
     pub(crate) fn join(&mut self, node: u32) -> Result<(), NetlinkError> {
         self.netlink.set_up(NODE_INTERFACE, true)?;
-        self.netlink.add_address(NODE_INTERFACE, node_address(node), PREFIX_LENGTH)
+        self.netlink.add_address(NODE_INTERFACE, node_address(node), PREFIX_LENGTH)?;
+        let until = Instant::now() + READY_LIMIT;
+        while !self.netlink.link(NODE_INTERFACE)?.running && Instant::now() < until {
+            std::thread::sleep(READY_INTERVAL);
+        }
+        Ok(())
     }
 }
 

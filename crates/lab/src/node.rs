@@ -43,6 +43,7 @@ pub(crate) struct Node {
     /// None once the init has closed its end.
     channel: Option<Channel>,
     alive: bool,
+    joined: bool,
     answering: bool,
     daemon: DaemonState,
     /// Why its init gave up, as in "failed to …".
@@ -85,6 +86,7 @@ impl Node {
             process,
             channel: Some(channel),
             alive: true,
+            joined: false,
             answering: false,
             daemon: DaemonState::Starting,
             failure: None,
@@ -102,6 +104,19 @@ impl Node {
 
     pub(crate) fn daemon(&self) -> DaemonState {
         self.daemon
+    }
+
+    /// Whether the node is on the network, and the hub passes on what it sends.
+    pub(crate) fn has_joined(&self, hub: &mut Hub) -> bool {
+        self.joined && hub.is_ready(self.number)
+    }
+
+    /// Lets the node start its daemon.
+    pub(crate) fn begin(&self) {
+        if let Some(channel) = &self.channel {
+            // An init that is gone is noticed anyway.
+            let _ = channel.send(&Go);
+        }
     }
 
     /// Whether the daemon has ever accepted a connection; tries it if not.
@@ -125,6 +140,7 @@ impl Node {
                 .map_err(LabError::system("look for news from a node"))?[0]
         {
             match channel.receive().map_err(LabError::system("understand a node"))? {
+                Some(NodeEvent::Joined) => self.joined = true,
                 Some(NodeEvent::Started(pid)) => self.daemon = DaemonState::Running(pid),
                 Some(NodeEvent::Ended(status)) => {
                     self.daemon = DaemonState::Ended(shell_code(ExitStatus::from_raw(status)));

@@ -101,7 +101,7 @@ impl Supervisor {
         }
         let socket = self.plan.description.control_socket();
         let listener = UnixListener::bind(&socket).map_err(LabError::file("listen on", socket))?;
-        if self.wait_for_daemons()? == Turn::End {
+        if self.wait_for_daemons(&mut hub)? == Turn::End {
             return Ok(());
         }
         self.plan.description.write()?;
@@ -125,14 +125,19 @@ impl Supervisor {
         mounted.map_err(LabError::file("show the nodes' names in", target))
     }
 
-    fn wait_for_daemons(&mut self) -> Result<Turn, LabError> {
+    fn wait_for_daemons(&mut self, hub: &mut Hub) -> Result<Turn, LabError> {
         let deadline = Instant::now() + Duration::from_millis(self.plan.start_timeout_ms);
+        let mut begun = false;
         loop {
             if self.turn(None, Some(ASK_INTERVAL))? == Turn::End {
                 return Ok(Turn::End);
             }
             for node in &self.nodes {
                 node.check_hope()?;
+            }
+            if !begun && self.nodes.iter().all(|node| node.has_joined(hub)) {
+                self.nodes.iter().for_each(Node::begin);
+                begun = true;
             }
             let Some(silent) =
                 self.nodes.iter_mut().find_map(|node| (!node.is_answering()).then_some(&*node))

@@ -66,6 +66,10 @@ pub const RESTART: u32 = 1;
 /// that is to or from a regular file it is made even though the guest is being recalled.
 pub const CONTINUED: u32 = 2;
 
+/// In the flags of a [`kind::RESULT`] frame: the guest is about to be recalled, and signals wait for it at home that
+/// it would have taken before this call returned. It must not execute another instruction until then.
+pub const HOLD: u32 = 1;
+
 /// A file of the home that the host may have too.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileOffer {
@@ -128,6 +132,8 @@ pub enum FromHome {
     Recall,
     /// The session is over: the guest is not needed any more.
     Bye,
+    /// The guest is not recalled after all: threads that were held ([`HOLD`]) go on.
+    GoOn,
 }
 
 impl FromHome {
@@ -140,6 +146,7 @@ impl FromHome {
             Self::Precopy => "Precopy",
             Self::Recall => "Recall",
             Self::Bye => "Bye",
+            Self::GoOn => "GoOn",
         }
     }
 }
