@@ -1,0 +1,174 @@
+//! A C program that checks itself: memory, signals, time, calls, one property at a time (`probe/*.c`).
+//!
+//! Each check prints the same line natively and shaken, or the first thing that was not as it has to be.
+
+use std::time::Duration;
+
+use minka_programs_tests::build;
+use minka_programs_tests::program::Program;
+
+/// How often a check is moved: its parts are short.
+const INTERVAL: Duration = Duration::from_millis(50);
+
+fn probe(check: &str) -> Program {
+    let seconds = minka_programs_tests::sized("0.7", "5");
+    let program = build::c_program("probe");
+    Program::new([program.as_os_str(), check.as_ref(), seconds.as_ref()])
+        .called(format!("probe {check}"))
+        .every(INTERVAL)
+}
+
+/// Checks of which each may be moved.
+macro_rules! moves {
+    ($($name:ident $check:literal),* $(,)?) => {
+        $(#[test] fn $name() { probe($check).moves().holds() })*
+        const MOVES: &[&str] = &[$($check),*];
+    };
+}
+
+/// Checks that stay at home for most of their time, or all of it, and have to be right there.
+macro_rules! may_stay {
+    ($($name:ident $check:literal),* $(,)?) => {
+        $(#[test] fn $name() { probe($check).may_stay().holds() })*
+        const MAY_STAY: &[&str] = &[$($check),*];
+    };
+}
+
+moves! {
+    heap "heap",
+    break_moves "break",
+    sparse "sparse",
+    rewriting "rewriting",
+    deep_stack "deep-stack",
+    long_jumps "long-jumps",
+    holes "holes",
+    replaced "replaced",
+    remapped "remapped",
+    swapped "swapped",
+    protection "protection",
+    discarded "discarded",
+    made_code "made-code",
+    private_file "private-file",
+    own_signals "own-signals",
+    own_faults "own-faults",
+    changed_context "changed-context",
+    nested_handlers "nested-handlers",
+    handler_flags "handler-flags",
+    alternate_stack "alternate-stack",
+    no_alternate_stack "no-alternate-stack",
+    polled_stack "polled-stack",
+    stack_overflow "stack-overflow",
+    jump_out_of_handler "jump-out-of-handler",
+    blocked_signals "blocked-signals",
+    restarted_calls "restarted-calls",
+    queued_values "queued-values",
+    temporary_masks "temporary-masks",
+    child_signals "child-signals",
+    alarm "alarm",
+    interval_timer "interval-timer",
+    posix_timer "posix-timer",
+    timer_descriptor "timer-descriptor",
+    clocks "clocks",
+    processor_time "processor-time",
+    sleeps "sleeps",
+    timed_poll "timed-poll",
+    timed_ppoll "timed-ppoll",
+    timed_select "timed-select",
+    timed_pselect "timed-pselect",
+    timed_futex_until "timed-futex-until",
+    blocked_read "blocked-read",
+    blocked_receive "blocked-receive",
+    blocked_poll "blocked-poll",
+    blocked_select "blocked-select",
+    blocked_epoll "blocked-epoll",
+    blocked_wait "blocked-wait",
+    blocked_accept "blocked-accept",
+    blocked_semaphore "blocked-semaphore",
+    blocked_message "blocked-message",
+    blocked_open "blocked-open",
+    blocked_event "blocked-event",
+    positions "positions",
+    vectors "vectors",
+    big_transfers "big-transfers",
+    without_waiting "without-waiting",
+    directories "directories",
+    notices "notices",
+    descriptors "descriptors",
+    passed_descriptors "passed-descriptors",
+    through_pipes "through-pipes",
+    through_socketpair "through-socketpair",
+    through_tcp "through-tcp",
+    by_the_kernel "by-the-kernel",
+    packets "packets",
+    record_locks "record-locks",
+    awaited_record_lock "awaited-record-lock",
+    awaited_file_lock "awaited-file-lock",
+    general_registers "general-registers",
+    vector_registers "vector-registers",
+    floating_point "floating-point",
+    known_results "known-results",
+    segment_bases "segment-bases",
+    processor_number "processor-number",
+    maps "maps",
+    status "status",
+    stat_line "stat-line",
+    names "names",
+    open_files "open-files",
+    identity "identity",
+    limits "limits",
+    endings "endings",
+    copies "copies",
+    programs "programs",
+    exec "exec",
+    bad_addresses "bad-addresses",
+    bad_names "bad-names",
+    bad_arguments "bad-arguments",
+    shared_with_child "shared-with-child",
+    anonymous_file "anonymous-file",
+    names_and_marks "names-and-marks",
+    stopped_child "stopped-child",
+}
+
+may_stay! {
+    shared_file "shared-file",
+    shared_reader "shared-reader",
+    shared_segments "shared-segments",
+    locked_memory "locked-memory",
+    processor_timers "processor-timers",
+    threads "threads",
+}
+
+/// Checks that do not hold yet, each for a reason that is told.
+macro_rules! not_yet {
+    ($($name:ident $check:literal $reason:literal),* $(,)?) => {
+        $(#[test] #[ignore = $reason] fn $name() { probe($check).moves().holds() })*
+        const NOT_YET: &[&str] = &[$($check),*];
+    };
+}
+
+not_yet! {
+    interrupted_calls "interrupted-calls" "now and then the time that is left of a sleep is wrong",
+    ignored_signals "ignored-signals" "fails now and then, also natively, on a loaded machine",
+    timed_epoll "timed-epoll" "each move begins its time-out anew",
+    timed_epoll_pwait2 "timed-epoll-pwait2" "each move begins its time-out anew",
+    timed_sigtimedwait "timed-sigtimedwait" "each move begins its time-out anew",
+    timed_semaphore "timed-semaphore" "each move begins its time-out anew",
+    timed_recv "timed-recv" "each move begins its time-out anew",
+    timed_read_of_socket "timed-read-of-socket" "each move begins its time-out anew",
+    timed_futex "timed-futex" "each move begins its time-out anew",
+    waited_for_signals "waited-for-signals" "each move begins its time-out anew",
+    blocked_write "blocked-write" "a move ends a write to a pipe when a part of it is done",
+    beyond_the_end "beyond-the-end" "a page behind the end of a file reads as zeros away from home",
+}
+
+/// A check that nobody runs would not be one.
+#[test]
+fn every_check_is_here() {
+    let list =
+        std::process::Command::new(build::c_program("probe")).arg("list").output().expect("start the probe");
+    let mut there: Vec<String> = String::from_utf8_lossy(&list.stdout).lines().map(str::to_owned).collect();
+    let mut here: Vec<&str> = MOVES.iter().chain(MAY_STAY).chain(NOT_YET).copied().collect();
+    there.sort();
+    here.sort();
+    assert_eq!(there, here);
+}
