@@ -50,6 +50,11 @@ fn cached(name: &str, bytes: u64, wanted: impl Fn(&[u8]) -> bool) -> PathBuf {
     })
 }
 
+/// A file with content that a test computes.
+pub fn computed(name: &str, make: impl FnOnce() -> Vec<u8>) -> PathBuf {
+    keep(name, |file| file.write_all(&make()).expect("write a file"))
+}
+
 /// Makes a file once. It gets its name when it is whole, so that another test may make it at the same time.
 fn keep(name: &str, make: impl FnOnce(&mut BufWriter<&mut tempfile::NamedTempFile>)) -> PathBuf {
     let path = crate::cache().join(name);

@@ -1,32 +1,29 @@
 //! `flac` encodes music and gives it back.
 
 use std::f64::consts::TAU;
-use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use minka_programs_tests::program::Program;
-use minka_programs_tests::{cache, sized};
+use minka_programs_tests::{data, sized};
 
 const RATE: u32 = 44_100;
 
 /// A melody with overtones that fade, in stereo, as a WAV file.
 fn music() -> PathBuf {
     let seconds = sized(60, 1200);
-    let path = cache().join(format!("music-{seconds}.wav"));
-    if path.exists() {
-        return path;
-    }
-    let frames = RATE * seconds;
-    let mut bytes = header(frames);
-    for frame in 0..frames {
-        let time = f64::from(frame) / f64::from(RATE);
-        let (left, right) = sound(time);
-        for sample in [left, right] {
-            bytes.extend(((sample * 20_000.0) as i16).to_le_bytes());
+    data::computed(&format!("music-{seconds}.wav"), || {
+        let frames = RATE * seconds;
+        let mut bytes = header(frames);
+        for frame in 0..frames {
+            let time = f64::from(frame) / f64::from(RATE);
+            let (left, right) = sound(time);
+            for sample in [left, right] {
+                bytes.extend(((sample * 20_000.0) as i16).to_le_bytes());
+            }
         }
-    }
-    fs::write(&path, bytes).expect("write the music");
-    path
+        bytes
+    })
 }
 
 /// What is heard at a time: four notes a second, each with five overtones; the sides are a little apart.
@@ -68,5 +65,10 @@ fn flac() {
 #[test]
 fn flac_and_back() {
     let line = "flac --silent --best --stdout - | flac --silent --decode --stdout - | sha256sum";
-    Program::shell(line).called("flac | flac -d | sha256sum").reads(music()).moves().holds();
+    Program::shell(line)
+        .called("flac | flac -d | sha256sum")
+        .every(Duration::from_millis(50))
+        .reads(music())
+        .moves()
+        .holds();
 }

@@ -52,7 +52,7 @@ fn python_tests_of_io() {
 /// Memory of all kinds, generators, sorting, compression, hashes; the output is a digest of every step.
 #[test]
 fn python() {
-    let rounds = sized("8", "100");
+    let rounds = sized("4", "100");
     Program::new([PYTHON.as_ref(), script("compute.py").as_os_str(), rounds.as_ref()])
         .called("python3")
         .moves()
@@ -62,13 +62,13 @@ fn python() {
 #[test]
 fn perl() {
     let words = ["perl".into(), script("words.pl").into_os_string()];
-    let text = data::text(sized(6_000_000, 200_000_000));
+    let text = data::text(sized(3_000_000, 200_000_000));
     Program::new(words).with("PERL_HASH_SEED", "0").reads(text).moves().holds();
 }
 
 #[test]
 fn sqlite3() {
-    let rows = sized(150_000, 4_000_000);
+    let rows = sized(60_000, 4_000_000);
     let line = format!("sed s/ROWS/{rows}/ {} | sqlite3 -batch words.db", script("database.sql").display());
     Program::shell(&line).called("sqlite3").makes("words.db").moves().holds();
 }
@@ -76,7 +76,7 @@ fn sqlite3() {
 /// A write-ahead log is memory that is shared through a file: such a database stays at home.
 #[test]
 fn sqlite3_with_a_write_ahead_log() {
-    let rows = sized(60_000, 1_000_000);
+    let rows = sized(30_000, 1_000_000);
     let script = script("database.sql");
     let line = format!(
         "(echo 'PRAGMA journal_mode = WAL;'; sed s/ROWS/{rows}/ {}) | sqlite3 -batch words.db",
@@ -87,7 +87,7 @@ fn sqlite3_with_a_write_ahead_log() {
 
 /// One large C file: an interpreter's worth of functions, each with loops, switches and calls of others.
 fn large_source() -> PathBuf {
-    let functions = sized(120, 4_000);
+    let functions = sized(70, 4_000);
     let path = cache().join(format!("large-{functions}.c"));
     let mut text = String::from(
         "#include <stdio.h>\n#include <string.h>\n#include <stdint.h>\n\nstatic uint64_t table[256];\n",

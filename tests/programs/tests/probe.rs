@@ -11,7 +11,7 @@ use minka_programs_tests::program::Program;
 const INTERVAL: Duration = Duration::from_millis(50);
 
 fn probe(check: &str) -> Program {
-    let seconds = minka_programs_tests::sized("0.7", "5");
+    let seconds = minka_programs_tests::sized("0.5", "5");
     let program = build::c_program("probe");
     Program::new([program.as_os_str(), check.as_ref(), seconds.as_ref()])
         .called(format!("probe {check}"))
