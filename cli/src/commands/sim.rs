@@ -94,6 +94,7 @@ fn cluster(arguments: &Cluster, output: &mut Output) -> Result<(), Failure> {
         ("sim-rest", format!("{:.0}", report.bytes_per_s)),
         ("sim-spread", time(report.balance_s, output)),
         ("sim-moves", format!("{:.2}", report.moves)),
+        ("sim-restless", format!("{:.2}", report.restless_moves)),
         ("sim-wrong-downs", report.wrong_downs.to_string()),
     ];
     if arguments.dead > 0 {

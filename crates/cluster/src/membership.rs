@@ -124,18 +124,27 @@ impl Runtime<Peer> for Gathered {
     }
 }
 
-fn config() -> foca::Config {
+/// Asked about at most so often.
+const PROBE_PERIOD: Duration = Duration::from_secs(2);
+
+/// How long a node is suspected before it is called down: time enough for the suspicion to reach it and its denial to
+/// reach all, which grows with the logarithm of their number.
+fn suspicion(nodes: usize) -> Duration {
+    PROBE_PERIOD.mul_f64(2.0 * (nodes.max(10) as f64).log10()) + PROBE_PERIOD
+}
+
+fn config(nodes: usize) -> foca::Config {
     const ONE: NonZeroUsize = NonZeroUsize::MIN;
     let params =
         |seconds, num_members| Some(PeriodicParams { frequency: Duration::from_secs(seconds), num_members });
     foca::Config {
         // A node may take two thirds of a second to answer, and still there is time to ask others.
-        probe_period: Duration::from_secs(2),
+        probe_period: PROBE_PERIOD,
         probe_rtt: Duration::from_millis(900),
         num_indirect_probes: NonZeroUsize::new(3).unwrap_or(ONE),
         // Enough for ten thousand nodes: news reach all after some four times the logarithm of their number.
         max_transmissions: NonZeroU8::new(16).unwrap_or(NonZeroU8::MIN),
-        suspect_to_down_after: Duration::from_secs(6),
+        suspect_to_down_after: suspicion(nodes),
         remove_down_after: Some(Duration::from_secs(3600)),
         max_packet_size: NonZeroUsize::new(MEMBERSHIP_BYTES_MAX).unwrap_or(ONE),
         notify_down_members: true,
@@ -150,7 +159,7 @@ impl Membership {
     /// A node that knows nobody yet. All chance comes from `seed`.
     pub fn new(own: Peer, seed: u64) -> Self {
         let random = Xoshiro256PlusPlus::seed_from_u64(seed);
-        let engine = Foca::new(own, config(), random, PostcardCodec);
+        let engine = Foca::new(own, config(1), random, PostcardCodec);
         Self { engine, timers: BTreeMap::new(), timer_count: 0, up: Vec::new() }
     }
 
@@ -253,6 +262,10 @@ impl Membership {
                 }
                 Effect::Send(..) => {}
             }
+        }
+        if gathered.effects.iter().any(|effect| !matches!(effect, Effect::Send(..))) {
+            // Only what may be changed while it runs differs.
+            let _ = self.engine.set_config(config(1 + self.up.len()));
         }
         (gathered.effects, outcome)
     }

@@ -73,6 +73,8 @@ pub struct ProcessStat {
     pub resident_pages: u64,
     /// Its threads.
     pub threads: u32,
+    /// Processor time that all its threads have used, in clock ticks.
+    pub used_ticks: u64,
 }
 
 /// `/proc/PID/stat`. A program's name may contain anything, so what follows it is found from the end.
@@ -85,6 +87,7 @@ pub fn process_stat(text: &str) -> Option<ProcessStat> {
     Some(ProcessStat {
         program,
         parent: field(4)?.parse().ok()?,
+        used_ticks: field(14)?.parse::<u64>().ok()?.saturating_add(field(15)?.parse().ok()?),
         threads: field(20)?.parse().ok()?,
         start_ticks: field(22)?.parse().ok()?,
         // Negative for a moment while it ends.
@@ -132,6 +135,7 @@ mod tests {
             start_ticks: 999,
             resident_pages: 40,
             threads: 3,
+            used_ticks: 30,
         };
         assert_eq!(process_stat(text), Some(expected));
         assert_eq!(schedstat("12 34 5\n"), Some((12, 34)));

@@ -8,13 +8,16 @@ use std::time::Duration;
 
 use minka_cluster::load::{Decay, Load, Pace, Usage};
 
-use crate::parse::{self, CpuTicks};
+use crate::parse::{self, CpuTicks, ProcessStat};
 
 /// No file that is read here is larger, on any machine; what is beyond is not read.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// Processes that are followed; more than any machine has that are worth moving.
 const PROCESSES_MAX: usize = 32_768;
+
+/// Threads of a process that are looked at.
+const THREADS_MAX: usize = 1024;
 
 /// A process that does not run is looked at once in so many samples.
 const SLEEPER_SAMPLES: u64 = 8;
@@ -70,10 +73,9 @@ pub struct Process {
     pub threads: u32,
     /// Memory that is in use, in MiB.
     pub memory_mib: f64,
-    /// Processors that it used or waited for during the last sample: what it would use if it were alone. Of its first
-    /// thread alone, as `computed` is; what has several does not move.
+    /// Processors that its threads used or waited for during the last sample: what it would use if it were alone.
     pub tasks: f64,
-    /// Processor time that it has used since it was started.
+    /// Processor time that its threads, as many as there are now, have used.
     pub computed: Duration,
     /// What it used lately.
     pub usage: Usage,
@@ -102,6 +104,7 @@ pub struct Sample {
 #[derive(Debug)]
 struct Followed {
     start_ticks: u64,
+    used_ticks: u64,
     ran_ns: u64,
     waited_ns: u64,
     usage: Usage,
@@ -165,7 +168,7 @@ impl Sampler {
         let totals = Totals { at: now, cpu, schedstat, io_us, memory_us };
         let last = self.last.replace(totals);
         let elapsed = last.map_or(Duration::ZERO, |last| now.saturating_sub(last.at));
-        let (processes, visible) = self.processes(now, elapsed)?;
+        let (processes, visible) = self.processes(now)?;
         let machine = last.and_then(|last| Some((schedstat?, last.schedstat?)));
         let tasks = match (self.scope, machine) {
             (Scope::Machine, Some((new, old))) => {
@@ -190,7 +193,7 @@ impl Sampler {
     }
 
     /// Those that ran since the last sample, and how many tasks all together were on average.
-    fn processes(&mut self, now: Duration, elapsed: Duration) -> Result<(Vec<Process>, f64), SampleError> {
+    fn processes(&mut self, now: Duration) -> Result<(Vec<Process>, f64), SampleError> {
         self.samples += 1;
         let path = self.proc.clone();
         let entries = fs::read_dir(&path).map_err(|source| SampleError::Read { path, source })?;
@@ -200,56 +203,92 @@ impl Sampler {
         let mut tasks = 0.0;
         let mut seen = BTreeMap::new();
         for pid in pids {
-            let mut known = self.followed.remove(&pid);
+            let known = self.followed.remove(&pid);
             let asleep = known.as_ref().is_some_and(|known| known.asleep);
-            if asleep && !(self.samples + pid.unsigned_abs() as u64).is_multiple_of(SLEEPER_SAMPLES) {
-                seen.extend(known.map(|known| (pid, known)));
-                continue;
+            let turn = (self.samples + u64::from(pid.unsigned_abs())).is_multiple_of(SLEEPER_SAMPLES);
+            let (known, process) = if asleep && !turn { (known, None) } else { self.look(pid, known, now) };
+            if let Some(process) = process {
+                tasks += process.tasks;
+                processes.push(process);
             }
-            let Some((ran_ns, waited_ns)) = self.told(&format!("{pid}/schedstat"), parse::schedstat) else {
-                continue;
-            };
-            let ran =
-                known.as_ref().is_none_or(|known| known.ran_ns != ran_ns || known.waited_ns != waited_ns);
-            let details = if ran { self.details(pid) } else { None };
-            if let (Some(details), Some(old)) = (&details, &known)
-                && details.start_ticks != old.start_ticks
-            {
-                // Its PID has passed to another one.
-                known = None;
-            }
-            let Some(mut it) = known else {
-                let Some(details) = details else { continue };
-                let usage = Usage::new(Pace::Slow);
-                let start_ticks = details.start_ticks;
-                seen.insert(
-                    pid,
-                    Followed { start_ticks, ran_ns, waited_ns, usage, looked_at: now, asleep: false },
-                );
-                continue;
-            };
-            let time = now.saturating_sub(it.looked_at);
-            let computed_ns = ran_ns.saturating_sub(it.ran_ns);
-            let wanted_ns = computed_ns.saturating_add(waited_ns.saturating_sub(it.waited_ns));
-            it.usage.observe(&self.decay, time, Duration::from_nanos(computed_ns), 0);
-            (it.ran_ns, it.waited_ns, it.looked_at, it.asleep) = (ran_ns, waited_ns, now, !ran);
-            let wanted = part(wanted_ns, time.as_nanos());
-            if !elapsed.is_zero() {
-                tasks += wanted;
-            }
-            if let Some(details) = details {
-                let (computed, usage) = (Duration::from_nanos(ran_ns), it.usage.clone());
-                processes.push(Process { tasks: wanted, computed, usage, ..details });
-            }
-            seen.insert(pid, it);
+            seen.extend(known.map(|known| (pid, known)));
         }
         self.followed = seen;
         Ok((processes, tasks))
     }
 
+    /// Looks at a process: what to remember of it, and what it is like if it ran since it was last looked at.
+    fn look(
+        &mut self,
+        pid: i32,
+        known: Option<Followed>,
+        now: Duration,
+    ) -> (Option<Followed>, Option<Process>) {
+        let Some(stat) = self.told(&format!("{pid}/stat"), parse::process_stat) else { return (None, None) };
+        // Its PID may have passed to another one.
+        let known = known.filter(|known| known.start_ticks == stat.start_ticks);
+        match known {
+            Some(mut known) if known.used_ticks == stat.used_ticks => {
+                known.usage.observe(&self.decay, now.saturating_sub(known.looked_at), Duration::ZERO, 0);
+                (known.looked_at, known.asleep) = (now, true);
+                (Some(known), None)
+            }
+            Some(known) => self.measure(pid, stat, known, now),
+            None => {
+                let followed = self.threads(pid, stat.threads).map(|(ran_ns, waited_ns)| Followed {
+                    start_ticks: stat.start_ticks,
+                    used_ticks: stat.used_ticks,
+                    ran_ns,
+                    waited_ns,
+                    usage: Usage::new(Pace::Slow),
+                    looked_at: now,
+                    asleep: false,
+                });
+                (followed, None)
+            }
+        }
+    }
+
+    fn measure(
+        &mut self,
+        pid: i32,
+        stat: ProcessStat,
+        mut known: Followed,
+        now: Duration,
+    ) -> (Option<Followed>, Option<Process>) {
+        let Some((ran_ns, waited_ns)) = self.threads(pid, stat.threads) else { return (None, None) };
+        let time = now.saturating_sub(known.looked_at);
+        let computed_ns = ran_ns.saturating_sub(known.ran_ns);
+        let wanted_ns = computed_ns.saturating_add(waited_ns.saturating_sub(known.waited_ns));
+        known.usage.observe(&self.decay, time, Duration::from_nanos(computed_ns), 0);
+        (known.ran_ns, known.waited_ns, known.used_ticks) = (ran_ns, waited_ns, stat.used_ticks);
+        (known.looked_at, known.asleep) = (now, false);
+        let details = self.details(pid, stat);
+        let process = details.map(|details| Process {
+            tasks: part(wanted_ns, time.as_nanos()),
+            computed: Duration::from_nanos(ran_ns),
+            usage: known.usage.clone(),
+            ..details
+        });
+        (Some(known), process)
+    }
+
+    /// Time that the threads of a process ran, and waited to run, in nanoseconds; `None` if it has ended.
+    fn threads(&mut self, pid: i32, threads: u32) -> Option<(u64, u64)> {
+        if threads <= 1 {
+            return self.told(&format!("{pid}/schedstat"), parse::schedstat);
+        }
+        let entries = fs::read_dir(self.proc.join(format!("{pid}/task"))).ok()?;
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let names: Vec<String> = names.take(THREADS_MAX).collect();
+        let times = names
+            .iter()
+            .filter_map(|name| self.told(&format!("{pid}/task/{name}/schedstat"), parse::schedstat));
+        times.reduce(|a, b| (a.0.saturating_add(b.0), a.1.saturating_add(b.1)))
+    }
+
     /// What is read only of those that run; `None` if it has ended.
-    fn details(&mut self, pid: i32) -> Option<Process> {
-        let stat = self.told(&format!("{pid}/stat"), parse::process_stat)?;
+    fn details(&mut self, pid: i32, stat: ProcessStat) -> Option<Process> {
         let uid = self.told(&format!("{pid}/status"), parse::uid)?;
         let cgroup = self.told(&format!("{pid}/cgroup"), |text| parse::cgroup(text).map(str::to_owned));
         Some(Process {

@@ -35,7 +35,8 @@ fn machine(root: &Path, seconds: u64) {
 }
 
 fn process(root: &Path, pid: u32, start: u64, ran_ns: u64, waited_ns: u64) {
-    let stat = format!("{pid} (w o) rk) R 1 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 {start} 0 512 0 0");
+    let used = ran_ns / 10_000_000;
+    let stat = format!("{pid} (w o) rk) R 1 1 1 0 -1 0 0 0 0 0 {used} 0 0 0 20 0 1 0 {start} 0 512 0 0");
     write(root, &format!("{pid}/stat"), &stat);
     write(root, &format!("{pid}/status"), "Name:\tx\nUid:\t1000\t1000\t1000\t1000\n");
     write(root, &format!("{pid}/cgroup"), "0::/user.slice\n");
@@ -81,6 +82,27 @@ fn a_process_is_told_with_what_it_used_and_what_it_would_have() {
     assert_eq!((process.tasks, process.memory_mib), (1.5, 2.0));
     assert_eq!(process.computed, Duration::from_millis(500));
     assert!((process.usage.processors() - 0.5).abs() < 1e-9);
+}
+
+#[test]
+fn all_threads_of_a_process_count() {
+    let root = TempDir::new().unwrap();
+    let mut sampler = Sampler::new(root.path(), Scope::Visible);
+    let samples = [0, 1].map(|second: u32| {
+        machine(root.path(), second.into());
+        let used = second * 150;
+        let stat = format!("42 (x) R 1 1 1 0 -1 0 0 0 0 0 {used} 0 0 0 20 0 3 0 7 0 512 0 0");
+        process(root.path(), 42, 7, 0, 0);
+        write(root.path(), "42/stat", &stat);
+        for (thread, ran, waited) in [(42, 0, 0), (43, SECOND_NS, 0), (44, HALF, HALF)] {
+            let times = format!("{} {} 1\n", ran * u64::from(second), waited * u64::from(second));
+            write(root.path(), &format!("42/task/{thread}/schedstat"), &times);
+        }
+        sampler.sample(second * SECOND).unwrap()
+    });
+    let [process] = &samples[1].processes[..] else { panic!("{samples:?}") };
+    assert_eq!((process.tasks, process.threads, samples[1].load.tasks()), (2.0, 3, 2.0));
+    assert_eq!(process.computed, Duration::from_millis(1500));
 }
 
 #[test]

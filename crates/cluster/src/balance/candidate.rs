@@ -83,6 +83,8 @@ pub struct Settings {
     pub move_mib_s: f64,
     /// Memory that a program is thought to want of which nothing is known, in MiB.
     pub unknown_mib: f64,
+    /// Part of a node's memory that has to be left after such a program has come, for it may want much more.
+    pub unknown_spare: f64,
     /// What a forwarded call takes longer than one at home, in seconds.
     pub call_s: f64,
 }
@@ -100,6 +102,7 @@ impl Default for Settings {
             move_s: 0.02,
             move_mib_s: 100.0,
             unknown_mib: 64.0,
+            unknown_spare: 0.5,
             call_s: 50e-6,
         }
     }

@@ -69,6 +69,8 @@ pub struct Ledger {
     reservations: Vec<Reservation>,
     /// Somebody of unknown size was let in, and is not measured before this.
     unmeasured_until: Millis,
+    /// The same of who was placed elsewhere.
+    departed_until: Millis,
 }
 
 impl Ledger {
@@ -117,6 +119,16 @@ impl Ledger {
             Ok(())
         };
         Answer { process: claim.process, outcome, room }
+    }
+
+    /// Whether a program of unknown size may be placed elsewhere now; if so, the next one may not until this one is
+    /// measured. A burst of them begins where it is, and who is too many there leaves when it is known how large that is.
+    pub fn depart(&mut self, now: Millis) -> bool {
+        let may = self.departed_until <= now;
+        if may {
+            self.departed_until = now + MEASURED_MS;
+        }
+        may
     }
 
     /// A process has come, or will not come: from now on the node's own figures tell of it.
@@ -189,6 +201,8 @@ mod tests {
         assert_eq!(ask(&mut ledger, 999, 2, unknown(1)), Err(Refused::Unmeasured));
         assert_eq!(ask(&mut ledger, 999, 2, claim(1, 1.0, f64::INFINITY)), Ok(()));
         assert_eq!(ask(&mut ledger, 1000, 2, unknown(1)), Ok(()));
+        let departures: Vec<_> = [0, 0, 999, 1000, 1999, 2000].map(|now| ledger.depart(now)).into();
+        assert_eq!(departures, [true, false, false, true, false, true]);
     }
 
     #[test]

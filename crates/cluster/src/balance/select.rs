@@ -101,7 +101,8 @@ pub fn place(
     let limit = here.paid(prices, &demand) * (1.0 - settings.gain) - moving;
     let claim = Claim { process, demand, unknown: memory_mib.is_none(), limit };
     let wish = |other: &Other| {
-        let fits = other.takes_guests() && other.room.with(&demand).left_mib() >= 0.0;
+        let spare_mib = if claim.unknown { other.room.memory_mib * settings.unknown_spare } else { 0.0 };
+        let fits = other.takes_guests() && other.room.with(&demand).left_mib() >= spare_mib;
         let gain = limit - other.room.paid(prices, &demand);
         (fits && gain > 0.0).then_some(Wish { to: other.node, claim, gain })
     };

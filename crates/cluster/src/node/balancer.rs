@@ -192,6 +192,10 @@ impl Balancer {
         let others = self.others(config, now, vector);
         let better = place(&config.settings, prices, process, &here, memory_mib, &others);
         let wish = better.first()?;
+        // Who was refused has departed already, as far as this goes.
+        if memory_mib.is_none() && asked == 0 && !self.ledger.depart(now) {
+            return None;
+        }
         let demand = wish.claim.demand;
         let pending = Pending::Place { to: wish.to, demand, memory_mib, asked: asked + 1 };
         self.pending.insert(process, (now + ANSWER_MS, pending));

@@ -104,7 +104,7 @@ impl Ours {
 
 impl Policy for Ours {
     fn place(&mut self, world: &World, job: &Arrival) -> usize {
-        if !self.places {
+        if !self.places || !self.ledgers[job.home].depart(millis(job.at_s)) {
             return job.home;
         }
         for _ in 0..TRIES_MAX {

@@ -6,7 +6,7 @@
 //!   join        all ask the first node to be taken in      until everybody knows that everybody is up
 //!   rest        half a minute                              what a node sends in it
 //!   load        eight processes for each node, all begin   until no two nodes have numbers of processes that differ
-//!               on every eighth node                       by more than two
+//!               on every eighth node                       by more than two, and half a minute after that
 //!   death       some nodes die                             until all others know
 //!   partition   the network is in two halves for a while   and then until everybody knows that everybody is up
 //! ```
@@ -63,8 +63,10 @@ pub struct Report {
     pub bytes_per_s_max: f64,
     /// Until the processes were spread evenly.
     pub balance_s: Option<f64>,
-    /// How often a process was moved.
+    /// How often a process was moved until then.
     pub moves: f64,
+    /// How often a process was moved in the half minute after that.
+    pub restless_moves: f64,
     /// Until all knew of the dead; none if nobody died.
     pub death_s: Option<f64>,
     /// Processes that computed on nodes that died, and processes that were lost in all: the same number.
@@ -97,6 +99,8 @@ impl Trial {
         }
         let balance_s = until(&mut net, |net| net.spread() <= 2);
         let moves = net.moves() as f64 / count as f64;
+        net.run_s(REST_S);
+        let restless_moves = net.moves() as f64 / count as f64 - moves;
         let (processes_on_dead, death_s) = if self.dead > 0.0 {
             (net.kill(self.dead), until(&mut net, Net::all_know_all))
         } else {
@@ -119,6 +123,7 @@ impl Trial {
             bytes_per_s_max,
             balance_s,
             moves,
+            restless_moves,
             death_s,
             processes_on_dead,
             processes_lost,
@@ -149,7 +154,7 @@ mod tests {
         let report = Trial::new(24, 1).run();
         assert!(report.join_s.is_some_and(|time| time < 20.0), "{report:?}");
         assert!(report.balance_s.is_some_and(|time| time < 15.0), "{report:?}");
-        assert!(report.moves < 1.5 && report.wrong_downs == 0, "{report:?}");
+        assert!(report.moves < 1.5 && report.restless_moves < 0.2 && report.wrong_downs == 0, "{report:?}");
         assert!(report.bytes_per_s_max < 3000.0, "{report:?}");
         assert_eq!(report, Trial::new(24, 1).run());
     }

@@ -84,7 +84,7 @@ impl Trial {
     /// A cluster without faults.
     pub fn new(nodes: u32, window: u32, seed: u64) -> Self {
         let nodes = nodes.clamp(2, u32::from(u16::MAX));
-        Trial { nodes, window, seed, remembered: 1024, faults: Faults::default() }
+        Trial { nodes, window, seed, remembered: 128, faults: Faults::default() }
     }
 
     /// Lets it gossip until ages no longer depend on how it began, and looks at them.
@@ -92,8 +92,8 @@ impl Trial {
         let mut cluster = self.cluster();
         let spread = expected(self.nodes, self.window).map_or(40.0, |ages| ages.max);
         let delivered = (1.0 - self.faults.loss).max(0.1) * (1.0 - self.faults.slow * 0.75);
-        let warm_up = (1.35 * spread / delivered) as u64 + FORGOTTEN + 10 + self.faults.partition_s;
-        let looked_at = if self.nodes > 1000 { 500 } else { 2000 };
+        let warm_up = (1.25 * spread / delivered) as u64 + FORGOTTEN + 10 + self.faults.partition_s;
+        let looked_at = if self.nodes > 1000 { 200 } else { 2000 };
         let mut sums = Sums::default();
         for step in 0..warm_up + looked_at {
             if step == warm_up {
