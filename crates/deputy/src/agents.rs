@@ -1,5 +1,6 @@
 //! The agents of a parked process, one per thread, as everybody reaches them who has a thread make a call at home.
 
+use minka_image::timed::Waiting;
 use minka_kernel::ring::{Leave, Ring, Slot};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,6 +19,8 @@ pub(crate) struct Agent {
     pub(crate) temporary_mask: AtomicBool,
     /// A signal was handed to the guest's thread during the call under way.
     pub(crate) signalled: AtomicBool,
+    /// The call that the thread is going to make again, if its time-out counts from the first time.
+    waiting: Mutex<Option<Waiting>>,
     slot: Mutex<Slot>,
     leave: Leave,
 }
@@ -26,6 +29,17 @@ impl Agent {
     /// Whether it is in a forwarded call.
     pub(crate) fn is_busy(&self) -> bool {
         self.busy.load(Ordering::SeqCst)
+    }
+
+    /// The call that the thread is going to make again, if its time-out counts from the first time.
+    pub(crate) fn waiting(&self) -> MutexGuard<'_, Option<Waiting>> {
+        lock(&self.waiting)
+    }
+
+    /// The thread gets a signal, whose handler runs before anything else.
+    pub(crate) fn signal(&self) {
+        self.signalled.store(true, Ordering::SeqCst);
+        *self.waiting() = None;
     }
 
     /// The slot, for one call.
@@ -66,6 +80,7 @@ impl Agents {
             busy: AtomicBool::new(false),
             temporary_mask: AtomicBool::new(false),
             signalled: AtomicBool::new(false),
+            waiting: Mutex::default(),
             leave: slot.leave(),
             slot: Mutex::new(slot),
         });

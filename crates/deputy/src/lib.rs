@@ -16,6 +16,7 @@
 //! | `offer` | what a host is told before and after the stop |
 //! | `signals` | what becomes of signals that arrive at home |
 //! | `session`, `lanes`, `serve` | the channels to one host and the threads behind them |
+//! | `timed` | what is left of a time-out when a call is made again |
 //! | `procself` | `/proc/self` files that show the guest |
 //! | `homecoming` | the way back |
 //! | `orders` | the socket to the node daemon |
@@ -40,6 +41,7 @@ mod rescue;
 mod serve;
 mod session;
 mod signals;
+mod timed;
 mod tracee;
 
 use minka_kernel::faultpoint::{self, Point};

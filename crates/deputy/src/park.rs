@@ -15,11 +15,13 @@ use crate::fault::{Fault, Result};
 use crate::kept::Kept;
 use crate::parked::{Parked, Parts, call, end, resend};
 use crate::record::Record;
+use crate::timed;
 use crate::tracee::{self, BLOCK_ALL, Tasks};
 use minka_image::maps::Mapping;
 use minka_image::process::{Borders, Thread, Unfinished};
 use minka_image::registers::{NO_SYSCALL, Registers, USER_CS_64};
 use minka_image::restart::{self, RestartOwner};
+use minka_image::timed::Waiting;
 use minka_kernel::faultpoint::{self, Point};
 use minka_kernel::inject::InjectError;
 use minka_kernel::memory::Memory;
@@ -99,6 +101,7 @@ fn enter(agents: &Agents, tasks: impl Iterator<Item = Stopped>, still: &Still) -
     let tasks: Vec<Stopped> = tasks.collect();
     for (task, original) in tasks.iter().zip(&still.originals) {
         let agent = agents.add(task.tid()).ok_or(Reason::Threads(still.threads.len() as u32))?;
+        *agent.waiting() = Waiting::unmark(original, timed::now()).1;
         let (rip, r12) = agents.ring().entry(agent.index);
         // No stack: the agent needs none, and a signal frame could never be written to stale memory.
         task.set_registers(&Registers { rip, r12, rsp: 0, orig_rax: NO_SYSCALL, ..*original })
@@ -234,14 +237,15 @@ fn examine_thread(task: &Stopped, memory: &Memory) -> Result<(Thread, Registers)
         let aborted = minka_kernel::rseq::abort(memory, rseq, &registers);
         original = aborted.map_err(io("end its restartable sequence"))?.unwrap_or(registers);
     }
+    let (plain, _) = Waiting::unmark(&original, timed::now());
     let thread = Thread {
-        registers: restart::rewind(&original, RestartOwner::Home),
+        registers: restart::rewind(&plain, RestartOwner::Home),
         extended: task.extended().map_err(Fault::Trace)?,
         mask: task.mask().map_err(Fault::Trace)?,
         robust_list: minka_kernel::process::robust_list(task.tid())
             .map_err(io("read its robust futex list"))?,
         rseq,
-        unfinished: unfinished(memory, &registers)?,
+        unfinished: unfinished(memory, &plain)?,
         ..Thread::new(task.tid())
     };
     Ok((thread, original))

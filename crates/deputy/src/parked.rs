@@ -87,6 +87,17 @@ struct Resident {
     rseq_at_home: Option<Rseq>,
 }
 
+impl Resident {
+    /// The state with which it goes on by itself.
+    fn as_it_goes_on(&self) -> Thread {
+        let mut thread = self.thread.clone();
+        if let Some(waiting) = *self.agent.waiting() {
+            thread.registers = waiting.mark(&thread.registers);
+        }
+        thread
+    }
+}
+
 /// What there is of a process that is being taken into the agent.
 #[derive(Debug)]
 pub(crate) struct Parts {
@@ -251,6 +262,9 @@ impl Parked {
         for tid in self.threads.keys().copied().collect::<Vec<_>>() {
             let Some(Resident { thread, agent, .. }) = self.threads.get(&tid) else { continue };
             let due = self.take_pending(agent, caught & !thread.mask)?;
+            if !due.is_empty() {
+                agent.signal();
+            }
             self.threads.entry(tid).and_modify(|resident| resident.thread.pending.extend(due));
         }
         Ok(())
@@ -427,7 +441,7 @@ impl Parked {
         let ready: Vec<(Stopped, Thread)> = others
             .into_iter()
             .chain([main])
-            .filter_map(|task| Some((states.get(&task.tid())?.thread.clone(), task)))
+            .filter_map(|task| Some((states.get(&task.tid())?.as_it_goes_on(), task)))
             .map(|(thread, task)| (task, thread))
             .collect();
         go_on(ready.iter().map(|(task, thread)| (task, thread, &thread.registers)), self.site)?;

@@ -7,6 +7,7 @@ use crate::homecoming;
 use crate::kept::Kept;
 use crate::procself;
 use crate::session::{Event, Shared, lock};
+use crate::timed::Timed;
 use minka_image::PAGE;
 use minka_image::TASK_SIZE;
 use minka_image::ranges::Ranges;
@@ -96,9 +97,17 @@ fn perform(
         Some(resumable) => resumable.move_home(&mut arguments, shared, &mut slot)? || again,
         None => false,
     };
+    let timed = Timed::of(agent, &placed, body, &mut slot);
+    let waited = match &timed {
+        Some(timed) => timed.shorten(&mut arguments, &mut slot)?,
+        None => None,
+    };
     let (number, arguments) = if again { (RESTART_SYSCALL, [0; 6]) } else { (call, arguments) };
     faultpoint::reach(Point::DeputyCall);
-    let mut result = slot.call(number, arguments, Duration::ZERO)?;
+    let mut result = match waited {
+        Some(result) => result,
+        None => slot.call(number, arguments, Duration::ZERO)?,
+    };
     faultpoint::reach(Point::DeputyCalled);
     agent.temporary_mask.store(false, Ordering::SeqCst);
     if let (Some(resumable), true) = (&resumable, at_home) {
@@ -107,6 +116,9 @@ fn perform(
     if result == EINTR && restart::is_never_restarted(call) && !agent.signalled.load(Ordering::SeqCst) {
         // Our tracing interrupted it, or a signal that the program ignores: natively nothing would have.
         result = ERESTARTSYS;
+    }
+    if let (Some(timed), -514..=-512, false) = (timed, result, agent.signalled.load(Ordering::SeqCst)) {
+        timed.interrupted(agent);
     }
     let data = slot.data();
     if shared.tracing.load(Ordering::Relaxed) {

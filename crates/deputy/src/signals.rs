@@ -73,7 +73,7 @@ pub(crate) fn to_guest(
 fn hand_over(parked: &Parked, session: &mut Session, task: &Stopped, signal: i32) -> Result<()> {
     session.commit()?;
     if let Some(agent) = parked.agents.of(task.tid()) {
-        agent.signalled.store(true, Ordering::SeqCst);
+        agent.signal();
     }
     let info = task.signal_info().map_err(Fault::Trace)?.to_vec();
     session.say(&FromHome::Signal { tid: task.tid(), signal, info })?;

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`registers`] | the general registers of one thread, in the kernel's layout |
 //! | [`restart`] | what an interrupted system call becomes when its thread is moved |
+//! | [`timed`] | what is left of a time-out when a call is made again |
 //! | [`rseq`] | restartable sequences: where a thread stopped inside one goes on |
 //! | [`maps`] | `/proc/PID/maps` as data |
 //! | [`ranges`] | a map from address ranges to values |
@@ -22,6 +23,7 @@ pub mod ranges;
 pub mod registers;
 pub mod restart;
 pub mod rseq;
+pub mod timed;
 
 /// Bytes per page on x86-64.
 pub const PAGE: u64 = 4096;

@@ -1,0 +1,218 @@
+//! Calls whose relative time-out Linux counts afresh whenever they are made again: what is left of it.
+//!
+//! A move interrupts a call, and the program makes it again without knowing. How long it has been waiting is kept by
+//! the home, and for as long as the process runs there by itself, in the thread's registers: the kernel takes the
+//! number of a call from the lower half of `rax`, and shows whoever traces the thread all of it, for just this call.
+//!
+//! ```text
+//!   rax   0 │ 1001101 │ when it was first made, ms, 24 bits │ number of the call, 32 bits
+//! ```
+
+use crate::registers::{NO_SYSCALL, Registers};
+use std::time::Duration;
+
+/// Where a call has its time-out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Timeout {
+    /// Milliseconds (`int`) in this argument; negative means none.
+    Milliseconds(usize),
+    /// A `struct timespec` at the address in this argument.
+    Timespec(usize),
+    /// The same, where the kernel writes what is left: it counts afresh only if the program's memory did not change.
+    TimespecLeft(usize),
+    /// As the last, a `struct timeval`.
+    TimevalLeft(usize),
+    /// `SO_RCVTIMEO` of the socket in the first argument.
+    Receiving,
+    /// `SO_SNDTIMEO` of the socket in the first argument, which is being connected.
+    Connecting,
+}
+
+/// The time-out of a call that Linux would count afresh.
+pub fn timeout_of(call: u64) -> Option<Timeout> {
+    Some(match call {
+        232 | 281 => Timeout::Milliseconds(3), // epoll_wait, epoll_pwait
+        441 | 220 => Timeout::Timespec(3),     // epoll_pwait2, semtimedop
+        128 => Timeout::Timespec(2),           // rt_sigtimedwait
+        271 => Timeout::TimespecLeft(2),       // ppoll
+        270 => Timeout::TimespecLeft(4),       // pselect6
+        23 => Timeout::TimevalLeft(4),         // select
+        // read, readv, recvfrom, recvmsg, accept, accept4
+        0 | 19 | 45 | 47 | 43 | 288 => Timeout::Receiving,
+        42 => Timeout::Connecting,
+        _ => return None,
+    })
+}
+
+/// A call under way, which will be made again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waiting {
+    /// Its number.
+    pub call: u64,
+    /// Its arguments, as the program gave them.
+    pub arguments: [u64; 6],
+    /// The time-out that the program gave, if it is not where another one may be next time.
+    pub timeout: Option<Duration>,
+    /// When it was first made, nanoseconds on the home's monotonic clock.
+    pub since: u64,
+}
+
+impl Waiting {
+    /// Whether `next` is the same call, made again.
+    pub fn is_again(&self, next: &Self) -> bool {
+        let same_timeout = self.timeout.is_none() || self.timeout == next.timeout;
+        self.call == next.call && self.arguments == next.arguments && same_timeout
+    }
+
+    /// What is left of a time-out at this time (nanoseconds, as `since`).
+    pub fn left(&self, timeout: Duration, now: u64) -> Duration {
+        timeout.saturating_sub(Duration::from_nanos(now.saturating_sub(self.since)))
+    }
+
+    /// The registers that make the call again at home, with a mark of when it was first made. Registers that do not
+    /// make it are left alone, as is a call whose time-out is counted down in the program's own memory.
+    pub fn mark(&self, registers: &Registers) -> Registers {
+        let counted_down =
+            matches!(timeout_of(self.call), Some(Timeout::TimespecLeft(_) | Timeout::TimevalLeft(_)));
+        let makes_it = registers.orig_rax == NO_SYSCALL
+            && registers.rax == self.call
+            && arguments(registers) == self.arguments;
+        if counted_down || !makes_it {
+            return *registers;
+        }
+        // Rounded up, so that the time-out is never too short.
+        let since = self.since.div_ceil(NANOSECONDS_PER_MS) & TIME_MASK;
+        Registers { rax: registers.rax | MARK << MARK_SHIFT | since << TIME_SHIFT, ..*registers }
+    }
+
+    /// Takes the mark away from the registers of a thread that was found in a marked call, or right before it, and
+    /// says what it told. `now` is as `since`. A call that has been under way for hours may have waited longer.
+    pub fn unmark(registers: &Registers, now: u64) -> (Registers, Option<Self>) {
+        let mut plain = *registers;
+        let number = if registers.orig_rax == NO_SYSCALL { &mut plain.rax } else { &mut plain.orig_rax };
+        let call = *number & u64::from(u32::MAX);
+        if *number >> MARK_SHIFT != MARK || timeout_of(call).is_none() {
+            return (*registers, None);
+        }
+        let then = *number >> TIME_SHIFT & TIME_MASK;
+        *number = call;
+        // In the call's restart the kernel puts all of the number back.
+        if plain.rax >> MARK_SHIFT == MARK && plain.rax & u64::from(u32::MAX) == call {
+            plain.rax = call;
+        }
+        let waited = (now / NANOSECONDS_PER_MS).wrapping_sub(then) & TIME_MASK;
+        // The mark may lie a moment ahead, because it was rounded up.
+        let waited = if waited == TIME_MASK { 0 } else { waited };
+        let since = now.saturating_sub(waited * NANOSECONDS_PER_MS);
+        (plain, Some(Self { call, arguments: arguments(registers), timeout: None, since }))
+    }
+}
+
+const NANOSECONDS_PER_MS: u64 = 1_000_000;
+const MARK: u64 = 0b100_1101;
+const MARK_SHIFT: u32 = 56;
+const TIME_SHIFT: u32 = 32;
+const TIME_MASK: u64 = (1 << (MARK_SHIFT - TIME_SHIFT)) - 1;
+
+fn arguments(registers: &Registers) -> [u64; 6] {
+    let Registers { rdi, rsi, rdx, r10, r8, r9, .. } = *registers;
+    [rdi, rsi, rdx, r10, r8, r9]
+}
+
+/// Milliseconds as a call wants them, rounded up: no time-out may end early.
+pub fn milliseconds(time: Duration) -> i32 {
+    time.as_nanos().div_ceil(u128::from(NANOSECONDS_PER_MS)).try_into().unwrap_or(i32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EPOLL_WAIT: u64 = 232;
+    const MS: u64 = NANOSECONDS_PER_MS;
+
+    fn waiting(since: u64) -> Waiting {
+        Waiting { call: EPOLL_WAIT, arguments: [3, 0x7000, 1, 250, 5, 6], timeout: None, since }
+    }
+
+    fn about_to_make(waiting: &Waiting) -> Registers {
+        let [rdi, rsi, rdx, r10, r8, r9] = waiting.arguments;
+        Registers {
+            rax: waiting.call,
+            rdi,
+            rsi,
+            rdx,
+            r10,
+            r8,
+            r9,
+            orig_rax: NO_SYSCALL,
+            ..Registers::default()
+        }
+    }
+
+    #[test]
+    fn what_is_left_is_never_negative() {
+        let waiting = waiting(100 * MS);
+        let timeout = Duration::from_millis(250);
+        assert_eq!(waiting.left(timeout, 100 * MS), timeout);
+        assert_eq!(waiting.left(timeout, 130 * MS), Duration::from_millis(220));
+        assert_eq!(waiting.left(timeout, 900 * MS), Duration::ZERO);
+        assert_eq!(waiting.left(timeout, 0), timeout);
+    }
+
+    #[test]
+    fn milliseconds_are_rounded_up() {
+        assert_eq!(milliseconds(Duration::ZERO), 0);
+        assert_eq!(milliseconds(Duration::from_nanos(1)), 1);
+        assert_eq!(milliseconds(Duration::from_millis(7)), 7);
+        assert_eq!(milliseconds(Duration::MAX), i32::MAX);
+    }
+
+    #[test]
+    fn only_the_same_call_is_gone_on_with() {
+        let first = waiting(0);
+        assert!(first.is_again(&waiting(5)));
+        assert!(!first.is_again(&Waiting { call: 281, ..first }));
+        assert!(!first.is_again(&Waiting { arguments: [4, 0x7000, 1, 250, 5, 6], ..first }));
+        let timed = Waiting { timeout: Some(Duration::from_millis(9)), ..first };
+        assert!(timed.is_again(&timed) && first.is_again(&timed));
+        assert!(!timed.is_again(&Waiting { timeout: Some(Duration::from_millis(8)), ..first }));
+    }
+
+    #[test]
+    fn a_mark_survives_in_the_call_and_before_it() {
+        let now = 77_777_777 * MS;
+        let first = waiting(now - 40 * MS);
+        let before = about_to_make(&first);
+        let marked = first.mark(&before);
+        assert_eq!(marked.rax as u32, EPOLL_WAIT as u32);
+        assert!(marked.rax as i64 >= 0, "it would not look like a call");
+        assert_eq!(Waiting::unmark(&marked, now), (before, Some(first)));
+        let inside = Registers { orig_rax: marked.rax, rax: -4i64 as u64, ..before };
+        let (plain, found) = Waiting::unmark(&inside, now);
+        assert_eq!((plain.orig_rax, plain.rax as i64, found), (EPOLL_WAIT, -4, Some(first)));
+    }
+
+    #[test]
+    fn a_marked_call_never_seems_to_have_waited_longer() {
+        for since in [1, MS - 1, MS, 5 * MS + 1, 20_000_000 * MS + 3] {
+            for waited in [0, 1, MS / 2, MS, 3 * MS + 7, (TIME_MASK + 9) * MS] {
+                let (first, now) = (waiting(since), since + waited);
+                let (_, found) = Waiting::unmark(&first.mark(&about_to_make(&first)), now);
+                assert!(now - found.expect("a mark").since <= waited, "{since} {waited}");
+            }
+        }
+    }
+
+    #[test]
+    fn other_registers_have_no_mark() {
+        let first = waiting(3 * MS);
+        let elsewhere = Registers { rdi: 9, ..about_to_make(&first) };
+        assert_eq!(first.mark(&elsewhere), elsewhere);
+        assert_eq!(Waiting::unmark(&elsewhere, 9 * MS), (elsewhere, None));
+        let user = Registers { rax: MARK << MARK_SHIFT | 9, orig_rax: NO_SYSCALL, ..Registers::default() };
+        assert_eq!(Waiting::unmark(&user, 9 * MS), (user, None));
+        let select = Waiting { call: 23, ..first };
+        assert_eq!(select.mark(&about_to_make(&select)), about_to_make(&select));
+    }
+}
