@@ -90,7 +90,7 @@ impl Room {
         Room {
             cpus: f64::from(info.cpus.max(1)),
             speed: info.speed.relative(),
-            tasks: info.load.tasks(),
+            tasks: info.running.tasks(),
             haste: info.haste.tasks(),
             memory_mib: f64::from(info.memory_mib),
             used_mib: f64::from(info.memory_mib.saturating_sub(info.available_mib)),

@@ -35,6 +35,10 @@ pub struct Wish {
     pub gain: f64,
 }
 
+/// Processes that are thought about in one step, at most: those that cost most where they are. Which of a thousand leave
+/// first matters little, and thinking about all of them would cost more than it brings.
+const CANDIDATES_MAX: usize = 64;
+
 /// The moves that bring most, best first; each is judged as if those before it were done already.
 pub fn wishes(
     settings: &Settings,
@@ -48,17 +52,23 @@ pub fn wishes(
     let mut others: Vec<Other> = others.iter().filter(|other| other.takes_guests()).copied().collect();
     let eligible = |it: &&Candidate| settings.permits(it) && settings.has_earned(it, now);
     let mut left: Vec<&Candidate> = candidates.iter().filter(eligible).collect();
+    if left.len() > CANDIDATES_MAX {
+        left.sort_by_cached_key(|it| std::cmp::Reverse((here.saved(prices, &it.demand) * 1e6) as u64));
+        left.truncate(CANDIDATES_MAX);
+    }
     let mut wishes = Vec::new();
     while wishes.len() < settings.moves_max {
-        let moves = left.iter().enumerate().flat_map(|(position, candidate)| {
-            let (here, others) = (&here, &others);
-            let judged = others
-                .iter()
-                .enumerate()
-                .map(move |(at, other)| (at, judge(settings, prices, here, candidate, other)));
-            judged.filter_map(move |(at, wish)| wish.map(|wish| (position, at, wish)))
-        });
-        let Some((position, at, wish)) = moves.max_by(|a, b| a.2.gain.total_cmp(&b.2.gain)) else { break };
+        let mut best: Option<(usize, usize, Wish)> = None;
+        for (position, it) in left.iter().enumerate() {
+            let leaving = Leaving::new(settings, prices, &here, it);
+            for (at, other) in others.iter().enumerate() {
+                let better = |wish: &Wish| best.is_none_or(|(_, _, other)| wish.gain > other.gain);
+                if let Some(wish) = leaving.judge(prices, other).filter(better) {
+                    best = Some((position, at, wish));
+                }
+            }
+        }
+        let Some((position, at, wish)) = best else { break };
         let candidate = left.swap_remove(position);
         here = here.without(&candidate.demand);
         others[at].room = others[at].room.with(&candidate.demand);
@@ -67,21 +77,39 @@ pub fn wishes(
     wishes
 }
 
-/// What it brings to move a process to a node; nothing if it brings too little.
-fn judge(settings: &Settings, prices: &Prices, here: &Room, it: &Candidate, to: &Other) -> Option<Wish> {
-    if to.room.with(&it.demand).left_mib() < 0.0 {
-        return None;
+/// A process that thinks of leaving: what does not depend on where it would go.
+struct Leaving<'a> {
+    it: &'a Candidate,
+    /// What it may cost elsewhere, if it is its home; and what being away from home costs besides.
+    limit_home: f64,
+    forwarding: f64,
+    horizon_s: f64,
+}
+
+impl<'a> Leaving<'a> {
+    fn new(settings: &Settings, prices: &Prices, here: &Room, it: &'a Candidate) -> Self {
+        let forwarding = settings.forwarding(it);
+        let saved = here.saved(prices, &it.demand) + if it.home.is_some() { forwarding } else { 0.0 };
+        // Moving costs once what else is paid each second.
+        let horizon_s = settings.horizon_s(it);
+        let moving = it.demand.haste * settings.moving_s(it) / horizon_s;
+        Leaving { it, limit_home: saved * (1.0 - settings.gain) - moving, forwarding, horizon_s }
     }
-    let forwarding = settings.forwarding(it);
-    let saved = here.saved(prices, &it.demand) + if it.home.is_some() { forwarding } else { 0.0 };
-    let away = if it.home == Some(to.node) { 0.0 } else { forwarding };
-    // Moving costs once what else is paid each second.
-    let horizon_s = settings.horizon_s(it);
-    let moving = it.demand.haste * settings.moving_s(it) / horizon_s;
-    let limit = saved * (1.0 - settings.gain) - away - moving;
-    let paid = to.room.paid(prices, &it.demand);
-    let claim = Claim { process: it.process, demand: it.demand, unknown: false, limit };
-    (paid < limit).then_some(Wish { to: to.node, claim, gain: (limit - paid) * horizon_s })
+
+    /// What it brings to go to a node; nothing if it brings too little.
+    fn judge(&self, prices: &Prices, to: &Other) -> Option<Wish> {
+        let it = self.it;
+        let away = if it.home == Some(to.node) { 0.0 } else { self.forwarding };
+        let limit = self.limit_home - away;
+        // The least that any node can cost is looked at first: most are not worth more thought.
+        let with = to.room.with(&it.demand);
+        if limit <= 0.0 || with.left_mib() < 0.0 || it.demand.haste * with.delay(prices) >= limit {
+            return None;
+        }
+        let paid = to.room.paid(prices, &it.demand);
+        let claim = Claim { process: it.process, demand: it.demand, unknown: false, limit };
+        (paid < limit).then_some(Wish { to: to.node, claim, gain: (limit - paid) * self.horizon_s })
+    }
 }
 
 /// Where a program should be started: the nodes that are better than this one, the best first. At `execve` a process

@@ -49,6 +49,16 @@ fn processes_spread_over_free_nodes_in_one_step() {
 }
 
 #[test]
+fn of_a_thousand_those_that_cost_most_leave_first() {
+    // Every tenth is young, and a delay matters to it.
+    let computed = |process: u64| if process.is_multiple_of(10) { 1.0 } else { 1000.0 };
+    let candidates: Vec<_> = (0..1000).map(|process| candidate(process, 0.1, computed(process))).collect();
+    let moved = wished(&candidates, &[other(2, room(0.0, 1000.0)), other(3, room(0.0, 1000.0))]);
+    assert_eq!(moved.len(), Settings::default().moves_max);
+    assert!(moved.iter().all(|(process, _)| process.is_multiple_of(10)), "{moved:?}");
+}
+
+#[test]
 fn a_node_that_is_as_busy_as_this_one_gets_nobody() {
     let candidates: Vec<_> = (0..2).map(|process| candidate(process, 10.0, 5.0)).collect();
     let busy = other(2, holding(&candidates[..1], 1000.0));

@@ -64,7 +64,7 @@ mod tests {
             node,
             sequence,
             age_ms,
-            info: Info { load: Load(100 * sequence as u32), cpus: 1, ..Info::default() },
+            info: Info { running: Load(100 * sequence as u32), cpus: 1, ..Info::default() },
         };
         vector.merge(10_000, [entry(1, 2000)]);
         let mut view = View::new();

@@ -11,10 +11,10 @@
 //! here: its length is exactly that of its entries, of which there are few; they are sorted, of different nodes, and
 //! their figures possible.
 
-use zerocopy::byteorder::big_endian::{U16, U32, U64};
+use zerocopy::byteorder::big_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::vector::{Entry, SEQUENCE_MAX, WINDOW_MAX};
+use super::vector::{Entry, WINDOW_MAX};
 use crate::NodeId;
 use crate::load::{Flags, Info, Load, Speed};
 
@@ -41,6 +41,9 @@ const CPUS_MAX: u16 = 8192;
 /// Nobody has more runnable tasks (in hundredths).
 const LOAD_MAX: u32 = 100 << 22;
 
+/// A tenth of a task, in hundredths.
+const RUNNING_UNIT: u32 = 10;
+
 const BLOCKED: u8 = 1;
 const STAYS: u8 = 2;
 const SERVER: u8 = 4;
@@ -59,9 +62,11 @@ struct Header {
 #[repr(C)]
 struct Line {
     node: U16,
-    sequence: U64,
+    sequence: [u8; 6],
     age_ms: U32,
     load: U32,
+    /// In tenths of a task.
+    running: U16,
     haste: U32,
     speed: U32,
     cpus: U16,
@@ -153,6 +158,7 @@ impl Datagram {
 impl From<&Entry> for Line {
     fn from(entry: &Entry) -> Self {
         let info = &entry.info;
+        let [_, _, a, b, c, d, e, f] = entry.sequence.to_be_bytes();
         let flag = |set: bool, bit: u8| if set { bit } else { 0 };
         let flags = flag(info.flags.blocked, BLOCKED)
             | flag(info.flags.stays, STAYS)
@@ -160,9 +166,10 @@ impl From<&Entry> for Line {
             | flag(info.flags.leaving, LEAVING);
         Line {
             node: entry.node.get().into(),
-            sequence: entry.sequence.into(),
+            sequence: [a, b, c, d, e, f],
             age_ms: entry.age_ms.min(AGE_MAX_MS).into(),
             load: info.load.0.min(LOAD_MAX).into(),
+            running: u16::try_from(info.running.0 / RUNNING_UNIT).unwrap_or(u16::MAX).into(),
             haste: info.haste.0.min(LOAD_MAX).into(),
             speed: info.speed.get().into(),
             cpus: info.cpus.clamp(1, CPUS_MAX).into(),
@@ -183,8 +190,9 @@ impl Line {
         if age_ms > AGE_MAX_MS {
             return Err(DatagramError::Age);
         }
-        let possible = self.sequence.get() <= SEQUENCE_MAX
-            && self.load.get() <= LOAD_MAX
+        let [a, b, c, d, e, f] = self.sequence;
+        let sequence = u64::from_be_bytes([0, 0, a, b, c, d, e, f]);
+        let possible = self.load.get() <= LOAD_MAX
             && self.haste.get() <= LOAD_MAX
             && (1..=CPUS_MAX).contains(&self.cpus.get())
             && self.free_mib.get() <= self.memory_mib.get()
@@ -195,6 +203,7 @@ impl Line {
         let speed = Speed::new(self.speed.get()).filter(|_| possible).ok_or(DatagramError::Figures)?;
         let info = Info {
             load: Load(self.load.get()),
+            running: Load(u32::from(self.running.get()) * RUNNING_UNIT),
             haste: Load(self.haste.get()),
             cpus: self.cpus.get(),
             speed,
@@ -210,7 +219,7 @@ impl Line {
                 leaving: self.flags & LEAVING != 0,
             },
         };
-        Ok(Entry { node, sequence: self.sequence.get(), age_ms, info })
+        Ok(Entry { node, sequence, age_ms, info })
     }
 }
 

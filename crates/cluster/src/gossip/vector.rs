@@ -9,8 +9,8 @@ pub type Millis = u64;
 /// Most entries of a window: with these, header and the seal of a secure channel, one datagram fits an Ethernet frame.
 pub const WINDOW_MAX: usize = 32;
 
-/// Counts beyond this are refused, so that nobody can use up a node's counts for ever.
-pub(super) const SEQUENCE_MAX: u64 = u64::MAX >> 8;
+/// The largest count: six bytes, which milliseconds do not fill in eight thousand years.
+pub(super) const SEQUENCE_MAX: u64 = u64::MAX >> 16;
 
 /// What is told of one node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,7 +98,7 @@ impl Vector {
 
     /// Makes the node's own entry anew. At the beginning of each step.
     pub fn refresh(&mut self, now: Millis, info: Info) {
-        self.sequence += 1;
+        self.sequence = (self.sequence + 1).min(SEQUENCE_MAX);
         let own = Known { node: self.own, info, sequence: self.sequence, born_ms: signed(now) };
         self.put(own);
         self.rank(&[Rank::from(&own)]);

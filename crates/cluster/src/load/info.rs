@@ -22,8 +22,11 @@ pub struct Flags {
 /// A node's figures. Memory is in MiB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Info {
-    /// Runnable tasks, the upper average.
+    /// Runnable tasks, the upper average: what people are shown.
     pub load: Load,
+    /// Runnable tasks during the last second: what others go by when they choose whom to ask. A node that was full a
+    /// moment ago would long look so by its upper average.
+    pub running: Load,
     /// Runnable tasks, each counted by how much a delay would matter to it; see [`crate::balance::weight`].
     pub haste: Load,
     /// Processors.

@@ -349,6 +349,7 @@ impl Node {
         let [memory_mib, free_mib, _] = sample.memory_mib;
         Info {
             load: self.meter.upper(),
+            running: sample.load,
             haste: Load::of_tasks(room.haste),
             cpus: self.config.cpus,
             speed: self.config.speed,

@@ -60,21 +60,23 @@ impl Rumours {
         let peer = &mut self.peers[at];
         peer.load = load;
         peer.meter.observe(Load::of_tasks(load), (load * 100.0) as u8);
-        peer.vector.refresh(millis(now_s), info(&MACHINES[at], &peer.meter, used_mib, haste));
+        let info = info(&MACHINES[at], peer, used_mib, haste);
+        peer.vector.refresh(millis(now_s), info);
         let to = (at + self.random.random_range(1..MACHINES.len())) % MACHINES.len();
         let window: Vec<_> = peer.vector.window(millis(now_s)).collect();
         self.peers[to].vector.merge(millis(now_s), window);
     }
 }
 
-fn info(machine: &Machine, meter: &Meter, used_mib: u32, haste: f64) -> Info {
+fn info(machine: &Machine, peer: &Peer, used_mib: u32, haste: f64) -> Info {
     let free_mib = machine.memory_mib.saturating_sub(used_mib);
     Info {
-        load: meter.upper(),
+        load: peer.meter.upper(),
+        running: Load::of_tasks(peer.load),
         haste: Load::of_tasks(haste),
         cpus: 1,
         speed: machine.told_speed(),
-        utilisation: meter.utilisation(),
+        utilisation: peer.meter.utilisation(),
         memory_mib: machine.memory_mib,
         free_mib,
         available_mib: free_mib,

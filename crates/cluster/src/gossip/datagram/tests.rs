@@ -9,6 +9,7 @@ fn id(id: u16) -> NodeId {
 fn entry(node: u16, age_ms: u32) -> Entry {
     let info = Info {
         load: Load(250),
+        running: Load(310),
         haste: Load(30),
         cpus: 8,
         speed: Speed::new(34_567).unwrap(),
@@ -34,9 +35,10 @@ fn the_bytes_are_these() {
     let expected = [
         &[1, b'W', 2, 1, 0, 1][..],
         &[0, 7],
-        &[0, 0, 1, 2, 3, 4, 5, 6],
+        &[1, 2, 3, 4, 5, 6],
         &[0, 0, 0x05, 0xdc],
         &[0, 0, 0, 250],
+        &[0, 31],
         &[0, 0, 0, 30],
         &[0, 0, 0x87, 0x07],
         &[0, 8],
@@ -75,10 +77,9 @@ fn what_nobody_sends_is_refused() {
     check(4, 0xff, DatagramError::TooMany);
     check(second + 1, 7, DatagramError::Node);
     check(second + 1, 0, DatagramError::Node);
-    check(second + 13, 9, DatagramError::Age);
-    check(line + 10, 0xff, DatagramError::Age);
-    check(line + 2, 1, DatagramError::Figures);
-    check(line + 14, 0xff, DatagramError::Figures);
+    check(second + 11, 9, DatagramError::Age);
+    check(line + 8, 0xff, DatagramError::Age);
+    check(line + 12, 0xff, DatagramError::Figures);
     check(line + 22, 0xff, DatagramError::Figures);
     check(line + 26, 0xff, DatagramError::Figures);
     check(line + 27, 0, DatagramError::Figures);
