@@ -2,6 +2,7 @@
 
 use minka_image::timed::Waiting;
 use minka_kernel::ring::{Leave, Ring, Slot};
+use minka_wire::frame::Header;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -97,6 +98,11 @@ impl Agents {
     /// The agent of a thread.
     pub(crate) fn of(&self, tid: i32) -> Option<Arc<Agent>> {
         lock(&self.by_tid).get(&tid).cloned()
+    }
+
+    /// The agent of the thread whose call a frame is.
+    pub(crate) fn caller(&self, frame: &Header) -> Option<Arc<Agent>> {
+        i32::try_from(frame.correlation).ok().and_then(|tid| self.of(tid))
     }
 
     /// How many there are.

@@ -15,7 +15,9 @@
 //! | `record`, `rescue` | putting right a process whose deputy was killed |
 //! | `offer` | what a host is told before and after the stop |
 //! | `signals` | what becomes of signals that arrive at home |
-//! | `session`, `lanes`, `serve` | the channels to one host and the threads behind them |
+//! | `session`, `lanes` | the channels to one host and the threads behind them |
+//! | `serve`, `early`, `resumable` | performing the guest's calls |
+//! | `pages`, `first` | the guest's memory: what it misses, what comes first, the stream |
 //! | `timed` | what is left of a time-out when a call is made again |
 //! | `procself` | `/proc/self` files that show the guest |
 //! | `homecoming` | the way back |
@@ -24,6 +26,7 @@
 mod agents;
 mod away;
 mod deputy;
+mod early;
 pub mod eligible;
 mod fault;
 mod first;
@@ -33,11 +36,13 @@ mod lanes;
 mod lent;
 mod offer;
 mod orders;
+mod pages;
 mod park;
 mod parked;
 mod procself;
 mod record;
 mod rescue;
+mod resumable;
 mod serve;
 mod session;
 mod signals;

@@ -1,42 +1,30 @@
-//! The threads that serve a guest: its calls, its missing pages, and the stream behind them.
+//! The threads that serve a guest's calls.
 
 use crate::agents::Agent;
+use crate::early::Early;
 use crate::eligible;
 use crate::fault::{Fault, Result};
-use crate::homecoming;
-use crate::kept::Kept;
 use crate::procself;
-use crate::session::{Event, Shared, lock};
+use crate::resumable::Resumable;
+use crate::session::{Shared, lock};
 use crate::timed::Timed;
-use minka_image::PAGE;
-use minka_image::TASK_SIZE;
-use minka_image::ranges::Ranges;
 use minka_image::restart::{self, RESTART_SYSCALL};
 use minka_kernel::faultpoint::{self, Point};
-use minka_kernel::pagemap::{Pagemap, Want};
-use minka_kernel::process::Bell;
-use minka_kernel::ring::Slot;
-use minka_link::{Channel, Receiver, Sender};
-use minka_syscalls::marshal::{self, Placed};
+use minka_link::Channel;
+use minka_syscalls::marshal::{self, Placed, Started};
 use minka_wire::frame::Header;
-use minka_wire::message::{
-    self, CONTINUED, FETCH_MAX, Fetch, HOLD, NOT_EXACT, ProcFile, RESTART, Special, kind,
-};
+use minka_wire::message::{self, CONTINUED, HOLD, NOT_EXACT, ProcFile, RESTART, Special, kind};
 use std::io::IoSlice;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 /// How long a thread polls its socket before it sleeps. A polled round trip costs a fraction of a blocking one;
 /// polling longer than a call takes only burns a processor.
-const SPIN: Duration = Duration::from_micros(50);
+pub(crate) const SPIN: Duration = Duration::from_micros(50);
 
-/// Bytes of pages per frame of the background stream: long enough to be quick, short enough that a demanded page
-/// that comes meanwhile is not kept waiting at the host.
-const STREAM_FRAME: u64 = 256 << 10;
-
-/// What the stream's thread is nicer than others: it gets a third of what they get on the same processor.
-const STREAM_NICE: i32 = 5;
+/// How much longer it polls at most after a call that brought long data.
+const SPIN_FOR_DATA: Duration = Duration::from_micros(300);
 
 /// −ERESTARTSYS: make the call again (see [`minka_image::restart`]).
 const ERESTARTSYS: i64 = -512;
@@ -46,15 +34,19 @@ const EINTR: i64 = -4;
 pub(crate) fn calls(shared: &Arc<Shared>, mut channel: Channel) -> Result<()> {
     let mut body = Vec::new();
     loop {
-        let header = channel.recv(&mut body, SPIN)?;
-        let Some(agent) = shared.agents.of(header.correlation as i32) else {
+        let mut early = Early::default();
+        // Long data mostly come one after the other: the next are gathered in about this time.
+        let spin = SPIN + Duration::from_nanos(body.len() as u64 / 4).min(SPIN_FOR_DATA);
+        let header = channel
+            .recv_with(&mut body, spin, |header, begin| early.arrived(&shared.agents, header, begin))?;
+        let Some(agent) = shared.agents.caller(&header) else {
             // It has been killed here, and its guest will be.
             answer(&mut channel, &header, ERESTARTSYS)?;
             continue;
         };
         agent.busy.store(true, Ordering::SeqCst);
         let outcome = match header.kind {
-            kind::CALL => perform(shared, &agent, &mut channel, &header, &body),
+            kind::CALL => perform(shared, &agent, &mut channel, &header, &body, &early),
             kind::SPECIAL => special(shared, &agent, &mut channel, &header, &body),
             found => Err(message::MessageError::Kind { found, expected: "a call" }.into()),
         };
@@ -72,17 +64,19 @@ pub(crate) fn calls(shared: &Arc<Shared>, mut channel: Channel) -> Result<()> {
 
 fn perform(
     shared: &Shared,
-    agent: &Agent,
+    agent: &Arc<Agent>,
     channel: &mut Channel,
     header: &Header,
     body: &[u8],
+    early: &Early,
 ) -> Result<()> {
     if shared.recalling.load(Ordering::SeqCst) && !is_rest_of_file_transfer(shared, header, body) {
         return answer(channel, header, ERESTARTSYS);
     }
     let mut slot = agent.slot();
     let address = slot.data_address();
-    let placed = place(body, slot.data(), address).map_err(Fault::Malformed)?;
+    let started = early.valid(agent, &slot);
+    let placed = place(body, slot.data(), address, started).map_err(Fault::Malformed)?;
     if !shared.commit() {
         return Err(Fault::Over);
     }
@@ -150,69 +144,14 @@ fn is_rest_of_file_transfer(shared: &Shared, header: &Header, body: &[u8]) -> bo
     std::fs::metadata(path).is_ok_and(|data| data.is_file())
 }
 
-/// A call that the kernel can go on with after an interruption, and for which it then remembers where one of the
-/// program's buffers is: poll, nanosleep, clock_nanosleep. That must be the program's own address and not one in
-/// the ring, because the call may be gone on with after the ring has gone.
-#[derive(Debug)]
-struct Resumable {
-    /// Whose call it is.
-    tid: i32,
-    argument: usize,
-    /// The program's buffer.
-    own: u64,
-    /// The same in the slot's data.
-    offset: usize,
-    length: usize,
-}
-
-impl Resumable {
-    fn of(tid: i32, placed: &Placed, body: &[u8], area: u64, kept: &Kept) -> Option<Self> {
-        const TIMESPEC: usize = 16;
-        const POLLFD: u64 = 8;
-        let (argument, length) = match placed.number() {
-            7 => (0, placed.arguments()[1].checked_mul(POLLFD)? as usize),
-            35 => (1, TIMESPEC),
-            230 => (3, TIMESPEC),
-            _ => return None,
-        };
-        let at = 8 + argument * 8;
-        let own = u64::from_le_bytes(body.get(at..at + 8)?.try_into().ok()?);
-        let offset = usize::try_from(placed.arguments()[argument].checked_sub(area)?).ok()?;
-        let inside = offset.checked_add(length)? <= minka_kernel::ring::DATA_PER_SLOT;
-        (kept.allows(own, length as u64) && inside).then_some(Self { tid, argument, own, offset, length })
-    }
-
-    /// Has the call use the program's own buffer at home, if it can be had. Its content there is not needed: the
-    /// guest has the page.
-    fn move_home(&self, arguments: &mut [u64; 6], shared: &Shared, slot: &mut Slot) -> Result<bool> {
-        let content = slot.data()[self.offset..self.offset + self.length].to_vec();
-        shared.lent.lend(self.tid, self.own, self.length as u64);
-        if shared.memory.write(self.own, &content) < content.len() {
-            // New memory of the guest's that home does not have yet; on the way home it is mapped properly.
-            const PRIVATE_ANONYMOUS_FIXED_NOREPLACE: u64 = 0x02 | 0x20 | 0x10_0000;
-            const READ_WRITE: u64 = 3;
-            let start = self.own & !(PAGE - 1);
-            let length = (self.own + self.length as u64).next_multiple_of(PAGE) - start;
-            let map = [start, length, READ_WRITE, PRIVATE_ANONYMOUS_FIXED_NOREPLACE, u64::MAX, 0];
-            slot.call(crate::parked::call::MMAP, map, Duration::ZERO)?;
-            if shared.memory.write(self.own, &content) < content.len() {
-                shared.lent.take_back(self.tid);
-                return Ok(false);
-            }
-        }
-        arguments[self.argument] = self.own;
-        Ok(true)
-    }
-
-    fn bring_back(&self, shared: &Shared, slot: &mut Slot) {
-        shared.memory.read(self.own, &mut slot.data()[self.offset..self.offset + self.length]);
-        shared.lent.take_back(self.tid);
-    }
-}
-
 /// Forwarded calls, and those that the host handles by itself but that end at home.
-fn place(body: &[u8], area: &mut [u8], address: u64) -> std::result::Result<Placed, marshal::Malformed> {
-    match marshal::place(body, area, address) {
+fn place(
+    body: &[u8],
+    area: &mut [u8],
+    address: u64,
+    started: Started,
+) -> std::result::Result<Placed, marshal::Malformed> {
+    match marshal::place_started(body, area, address, started) {
         Err(marshal::Malformed::NotForwarded(name)) if OWN_AT_HOME.contains(&name) => {
             marshal::place_own(body, area, address)
         }
@@ -361,101 +300,4 @@ fn reply(channel: &mut Channel, header: Header, result: i64) -> Result<()> {
     let mut body = [0; marshal::REPLY_HEAD];
     body[..8].copy_from_slice(&result.to_le_bytes());
     Ok(channel.send(header, &[IoSlice::new(&body)])?)
-}
-
-/// Sends the pages that a guest misses.
-pub(crate) fn faults(shared: &Arc<Shared>, mut channel: Channel) -> Result<()> {
-    let mut body = Vec::new();
-    let mut pages = Vec::new();
-    loop {
-        let header = channel.recv(&mut body, SPIN)?;
-        let Fetch { address, length } = message::decode(&header, &body, kind::FETCH, "a request for pages")?;
-        let end = address.checked_add(u64::from(length)).filter(|end| *end <= TASK_SIZE);
-        let whole = address.is_multiple_of(PAGE) && u64::from(length).is_multiple_of(PAGE);
-        let (Some(end), true, 1..=FETCH_MAX) = (end, whole, length) else {
-            return Err(Fault::Said(format!("the host asked for {length} bytes at {address:#x}")));
-        };
-        pages.resize(length as usize, 0);
-        shared.memory.peek(address, &mut pages);
-        lock(&shared.unsent).clear(address, end);
-        shared.near.store(end, Ordering::Relaxed);
-        faultpoint::reach(Point::DeputyFault);
-        channel.send(Header::new(kind::PAGES, address), &[IoSlice::new(&pages)])?;
-    }
-}
-
-/// Takes in the pages that come early, on the way home.
-pub(crate) fn precopied(
-    shared: &Arc<Shared>,
-    (mut stream, events, bell): (Receiver, mpsc::SyncSender<Event>, Arc<Bell>),
-) -> Result<()> {
-    homecoming::write_early_pages(shared, &mut stream)?;
-    // The main thread has gone if nobody receives it.
-    let _ = events.send(Event::Precopied(stream));
-    bell.ring();
-    Ok(())
-}
-
-/// Tells the host which pages exist, then sends all of them that it has not asked for.
-pub(crate) fn stream(shared: &Arc<Shared>, (mut sender, pid): (Sender, i32)) -> Result<()> {
-    // Nobody waits for these pages, so they are not to take a processor from those who serve calls and faults, or from
-    // other programs. Refused, it takes its turn.
-    let _ = rustix::process::nice(STREAM_NICE);
-    let present = scan(shared, pid)?;
-    for batch in present.chunks(4096) {
-        let words: Vec<u8> = batch
-            .iter()
-            .flat_map(|(start, end)| [start.to_le_bytes(), end.to_le_bytes()])
-            .flatten()
-            .collect();
-        sender.send(Header::new(kind::PRESENT, 0), &[IoSlice::new(&words)])?;
-    }
-    sender.send(Header::new(kind::PRESENT_END, 0), &[])?;
-    let mut pages = vec![0; STREAM_FRAME as usize];
-    while !shared.recalling.load(Ordering::SeqCst) {
-        let Some((start, end)) = take_next(shared) else { break };
-        let content = &mut pages[..(end - start) as usize];
-        shared.memory.peek(start, content);
-        sender.send(Header::new(kind::PAGES, start), &[IoSlice::new(content)])?;
-        faultpoint::reach(Point::DeputyStreamed);
-    }
-    Ok(sender.send(Header::new(kind::END, 0), &[])?)
-}
-
-/// The ranges of the image's areas that have content; what is left unsent is cut to them. Pages that are missing
-/// from anonymous memory read as zeros.
-fn scan(shared: &Shared, pid: i32) -> Result<Vec<(u64, u64)>> {
-    let io = |error| Fault::Io("scan its page table", error);
-    let pagemap = Pagemap::open(pid).map_err(io)?;
-    let areas: Vec<(u64, u64)> = lock(&shared.unsent).iter().map(|(start, end, ())| (start, end)).collect();
-    let mut present = Vec::new();
-    for (start, end) in areas {
-        for (start, end, from_file) in shared.from_files.pieces(start, end) {
-            if from_file.is_some() {
-                present.push((start, end));
-            } else {
-                pagemap.scan(start, end, Want::Present, |a, b| present.push((a, b))).map_err(io)?;
-            }
-        }
-    }
-    let mut unsent = lock(&shared.unsent);
-    let mut left = Ranges::new();
-    for (start, end) in &present {
-        for (a, b, ()) in unsent.within(*start, *end) {
-            left.set(a, b, ());
-        }
-    }
-    *unsent = left;
-    drop(unsent);
-    Ok(present)
-}
-
-/// Takes the next piece to send: near the guest's last miss first, then round from there.
-fn take_next(shared: &Shared) -> Option<(u64, u64)> {
-    let mut unsent = lock(&shared.unsent);
-    let near = shared.near.load(Ordering::Relaxed);
-    let (start, end) = unsent.next_from(near).or_else(|| unsent.next_from(0))?;
-    let end = end.min(start + STREAM_FRAME);
-    unsent.clear(start, end);
-    Some((start, end))
 }

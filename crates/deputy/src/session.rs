@@ -9,6 +9,7 @@ use crate::lanes::{self, Closers, Lanes, Opener};
 use crate::lent::Lent;
 use crate::offer::Offer;
 use crate::orders::Daemon;
+use crate::pages;
 use crate::parked::{self, Parked};
 use crate::record::Record;
 use crate::serve;
@@ -236,14 +237,14 @@ impl Prepared {
         let closers = Arc::new(Closers::new(closers));
         let (sender, events) = mpsc::sync_channel(EVENTS_MAX);
         let mut threads = vec![
-            start("faults", &shared, &sender, bell, self.faults, serve::faults),
+            start("faults", &shared, &sender, bell, self.faults, pages::faults),
             start("calls", &shared, &sender, bell, self.calls, serve::calls),
         ];
         let mut stream_out = Some(stream_out);
         if self.eager
             && let Some(stream_out) = stream_out.take()
         {
-            threads.push(start("stream", &shared, &sender, bell, (stream_out, parked.pid), serve::stream));
+            threads.push(start("stream", &shared, &sender, bell, (stream_out, parked.pid), pages::stream));
         }
         let limit = if self.eager { EAGER_PATIENCE } else { self.patience.1 };
         let running = match sent.and_then(|()| receive(&mut self.control, limit)) {
@@ -261,7 +262,7 @@ impl Prepared {
                     &sender,
                     bell,
                     (stream_out, parked.pid),
-                    serve::stream,
+                    pages::stream,
                 ));
             }
             let (want, wanted) = mpsc::channel();
@@ -321,7 +322,7 @@ impl Session {
         self.commit()?;
         self.say(&FromHome::Precopy)?;
         let with = (stream, self.events_in.clone(), Arc::clone(bell));
-        self.threads.push(start("precopy", &self.shared, &self.events_in, bell, with, serve::precopied));
+        self.threads.push(start("precopy", &self.shared, &self.events_in, bell, with, pages::precopied));
         Ok(true)
     }
 

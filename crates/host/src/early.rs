@@ -31,6 +31,11 @@ impl<'a> Early<'a> {
         Self { guest, buffer: buffer.wrapping_add(total), room, done: 0 }
     }
 
+    /// The most bytes that can be done early.
+    pub(crate) fn room(&self) -> u64 {
+        self.room
+    }
+
     /// Takes in the beginning of a reply.
     pub(crate) fn arrived(&mut self, reply: &[u8]) {
         let Some(place) = marshal::sole_output(reply) else { return };

@@ -246,6 +246,10 @@ impl marshal::Memory for Buffers<'_> {
         self.0.read(address, into)
     }
 
+    fn append(&self, address: u64, length: usize, out: &mut Vec<u8>) -> usize {
+        self.0.append(address, length, out)
+    }
+
     fn write(&mut self, address: u64, from: &[u8]) -> usize {
         self.0.write(address, from)
     }

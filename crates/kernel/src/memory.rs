@@ -3,6 +3,7 @@
 use crate::check;
 use std::fs::File;
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::unix::fs::FileExt;
 
 /// Another process's memory, opened once so that it stays reachable even when the leader thread has ended.
@@ -22,6 +23,21 @@ impl Memory {
     /// Reads at `address`; returns the bytes read before the first that cannot be.
     /// Respects the mapping's protection, as the process itself would.
     pub fn read(&self, address: u64, into: &mut [u8]) -> usize {
+        // SAFETY: bytes are valid whether initialized or not as long as only initialized ones are put in, as are here.
+        let into = unsafe { std::slice::from_raw_parts_mut(into.as_mut_ptr().cast(), into.len()) };
+        self.fetch(address, into)
+    }
+
+    /// Like [`Memory::read`], to the end of `out`, for at most `length` bytes: it need not be filled with zeros before.
+    pub fn append(&self, address: u64, length: usize, out: &mut Vec<u8>) -> usize {
+        out.reserve(length);
+        let read = self.fetch(address, &mut out.spare_capacity_mut()[..length]);
+        // SAFETY: the kernel has written so many bytes behind those that were there, and there is room for them.
+        unsafe { out.set_len(out.len() + read) };
+        read
+    }
+
+    fn fetch(&self, address: u64, into: &mut [MaybeUninit<u8>]) -> usize {
         transfer(address, into.len(), |remote_at, done, length| {
             let local = libc::iovec { iov_base: into[done..].as_mut_ptr().cast(), iov_len: length };
             let remote = libc::iovec { iov_base: remote_at as *mut libc::c_void, iov_len: length };

@@ -154,6 +154,7 @@ impl Ring {
             index,
             ended: Arc::clone(&self.ended),
             left: Arc::default(),
+            uses: 0,
         }
     }
 
@@ -172,6 +173,7 @@ pub struct Slot {
     index: usize,
     ended: Arc<AtomicBool>,
     left: Arc<AtomicBool>,
+    uses: u64,
 }
 
 /// Tells whoever waits for a slot that its thread is gone.
@@ -223,9 +225,15 @@ impl Slot {
 
     /// The data of the next or last call.
     pub fn data(&mut self) -> &mut [u8] {
+        self.uses += 1;
         // SAFETY: `&mut self` means that no call is under way on this slot, so the kernel does not write here; the
         // agent itself never does, and no other slot has this part of the data.
         unsafe { self.shared.slice(self.data_offset(), DATA_PER_SLOT) }
+    }
+
+    /// A number that is another one as soon as the data may be others.
+    pub fn uses(&self) -> u64 {
+        self.uses
     }
 
     /// Has the original process make a call, and waits for its result; polls for `spin` before it sleeps.
@@ -248,6 +256,7 @@ impl Slot {
     }
 
     fn begin(&mut self, number: u64, arguments: [u64; 6], spin: Duration) {
+        self.uses += 1;
         let mut words = [0u8; 56];
         words[..8].copy_from_slice(&number.to_le_bytes());
         for (at, argument) in arguments.iter().enumerate() {

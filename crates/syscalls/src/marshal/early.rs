@@ -1,7 +1,57 @@
-//! Using a long reply while it is still arriving.
+//! Using long data while the rest of them is still arriving: a reply's at the host, a request's at home.
 
-use super::{REPLY_HEAD, load};
+use super::carrier::{USER_END, USER_START};
+use super::{REPLY_HEAD, REQUEST_HEAD, alignment, load};
 use std::ops::Range;
+
+const WRITE: u64 = 1;
+const PWRITE64: u64 = 18;
+
+/// Fewer bytes are copied when the whole request is there.
+const PIECE: usize = 64 << 10;
+
+/// The data of a long write, as far as they are in the area already. [`place_started`](super::place_started) leaves out
+/// what is. Whoever uses the area for something else meanwhile has to begin anew, with the default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Started {
+    /// Where in the area they begin.
+    at: usize,
+    bytes: usize,
+}
+
+impl Started {
+    /// Takes in the beginning of a request of `length` bytes, all of which is going to be placed in `area`. Says whether
+    /// it wrote there; it does not for a request that is going to be refused, or is no long write.
+    pub fn arrived(&mut self, begin: &[u8], length: usize, area: &mut [u8], address: u64) -> bool {
+        let Some((head, data)) = begin.split_first_chunk() else { return false };
+        let Some(block) = written_block(head, length, address) else { return false };
+        let fresh = data.get(self.bytes..).filter(|fresh| fresh.len() >= PIECE);
+        let (Some(fresh), Some(block_area)) = (fresh, area.get_mut(block.clone())) else { return false };
+        let Some(target) = block_area.get_mut(self.bytes..data.len()) else { return false };
+        target.copy_from_slice(fresh);
+        *self = Self { at: block.start, bytes: data.len() };
+        true
+    }
+
+    /// How many bytes of a block are in their place: it comes from `content` in the request and goes to `at` in the area.
+    pub(super) fn of(&self, content: usize, at: usize) -> usize {
+        if content == REQUEST_HEAD && at == self.at { self.bytes } else { 0 }
+    }
+}
+
+/// Where in the area the data of a write go. `None` if it is no write, or its head does not belong to a request of that
+/// length.
+fn written_block(head: &[u8; REQUEST_HEAD], length: usize, address: u64) -> Option<Range<usize>> {
+    let argument = |index: usize| load(head, REQUEST_HEAD - 48 + 8 * index);
+    let (WRITE | PWRITE64, guest, count) = (load(head, 0), argument(1), argument(2)) else { return None };
+    let room = length.checked_sub(REQUEST_HEAD).filter(|room| *room as u64 == count)?;
+    if guest < USER_START || guest.checked_add(count)? > USER_END {
+        return None;
+    }
+    // As for any block of that size: there is no other before it.
+    let start = guest.wrapping_sub(address) as usize & (alignment(room) - 1);
+    Some(start..start + room)
+}
 
 /// Where the data of a reply lie that has a single output as long as its result, as that of a read: their place in the
 /// reply, the whole of which need not be there yet. `None` for any other reply.
@@ -27,6 +77,57 @@ mod tests {
         reply.extend(7u32.to_le_bytes());
         reply.extend(size.to_le_bytes());
         reply
+    }
+
+    /// A write of `data` to descriptor 3, from an address that lies 5 bytes into a page.
+    fn request(call: u64, data: &[u8]) -> Vec<u8> {
+        let mut request = call.to_le_bytes().to_vec();
+        let arguments = [3, 0x7000_0005, data.len() as u64, 0, 0, 0];
+        request.extend(arguments.iter().flat_map(|argument: &u64| argument.to_le_bytes()));
+        request.extend_from_slice(data);
+        request
+    }
+
+    const AREA: u64 = 0x10_2000;
+
+    #[test]
+    fn a_write_that_was_placed_in_pieces_is_as_if_placed_at_once() {
+        let data: Vec<u8> = (0..300_000u32).map(|at| (at / 7) as u8).collect();
+        let request = request(PWRITE64, &data);
+        let mut whole = vec![0; 400_000];
+        crate::marshal::place(&request, &mut whole, AREA).expect("a request");
+        for step in [1000, 70_000, 299_000] {
+            let mut area = vec![0; 400_000];
+            let mut started = Started::default();
+            let wrote = (0..request.len())
+                .step_by(step)
+                .filter(|&end| started.arrived(&request[..end], request.len(), &mut area, AREA))
+                .count();
+            assert!(wrote > 0 && started.bytes + step + PIECE >= data.len(), "{started:?}");
+            // What has been placed is not placed again.
+            area[started.at] ^= 1;
+            crate::marshal::place_started(&request, &mut area, AREA, started).expect("a request");
+            area[started.at] ^= 1;
+            assert!(area == whole);
+        }
+    }
+
+    #[test]
+    fn other_requests_are_not_begun() {
+        let data = vec![1; 200_000];
+        let mut area = vec![0; 400_000];
+        let whole = request(WRITE, &data);
+        let mut begin = |request: &[u8], length: usize, room: usize| {
+            Started::default().arrived(request, length, &mut area[..room], AREA)
+        };
+        assert!(!begin(&request(44, &data), whole.len(), 400_000));
+        assert!(!begin(&whole[..REQUEST_HEAD], whole.len(), 400_000));
+        // Not what the head says.
+        assert!(!begin(&whole, whole.len() - 1, 400_000));
+        assert!(!begin(&whole[..100_000], whole.len() + 1, 400_000));
+        // There is no room for all of it.
+        assert!(!begin(&whole[..100_000], whole.len(), 150_000));
+        assert!(area.iter().all(|byte| *byte == 0));
     }
 
     #[test]

@@ -121,11 +121,7 @@ impl<M: Memory> Gatherer<'_, M> {
 
     /// Appends bytes of the guest's memory and returns how many there were.
     fn append(&mut self, guest: u64, length: usize) -> usize {
-        let from = self.out.len();
-        self.out.resize(from + length, 0);
-        let read = self.memory.read(guest, &mut self.out[from..]).min(length);
-        self.out.truncate(from + read);
-        read
+        self.memory.append(guest, length, self.out)
     }
 }
 

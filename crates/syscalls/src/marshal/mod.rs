@@ -52,9 +52,9 @@ mod vectors;
 mod walk;
 
 pub use collect::{Reply, collect};
-pub use early::sole_output;
+pub use early::{Started, sole_output};
 pub use gather::{Capped, Gathered, Reason, Refusal, gather, gather_after};
-pub use place::{Placed, place, place_own};
+pub use place::{Placed, place, place_own, place_started};
 pub use scatter::{scatter, scatter_after};
 
 pub(crate) use carrier::{Block, Carrier, Location, Output, Patch};
@@ -70,6 +70,15 @@ pub const REPLY_HEAD: usize = 16;
 pub trait Memory {
     /// Reads from `address` on and returns how many bytes came before the first unreadable one.
     fn read(&self, address: u64, into: &mut [u8]) -> usize;
+
+    /// Like [`Memory::read`], to the end of `out`, for at most `length` bytes.
+    fn append(&self, address: u64, length: usize, out: &mut Vec<u8>) -> usize {
+        let from = out.len();
+        out.resize(from + length, 0);
+        let read = self.read(address, &mut out[from..]).min(length);
+        out.truncate(from + read);
+        read
+    }
 
     /// Writes from `address` on and returns how many bytes were written before the first unwritable one.
     fn write(&mut self, address: u64, from: &[u8]) -> usize;

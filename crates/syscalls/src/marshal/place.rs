@@ -1,6 +1,7 @@
 //! The home's first step: laying a request's blocks out in the area and rewriting its pointers.
 
-use super::{Block, Carrier, Location, Malformed, Output, Patch, REQUEST_HEAD, alignment, load, store, walk};
+use super::{Block, Carrier, Location, Malformed, Output, Patch, REQUEST_HEAD, Started};
+use super::{alignment, load, store, walk};
 use crate::spec::{Kind, Place, Spec};
 use smallvec::SmallVec;
 
@@ -38,13 +39,23 @@ impl Placed {
 /// Only forwarded calls are taken: whatever the body says, the pointers of the call lead into the area or nowhere,
 /// and the kernel writes no further than the area.
 pub fn place(body: &[u8], area: &mut [u8], area_address: u64) -> Result<Placed, Malformed> {
-    place_if(Place::is_forwarded, body, area, area_address)
+    place_started(body, area, area_address, Started::default())
+}
+
+/// Like [`place`], for a request of which a part has been placed while it arrived.
+pub fn place_started(
+    body: &[u8],
+    area: &mut [u8],
+    area_address: u64,
+    started: Started,
+) -> Result<Placed, Malformed> {
+    place_if(Place::is_forwarded, body, area, area_address, started)
 }
 
 /// Like [`place`], for the calls that the supervisors have code of their own for. Arguments that the table calls
 /// numbers or plain addresses are the guest's: to be checked before the call is made.
 pub fn place_own(body: &[u8], area: &mut [u8], area_address: u64) -> Result<Placed, Malformed> {
-    place_if(|place| place == Place::Own, body, area, area_address)
+    place_if(|place| place == Place::Own, body, area, area_address, Started::default())
 }
 
 fn place_if(
@@ -52,6 +63,7 @@ fn place_if(
     body: &[u8],
     area: &mut [u8],
     area_address: u64,
+    started: Started,
 ) -> Result<Placed, Malformed> {
     let head: &[u8; REQUEST_HEAD] = body.first_chunk().ok_or(Malformed::Truncated)?;
     let nr = load(head, 0) as u32;
@@ -67,7 +79,7 @@ fn place_if(
     let described = spec.arguments.len();
     let arguments = core::array::from_fn(|index| if index < described { args[index] } else { 0 });
     let placed = Placed { number: nr, arguments, spec, outputs: SmallVec::new() };
-    let mut placer = Placer { body, read: REQUEST_HEAD, area, area_address, used: 0, placed };
+    let mut placer = Placer { body, read: REQUEST_HEAD, area, area_address, used: 0, started, placed };
     walk(spec, &args, &mut placer)?;
     if placer.read != body.len() {
         return Err(Malformed::Excess);
@@ -83,6 +95,7 @@ struct Placer<'p> {
     area_address: u64,
     /// How much of the area is taken.
     used: usize,
+    started: Started,
     placed: Placed,
 }
 
@@ -110,7 +123,8 @@ impl Placer<'_> {
         let end = from.checked_add(room).ok_or(Malformed::NoRoom)?;
         let block = self.area.get_mut(from..end).ok_or(Malformed::NoRoom)?;
         let bytes = self.body.get(content..content + sent.min(room)).ok_or(Malformed::Truncated)?;
-        block[..bytes.len()].copy_from_slice(bytes);
+        let there = self.started.of(content, from).min(bytes.len());
+        block[there..bytes.len()].copy_from_slice(&bytes[there..]);
         if !bytes.is_empty() {
             block[bytes.len()..].fill(0);
         }
