@@ -101,7 +101,7 @@ fn enter(agents: &Agents, tasks: impl Iterator<Item = Stopped>, still: &Still) -
     let tasks: Vec<Stopped> = tasks.collect();
     for (task, original) in tasks.iter().zip(&still.originals) {
         let agent = agents.add(task.tid()).ok_or(Reason::Threads(still.threads.len() as u32))?;
-        *agent.waiting() = Waiting::unmark(original, timed::now()).1;
+        *agent.waiting() = Waiting::unmark(original, timed::now()).1.filter(|waiting| !is_futex(waiting));
         let (rip, r12) = agents.ring().entry(agent.index);
         // No stack: the agent needs none, and a signal frame could never be written to stale memory.
         task.set_registers(&Registers { rip, r12, rsp: 0, orig_rax: NO_SYSCALL, ..*original })
@@ -120,7 +120,15 @@ fn enter(agents: &Agents, tasks: impl Iterator<Item = Stopped>, still: &Still) -
 }
 
 fn let_go(tasks: Vec<Stopped>) -> Result<()> {
-    tasks.into_iter().try_for_each(|task| task.detach(0)).map_err(Fault::Trace)
+    for task in tasks {
+        let found = task.registers().map_err(Fault::Trace)?;
+        let next = restart::undisturbed(&found);
+        if next != found {
+            task.set_registers(&next).map_err(Fault::Trace)?;
+        }
+        task.detach(0).map_err(Fault::Trace)?;
+    }
+    Ok(())
 }
 
 /// A halted process, all threads outside of the vDSO, and what is known of its memory.
@@ -237,9 +245,12 @@ fn examine_thread(task: &Stopped, memory: &Memory) -> Result<(Thread, Registers)
         let aborted = minka_kernel::rseq::abort(memory, rseq, &registers);
         original = aborted.map_err(io("end its restartable sequence"))?.unwrap_or(registers);
     }
-    let (plain, _) = Waiting::unmark(&original, timed::now());
+    let (plain, waiting) = Waiting::unmark(&original, timed::now());
+    let next = restart::rewind(&plain, RestartOwner::Home);
+    // What waits at home counts there; a futex is waited for where the program runs, so its mark goes along.
+    let next = waiting.filter(is_futex).map_or(next, |waiting| waiting.mark(&next));
     let thread = Thread {
-        registers: restart::rewind(&plain, RestartOwner::Home),
+        registers: timed::mark_futex(&next, memory),
         extended: task.extended().map_err(Fault::Trace)?,
         mask: task.mask().map_err(Fault::Trace)?,
         robust_list: minka_kernel::process::robust_list(task.tid())
@@ -248,7 +259,11 @@ fn examine_thread(task: &Stopped, memory: &Memory) -> Result<(Thread, Registers)
         unfinished: unfinished(memory, &plain)?,
         ..Thread::new(task.tid())
     };
-    Ok((thread, original))
+    Ok((thread, restart::undisturbed(&original)))
+}
+
+fn is_futex(waiting: &Waiting) -> bool {
+    waiting.call == restart::FUTEX
 }
 
 /// The call that the kernel is going to go on with, if the thread was stopped in one of that kind.

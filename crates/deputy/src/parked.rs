@@ -5,6 +5,7 @@ use crate::eligible::{Lease, Reason};
 use crate::fault::{Fault, Result, chain};
 use crate::kept::Kept;
 use crate::record::Record;
+use crate::timed;
 use crate::tracee::{self, BLOCK_ALL, Tasks};
 use minka_image::maps::{Backing, Mapping};
 use minka_image::process::{Action, AltStack, Borders, Rseq, Thread};
@@ -161,7 +162,8 @@ impl Parked {
             )));
         }
         for (tid, resident) in &mut self.threads {
-            if let Some(thread) = states.remove(tid) {
+            if let Some(mut thread) = states.remove(tid) {
+                thread.registers = timed::mark_futex(&thread.registers, &self.memory);
                 resident.thread = thread;
             }
         }

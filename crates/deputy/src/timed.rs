@@ -3,7 +3,9 @@
 
 use crate::agents::Agent;
 use crate::fault::Result;
-use minka_image::timed::{Timeout, Waiting, milliseconds, timeout_of};
+use minka_image::registers::Registers;
+use minka_image::timed::{Timeout, Waiting, futex, milliseconds, timeout_of};
+use minka_kernel::memory::Memory;
 use minka_kernel::process::clocks;
 use minka_kernel::ring::{DATA_PER_SLOT, Slot};
 use minka_syscalls::marshal::Placed;
@@ -16,6 +18,23 @@ const EINPROGRESS: i64 = -115;
 /// Nanoseconds on the clock that counts.
 pub(crate) fn now() -> u64 {
     clocks().0.max(0).cast_unsigned()
+}
+
+/// A thread's registers, of which those that are about to wait for a futex are marked (see
+/// [`minka_image::timed::futex`]).
+pub(crate) fn mark_futex(registers: &Registers, memory: &Memory) -> Registers {
+    const SYSCALL: [u8; 2] = [0x0f, 0x05];
+    let mut next = [0; 2];
+    memory.peek(registers.rip, &mut next);
+    if next != SYSCALL {
+        return *registers;
+    }
+    futex(registers, now(), |address| {
+        let mut time = [0; 16];
+        memory.peek(address, &mut time);
+        let word = |at: usize| Some(i64::from_le_bytes(*time[at..].first_chunk()?));
+        timespec(word(0)?, word(8)?)
+    })
 }
 
 /// Such a call, placed and about to be made.
@@ -128,8 +147,7 @@ fn given(timeout: Timeout, arguments: &[u64; 6], slot: &mut Slot) -> Option<Dura
         }
         Timeout::Timespec(argument) | Timeout::TimespecLeft(argument) => {
             let (seconds, nanos) = read(slot, arguments[argument])?;
-            let nanos = u32::try_from(nanos).ok().filter(|nanos| *nanos < 1_000_000_000)?;
-            Some(Duration::new(seconds.try_into().ok()?, nanos))
+            timespec(seconds, nanos)
         }
         Timeout::TimevalLeft(argument) => {
             let (seconds, micros) = read(slot, arguments[argument])?;
@@ -137,6 +155,11 @@ fn given(timeout: Timeout, arguments: &[u64; 6], slot: &mut Slot) -> Option<Dura
         }
         Timeout::Receiving | Timeout::Connecting => None,
     }
+}
+
+fn timespec(seconds: i64, nanos: i64) -> Option<Duration> {
+    let nanos = u32::try_from(nanos).ok().filter(|nanos| *nanos < 1_000_000_000)?;
+    Some(Duration::new(seconds.try_into().ok()?, nanos))
 }
 
 fn timeval(seconds: i64, micros: i64) -> Option<Duration> {

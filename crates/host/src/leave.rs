@@ -30,8 +30,6 @@ const PRECOPY_ROUNDS: usize = 6;
 /// With this little left (bytes), the guest may as well be stopped.
 const PRECOPY_ENOUGH: u64 = 4 << 20;
 
-const FUTEX: u64 = 202;
-
 /// Sends everything home. The guest stays stopped: the home says when it is not needed any more. Its main thread is the
 /// first of `tasks`.
 pub(crate) fn leave(tracer: &mut Tracer, tasks: Vec<Stopped>) -> Result<()> {
@@ -109,12 +107,12 @@ fn leave_thread(guest: &Guest, task: Stopped) -> Result<(Stopped, Thread)> {
 
 /// The registers with which the thread goes on at home.
 fn go_on(found: &Registers, home_has_it: bool) -> Registers {
-    let call = found.syscall().unwrap_or(u64::MAX);
+    let call = found.syscall().map_or(u64::MAX, restart::number);
     let arguments = [found.rdi, found.rsi, found.rdx, found.r10, found.r8, found.r9];
     if call == restart::RESTART_SYSCALL && !home_has_it && found.rax as i64 == -516 {
         // The only local call of that kind: its time is absolute, so it is simply made again.
         let next = restart::rewind(found, RestartOwner::Host);
-        return Registers { rax: FUTEX, ..next };
+        return Registers { rax: restart::FUTEX, ..next };
     }
     let here = matches!(minka_syscalls::decide(call, &arguments), Place::Here);
     restart::rewind(found, if here { RestartOwner::Host } else { RestartOwner::Home })

@@ -19,7 +19,8 @@ pub const RESTART_SYSCALL: u64 = 219;
 const EINTR: i64 = -4;
 const ERESTART_RESTARTBLOCK: i64 = -516;
 
-const FUTEX: u64 = 202;
+/// `futex(2)`.
+pub const FUTEX: u64 = 202;
 
 /// Calls that return plain EINTR when they are interrupted, whatever the handler's SA_RESTART says
 /// (`signal(7)`, and receive calls with SO_RCVTIMEO, which are told apart by their result alone).
@@ -44,6 +45,11 @@ const NEVER_RESTARTED: &[u64] = &[
     426, // io_uring_enter
     441, // epoll_pwait2
 ];
+
+/// The number of a call as the kernel takes it: the upper half of the register may hold a mark ([`crate::timed`]).
+pub fn number(register: u64) -> u64 {
+    register & u64::from(u32::MAX)
+}
 
 /// Whether Linux itself never restarts this call after a signal.
 pub fn is_never_restarted(call: u64) -> bool {
@@ -70,7 +76,7 @@ pub fn rewind(found: &Registers, owner: RestartOwner) -> Registers {
     let again = match found.rax as i64 {
         -514..=-512 => Some(call),
         ERESTART_RESTARTBLOCK => Some(restart_block_call(call, owner)),
-        EINTR if is_never_restarted(call) => Some(call),
+        EINTR if is_never_restarted(number(call)) => Some(call),
         _ => None,
     };
     if let Some(call) = again {
@@ -78,6 +84,17 @@ pub fn rewind(found: &Registers, owner: RestartOwner) -> Registers {
         next.rip = found.rip.wrapping_sub(2);
     }
     next
+}
+
+/// The registers with which a thread goes on that was found in such a stop and is not moved: the kernel makes its
+/// call again, but for those that it never restarts.
+pub fn undisturbed(found: &Registers) -> Registers {
+    match found.syscall() {
+        Some(call) if found.rax as i64 == EINTR && is_never_restarted(number(call)) => {
+            rewind(found, RestartOwner::Home)
+        }
+        _ => *found,
+    }
 }
 
 /// The registers with which a thread makes a call again that has just returned.
@@ -90,12 +107,12 @@ pub fn again(returned: &Registers, call: u64) -> Registers {
 /// The call that continues one interrupted with ERESTART_RESTARTBLOCK.
 ///
 /// A futex wait must never continue at home, where its word is stale: FUTEX_WAIT_BITSET and its kin take
-/// an absolute time, so the call itself is exact; FUTEX_WAIT with its relative time starts afresh (the C
-/// library does not use it). What else the host's kernel interrupted starts afresh as well, since its
+/// an absolute time, so the call itself is exact; FUTEX_WAIT with its relative time starts afresh, until its time
+/// is over ([`crate::timed::futex`]). What else the host's kernel interrupted starts afresh as well, since its
 /// `restart_block` stays behind.
 fn restart_block_call(call: u64, owner: RestartOwner) -> u64 {
     match owner {
-        _ if call == FUTEX => FUTEX,
+        _ if number(call) == FUTEX => call,
         RestartOwner::Home => RESTART_SYSCALL,
         RestartOwner::Host => call,
     }
@@ -144,6 +161,22 @@ mod tests {
         check(232, -4, RestartOwner::Home, 232, 0x1000);
         check(128, -4, RestartOwner::Home, 128, 0x1000);
         check(61, -4, RestartOwner::Home, -4i64 as u64, 0x1002);
+    }
+
+    #[test]
+    fn a_mark_in_the_number_changes_nothing() {
+        let marked = |call| 0x4d12_3456_0000_0000 | call;
+        check(marked(FUTEX), -516, RestartOwner::Home, marked(FUTEX), 0x1000);
+        check(marked(232), -4, RestartOwner::Home, marked(232), 0x1000);
+    }
+
+    #[test]
+    fn only_what_the_kernel_would_show_is_hidden_from_a_thread_that_stays() {
+        let epoll = undisturbed(&stopped(232, -4));
+        assert_eq!((epoll.rax, epoll.rip, epoll.orig_rax), (232, 0x1000, NO_SYSCALL));
+        for (call, result) in [(0, -512), (35, -516), (61, -4), (232, 1)] {
+            assert_eq!(undisturbed(&stopped(call, result)), stopped(call, result));
+        }
     }
 
     #[test]

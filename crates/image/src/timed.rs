@@ -9,6 +9,7 @@
 //! ```
 
 use crate::registers::{NO_SYSCALL, Registers};
+use crate::restart::{self, FUTEX};
 use std::time::Duration;
 
 /// Where a call has its time-out.
@@ -90,14 +91,14 @@ impl Waiting {
     pub fn unmark(registers: &Registers, now: u64) -> (Registers, Option<Self>) {
         let mut plain = *registers;
         let number = if registers.orig_rax == NO_SYSCALL { &mut plain.rax } else { &mut plain.orig_rax };
-        let call = *number & u64::from(u32::MAX);
-        if *number >> MARK_SHIFT != MARK || timeout_of(call).is_none() {
+        let call = restart::number(*number);
+        if *number >> MARK_SHIFT != MARK || (timeout_of(call).is_none() && call != FUTEX) {
             return (*registers, None);
         }
         let then = *number >> TIME_SHIFT & TIME_MASK;
         *number = call;
         // In the call's restart the kernel puts all of the number back.
-        if plain.rax >> MARK_SHIFT == MARK && plain.rax & u64::from(u32::MAX) == call {
+        if plain.rax >> MARK_SHIFT == MARK && restart::number(plain.rax) == call {
             plain.rax = call;
         }
         let waited = (now / NANOSECONDS_PER_MS).wrapping_sub(then) & TIME_MASK;
@@ -106,6 +107,35 @@ impl Waiting {
         let since = now.saturating_sub(waited * NANOSECONDS_PER_MS);
         (plain, Some(Self { call, arguments: arguments(registers), timeout: None, since }))
     }
+}
+
+/// Registers that are about to make a `FUTEX_WAIT`, so that it ends by itself at the first move after its time.
+///
+/// Wherever it is waited for, no part of its time-out can be taken away: that is in the program's own memory. So the
+/// call is marked, the mark goes along with the thread, and when the time is over the call has its result. `timeout`
+/// reads what is at an address. Other registers are left alone.
+pub fn futex(registers: &Registers, now: u64, timeout: impl FnOnce(u64) -> Option<Duration>) -> Registers {
+    const PRIVATE: u32 = 128;
+    const FUTEX_WAIT: u32 = 0;
+    const ETIMEDOUT: i64 = -110;
+    const SYSCALL_LENGTH: u64 = 2;
+    let (plain, marked) = Waiting::unmark(registers, now);
+    let waits = plain.orig_rax == NO_SYSCALL
+        && plain.rax == FUTEX
+        && plain.rsi as u32 & !PRIVATE == FUTEX_WAIT
+        && plain.r10 != 0;
+    if !waits {
+        return *registers;
+    }
+    let Some(waiting) = marked else {
+        let first = Waiting { call: FUTEX, arguments: arguments(&plain), timeout: None, since: now };
+        return first.mark(&plain);
+    };
+    if timeout(plain.r10).is_some_and(|timeout| waiting.left(timeout, now).is_zero()) {
+        let rip = plain.rip.wrapping_add(SYSCALL_LENGTH);
+        return Registers { rax: ETIMEDOUT as u64, rip, ..plain };
+    }
+    *registers
 }
 
 const NANOSECONDS_PER_MS: u64 = 1_000_000;
@@ -202,6 +232,23 @@ mod tests {
                 assert!(now - found.expect("a mark").since <= waited, "{since} {waited}");
             }
         }
+    }
+
+    #[test]
+    fn a_futex_wait_ends_when_its_time_is_over() {
+        let words = [0x5000, 128, 1, 0x6000, 0, 0];
+        let first = Waiting { call: FUTEX, arguments: words, timeout: None, since: 0 };
+        let before = Registers { rip: 0x1000, ..about_to_make(&first) };
+        let timeout = |address| (address == 0x6000).then(|| Duration::from_millis(250));
+        let marked = futex(&before, 40 * MS, timeout);
+        assert_eq!((marked.rax as u32, marked.rip), (FUTEX as u32, 0x1000));
+        assert_eq!(futex(&marked, 289 * MS, timeout), marked);
+        let over = futex(&marked, 290 * MS, timeout);
+        assert_eq!((over.rax as i64, over.rip, over.orig_rax), (-110, 0x1002, NO_SYSCALL));
+        let for_ever = Registers { r10: 0, ..before };
+        assert_eq!(futex(&for_ever, 40 * MS, timeout), for_ever);
+        let until = Registers { rsi: 128 | 9, ..before };
+        assert_eq!(futex(&until, 40 * MS, timeout), until);
     }
 
     #[test]

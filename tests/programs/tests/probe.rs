@@ -82,6 +82,7 @@ moves! {
     timed_recv "timed-recv",
     timed_read_of_socket "timed-read-of-socket",
     waited_for_signals "waited-for-signals",
+    timed_futex "timed-futex",
     timed_futex_until "timed-futex-until",
     blocked_read "blocked-read",
     blocked_receive "blocked-receive",
@@ -156,7 +157,6 @@ macro_rules! not_yet {
 not_yet! {
     interrupted_calls "interrupted-calls" "now and then the time that is left of a sleep is wrong",
     ignored_signals "ignored-signals" "fails now and then, also natively, on a loaded machine",
-    timed_futex "timed-futex" "each move begins its time-out anew",
     blocked_write "blocked-write" "a move ends a write to a pipe when a part of it is done",
     beyond_the_end "beyond-the-end" "a page behind the end of a file reads as zeros away from home",
 }
