@@ -1,5 +1,6 @@
 //! Whether a process can be moved at all, and if not, exactly why (`cantmove`).
 
+use crate::behind;
 use minka_image::maps::{Backing, Mapping};
 use minka_kernel::procfs::{self, Stat, Status};
 use std::fs::File;
@@ -50,6 +51,8 @@ pub enum Reason {
     Personality(u32),
     #[error("it maps {path} shared, which may change: {cause}")]
     SharedFile { path: String, cause: String },
+    #[error("it maps pages behind the end of {0}")]
+    BehindTheEnd(String),
     #[error("it has a timer that counts its CPU time")]
     CpuTimer,
     #[error("it could not be examined: {0}")]
@@ -126,6 +129,7 @@ fn examine(pid: i32) -> io::Result<Vec<Reason>> {
     }
     let maps = procfs::maps(pid)?;
     reasons.extend(maps.iter().filter_map(|mapping| mapping_reason(pid, mapping)));
+    reasons.extend(behind::behind_the_end(pid, &maps).map(Reason::BehindTheEnd));
     Ok(reasons)
 }
 

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `deputy` | the main thread: traces the original process, decides |
 //! | `away` | a process that is away, step by step |
+//! | `behind` | mappings that reach behind the end of their file |
 //! | `eligible` | whether a process can move, and if not, why |
 //! | `park`, `parked`, `tracee` | stopping a process, the agent, and the way back |
 //! | `agents` | the agents of a process's threads, as everybody reaches them |
@@ -25,6 +26,7 @@
 
 mod agents;
 mod away;
+mod behind;
 mod deputy;
 mod early;
 pub mod eligible;

@@ -1,6 +1,7 @@
 //! The threads that serve a guest's calls.
 
 use crate::agents::Agent;
+use crate::behind;
 use crate::early::Early;
 use crate::eligible;
 use crate::fault::{Fault, Result};
@@ -202,6 +203,9 @@ fn map_file(shared: &Shared, agent: &Agent, arguments: [u64; 6]) -> Result<i64> 
     let kind = flags & TYPE;
     // Whoever wants its file over the vDSO, say, has to be at home for it.
     if !shared.kept.allows(start, length) || !(kind == PRIVATE || kind == SHARED && protection & WRITE == 0) {
+        return Ok(NOT_EXACT);
+    }
+    if behind::would_reach_behind(shared.pid, arguments) {
         return Ok(NOT_EXACT);
     }
     let mut slot = agent.slot();

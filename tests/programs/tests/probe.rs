@@ -144,6 +144,7 @@ may_stay! {
     locked_memory "locked-memory",
     processor_timers "processor-timers",
     threads "threads",
+    beyond_the_end "beyond-the-end",
 }
 
 /// Checks that do not hold yet, each for a reason that is told.
@@ -158,7 +159,6 @@ not_yet! {
     interrupted_calls "interrupted-calls" "now and then the time that is left of a sleep is wrong",
     ignored_signals "ignored-signals" "fails now and then, also natively, on a loaded machine",
     blocked_write "blocked-write" "a move ends a write to a pipe when a part of it is done",
-    beyond_the_end "beyond-the-end" "a page behind the end of a file reads as zeros away from home",
 }
 
 /// A check that nobody runs would not be one.
