@@ -22,6 +22,8 @@ pub(crate) struct Agent {
     pub(crate) signalled: AtomicBool,
     /// The call that the thread is going to make again, if its time-out counts from the first time.
     waiting: Mutex<Option<Waiting>>,
+    /// The thread is on its way out, and only to be waited for.
+    ending: AtomicBool,
     slot: Mutex<Slot>,
     leave: Leave,
 }
@@ -41,6 +43,19 @@ impl Agent {
     pub(crate) fn signal(&self) {
         self.signalled.store(true, Ordering::SeqCst);
         *self.waiting() = None;
+    }
+
+    /// Has the thread end, some time.
+    pub(crate) fn end(&self) {
+        const EXIT: u64 = 60;
+        if !self.ending.swap(true, Ordering::SeqCst) {
+            self.slot().order(EXIT, [0; 6]);
+        }
+    }
+
+    /// Whether the thread has been told to end.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::SeqCst)
     }
 
     /// The slot, for one call.
@@ -82,6 +97,7 @@ impl Agents {
             temporary_mask: AtomicBool::new(false),
             signalled: AtomicBool::new(false),
             waiting: Mutex::default(),
+            ending: AtomicBool::new(false),
             leave: slot.leave(),
             slot: Mutex::new(slot),
         });

@@ -64,9 +64,6 @@ impl Away {
 
     /// What can be done without waiting for anything.
     pub(crate) fn due(&mut self) -> Step {
-        if let Some(reason) = self.session.postponed.take() {
-            return Step::Home(Some(reason));
-        }
         if self.session.has_stream()
             && let Some(bound) = self.bound.take()
         {
@@ -76,7 +73,11 @@ impl Away {
                 Bound::Home => Step::Home(None),
             };
         }
-        Step::Stay
+        // It may be on its way to another node; then it passes its home anyway.
+        match self.session.postponed.take_if(|_| self.bound.is_none()) {
+            Some(reason) => Step::Home(Some(reason)),
+            None => Step::Stay,
+        }
     }
 
     /// Sends the process somewhere: what it has changed goes ahead while it computes on.
@@ -186,7 +187,10 @@ impl Away {
     /// Deals with what the host said.
     pub(crate) fn heard(&mut self, said: FromHost) -> Result<Step> {
         match said {
-            FromHost::Homeward { reason } => Ok(Step::Home(Some(tidy(&reason)))),
+            FromHost::Homeward { reason } => {
+                self.session.postponed = Some(tidy(&reason));
+                Ok(Step::Stay)
+            }
             FromHost::SignalTaken => Ok(Step::Stay),
             other => Err(Fault::Said(format!("the host said {}", other.name()))),
         }

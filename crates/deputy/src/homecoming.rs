@@ -46,6 +46,7 @@ pub(crate) fn bring_home(parked: &mut Parked, tasks: &mut Tasks, session: &mut S
     if !state.threads.iter().flat_map(|thread| &thread.pending).all(is_signal) {
         return Err(Fault::Said("the host returned half a signal".to_owned()));
     }
+    parked.end_threads(tasks, &leaving.unmade)?;
     parked.set_threads(state.threads)?;
     parked.borders.brk = state.brk;
     parked.cpu_us = state.cpu_us;

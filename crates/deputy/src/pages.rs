@@ -87,9 +87,9 @@ pub(crate) fn stream(shared: &Arc<Shared>, (mut sender, pid): (Sender, i32)) -> 
 fn scan(shared: &Shared, pid: i32) -> Result<Vec<(u64, u64)>> {
     let io = |error| Fault::Io("scan its page table", error);
     let pagemap = Pagemap::open(pid).map_err(io)?;
-    let areas: Vec<(u64, u64)> = lock(&shared.unsent).iter().map(|(start, end, ())| (start, end)).collect();
     let mut present = Vec::new();
-    for (start, end) in areas {
+    // Also what has been sent already: there may have been no place for it any more, and then it is asked for again.
+    for (start, end) in shared.areas.iter().copied() {
         for (start, end, from_file) in shared.from_files.pieces(start, end) {
             if from_file.is_some() {
                 present.push((start, end));

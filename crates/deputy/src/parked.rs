@@ -45,7 +45,6 @@ pub(crate) mod call {
     pub(crate) const MEMFD_CREATE: u64 = 319;
     pub(crate) const RSEQ: u64 = 334;
     pub(crate) const CLONE: u64 = 56;
-    pub(crate) const EXIT: u64 = 60;
 }
 
 const PR_GET_TID_ADDRESS: u64 = 40;
@@ -375,6 +374,26 @@ impl Parked {
             Waited::Still(_) | Waited::Gone(_) => None,
         };
         Ok((maker.resume(0).map_err(Fault::Trace)?, made))
+    }
+
+    /// Ends threads that the guest does not have, and waits for all that are ending.
+    pub(crate) fn end_threads(&mut self, tasks: &mut Tasks, unmade: &[i32]) -> Result<()> {
+        let of_guest = |tid: &&i32| **tid != self.pid;
+        unmade.iter().filter(of_guest).filter_map(|tid| self.agents.of(*tid)).for_each(|agent| agent.end());
+        for tid in tasks.ids() {
+            if !self.agents.of(tid).is_some_and(|agent| agent.is_ending()) {
+                continue;
+            }
+            let Some(mut task) = tasks.take(tid) else { continue };
+            loop {
+                task = match task.wait().map_err(Fault::Trace)? {
+                    Waited::Gone(end) => break self.thread_ended(tid, end)?,
+                    Waited::Stopped(task, _) => task.resume(0).map_err(Fault::Trace)?,
+                    Waited::Still(task) => task,
+                };
+            }
+        }
+        Ok(())
     }
 
     /// A thread has ended. If it was the main one the process has: that one is waited for until all others are gone.

@@ -175,10 +175,10 @@ fn special(
     header: &Header,
     body: &[u8],
 ) -> Result<()> {
-    if shared.recalling.load(Ordering::SeqCst) {
+    let special = message::decode(header, body, kind::SPECIAL, "a special call")?;
+    if shared.recalling.load(Ordering::SeqCst) && !matches!(special, Special::EndThread { .. }) {
         return answer(channel, header, ERESTARTSYS);
     }
-    let special = message::decode(header, body, kind::SPECIAL, "a special call")?;
     if !shared.commit() {
         return Err(Fault::Over);
     }
@@ -252,8 +252,7 @@ fn make_thread(shared: &Shared, agent: &Agent) -> Result<i64> {
 fn end_thread(shared: &Shared, tid: i32) -> i64 {
     const ESRCH: i64 = -3;
     let Some(agent) = shared.agents.of(tid).filter(|_| tid != shared.pid) else { return ESRCH };
-    // The call never returns, whatever becomes of it.
-    let _ = agent.slot().call(crate::parked::call::EXIT, [0; 6], Duration::ZERO);
+    agent.end();
     0
 }
 

@@ -74,6 +74,8 @@ pub(crate) struct Shared {
     /// Whether the guest has had effects, or never will: changed under the lock only.
     effects: AtomicU8,
     deciding: Mutex<()>,
+    /// Where the guest's memory comes from, page by page.
+    pub(crate) areas: Vec<(u64, u64)>,
     /// Pages that exist at home and have not been sent.
     pub(crate) unsent: Mutex<Ranges<()>>,
     /// Areas that are mapped from files: a page that nobody has touched yet has content all the same.
@@ -222,6 +224,7 @@ impl Prepared {
             recalling: AtomicBool::new(false),
             effects: AtomicU8::new(NONE),
             deciding: Mutex::default(),
+            areas: unsent.iter().map(|(start, end, ())| (start, end)).collect(),
             unsent: Mutex::new(unsent),
             from_files,
             near: AtomicU64::new(image.threads.first().map_or(0, |main| main.registers.rsp) & !(PAGE - 1)),

@@ -90,7 +90,7 @@ pub(crate) fn halt_others(pid: i32, halted: &mut Vec<Stopped>) -> Result<()> {
         for tid in new {
             match seize(tid) {
                 Ok(task) => {
-                    task.interrupt().map_err(Fault::Trace)?;
+                    interrupt(&task)?;
                     running.push(task);
                 }
                 Err(_) if tid != pid && is_ending(tid) => {}
@@ -120,7 +120,7 @@ fn is_ending(tid: i32) -> bool {
 /// start of its handler, and queued signals keep their order. The same holds for a fault of the program's own making,
 /// which the kernel would deliver at the next step, blocked or not.
 pub(crate) fn halt_program(task: Running) -> Result<Stopped> {
-    task.interrupt().map_err(Fault::Trace)?;
+    interrupt(&task)?;
     program_halted(task)
 }
 
@@ -158,8 +158,17 @@ pub(crate) fn try_halt(
     task: Running,
     arrived: impl FnMut(Stopped, Stop) -> Result<Running>,
 ) -> Result<std::result::Result<Stopped, Running>> {
-    task.interrupt().map_err(Fault::Trace)?;
+    interrupt(&task)?;
     wait_for_stop(task, arrived)
+}
+
+/// Asks a task to stop. One that is just ending is there to be waited for, but not to be stopped.
+fn interrupt(task: &Running) -> Result<()> {
+    const ESRCH: i32 = 3;
+    match task.interrupt() {
+        Err(error) if error.raw_os_error() != Some(ESRCH) => Err(Fault::Trace(error)),
+        _ => Ok(()),
+    }
 }
 
 /// The signal that a task is stopped for, or none.
@@ -195,7 +204,7 @@ fn wait_for_stop(
             Waited::Stopped(task, stop @ (Stop::Signal(_) | Stop::Clone)) => {
                 let task = arrived(task, stop)?;
                 // Every stop answers an interrupt that was asked for, so it is asked for again.
-                task.interrupt().map_err(Fault::Trace)?;
+                interrupt(&task)?;
                 task
             }
             Waited::Stopped(task, Stop::Group(signal)) => {

@@ -11,6 +11,7 @@ use crate::{calls, pages};
 use minka_image::process::{Action, Image};
 use minka_image::ranges::Ranges;
 use minka_kernel::faultpoint::{self, Point};
+use minka_kernel::pagemap::Pagemap;
 use minka_kernel::process::Bell;
 use minka_kernel::procfs;
 use minka_kernel::ptrace::Stopped;
@@ -236,9 +237,14 @@ fn build_guest(
         site,
         memory,
         uffd,
+        pagemap: Pagemap::open(shell.guest())
+            .map_err(|error| Fault::Io("open the guest's page table", error))?,
         origins: Mutex::default(),
         reserved: image.reserved,
         files_at_home: Mutex::new(files_at_home(image)),
+        adopted: Mutex::default(),
+        mapping: Mutex::default(),
+        bound: AtomicBool::new(false),
         adoptions,
         fault_bell: Bell::new().map_err(|error| Fault::Io("make a bell", error))?,
         present: Mutex::new(Present::default()),

@@ -7,7 +7,7 @@
 
 use crate::early::Early;
 use crate::fault::{Fault, Result};
-use crate::guest::{Buffers, Guest, GuestThread, Job, Request, lock};
+use crate::guest::{Buffers, Guest, GuestThread, Job, Request, Work, lock};
 use crate::own;
 use crate::procself;
 use minka_image::process::Unfinished;
@@ -22,7 +22,7 @@ use minka_syscalls::{Place, Spec};
 use minka_wire::frame::Header;
 use minka_wire::message::{self, CONTINUED, HOLD, MessageError, RESTART, Special, kind};
 use std::io::IoSlice;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 /// How long to poll for a result before sleeping, at least.
@@ -38,11 +38,9 @@ const X32_BIT: u64 = 0x4000_0000;
 pub(crate) enum Answer {
     /// Its result.
     Result(i64),
-    /// New memory at this place, which the guest gets before it goes on.
-    Mapped(Job),
     /// Let it run natively in the guest.
     Native,
-    /// It has been let run natively already.
+    /// It has been answered already.
     Passed,
     /// Only home can do it.
     Homeward(String),
@@ -109,10 +107,6 @@ impl Worker<'_> {
                 self.listener.answer(call.id, result)
             }
             Answer::Result(result) => self.listener.answer(call.id, result),
-            Answer::Mapped(job) => {
-                self.guest.interrupt(call.tid, Some(job))?;
-                self.listener.answer(call.id, job.start as i64)
-            }
             Answer::Passed => Ok(true),
             Answer::Homeward(reason) => {
                 self.guest.interrupt(call.tid, None)?;
@@ -262,6 +256,27 @@ impl Worker<'_> {
         let bytes = self.reply.first_chunk::<8>();
         let bytes = bytes.ok_or_else(|| Fault::Said("the home sent half a result".to_owned()))?;
         Ok(i64::from_le_bytes(*bytes))
+    }
+
+    /// Answers a call, and returns when what is to be done has been done, before the guest's thread goes on.
+    pub(crate) fn answer_after(&mut self, call: &Notification, work: Work, result: i64) -> Result<Answer> {
+        let (done, worked) = mpsc::sync_channel(1);
+        self.guest.interrupt(call.tid, Some(Job { work, done }))?;
+        // A caller that is gone has been killed; the tracer sees it.
+        let answered = self.listener.answer(call.id, result);
+        answered.map_err(|error| Fault::Io("answer a call", error))?;
+        // If nobody can say so any more, the guest has ended.
+        let _ = worked.recv();
+        Ok(Answer::Passed)
+    }
+
+    /// Answers a call whose result its thread gets by what is to be done before it goes on.
+    pub(crate) fn answer_before(&mut self, call: &Notification, work: Work) -> Result<Answer> {
+        let (done, _) = mpsc::sync_channel(1);
+        self.guest.interrupt(call.tid, Some(Job { work, done }))?;
+        // A caller that is gone has been killed; the tracer sees it.
+        self.listener.answer(call.id, 0).map_err(|error| Fault::Io("answer a call", error))?;
+        Ok(Answer::Passed)
     }
 
     /// Whose call it is.

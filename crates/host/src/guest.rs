@@ -5,6 +5,7 @@ use minka_image::origin::Origins;
 use minka_image::process::{AltStack, Thread, Unfinished};
 use minka_image::ranges::Ranges;
 use minka_kernel::memory::Memory;
+use minka_kernel::pagemap::Pagemap;
 use minka_kernel::process::Bell;
 use minka_kernel::seccomp::Listener;
 use minka_kernel::spawn::ProcessHandle;
@@ -31,7 +32,9 @@ pub(crate) enum Request {
         /// The notification's name.
         call: u64,
         thread: Box<GuestThread>,
-        made: mpsc::SyncSender<()>,
+        /// The thread that makes it, as this node counts.
+        maker: i32,
+        made: mpsc::SyncSender<Made>,
     },
     /// The thread that was to be made did not come.
     NotMade,
@@ -45,9 +48,36 @@ pub(crate) enum Request {
     Lost(String),
 }
 
-/// New memory for the guest, whose pages are at home.
+/// What came of making a thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Made {
+    /// It is there.
+    Here,
+    /// It is not, and the call is made again: the home is to end the one that it made.
+    Unmade,
+    /// The same, and the home is told when the guest leaves, which it is about to do.
+    Leaving,
+}
+
+/// What a thread of the guest is to do when it stops, and who wants to know when it has been done.
+#[derive(Debug)]
 pub(crate) struct Job {
+    pub(crate) work: Work,
+    pub(crate) done: mpsc::SyncSender<()>,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Work {
+    /// Give it new memory, whose pages are at home.
+    Supply(NewArea),
+    /// Have it make the `mremap` that it has asked for, while nobody else makes one.
+    Move([u64; 6]),
+}
+
+/// What the guest is to have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NewArea {
     pub(crate) start: u64,
     pub(crate) end: u64,
     pub(crate) protection: u64,
@@ -58,7 +88,7 @@ pub(crate) struct Job {
 /// Memory that the fault thread is to serve from now on; it says when it does.
 #[derive(Debug)]
 pub(crate) struct Adoption {
-    pub(crate) job: Job,
+    pub(crate) area: NewArea,
     pub(crate) done: mpsc::SyncSender<std::io::Result<()>>,
 }
 
@@ -83,11 +113,18 @@ pub(crate) struct Guest {
     pub(crate) site: u64,
     pub(crate) memory: Memory,
     pub(crate) uffd: Userfault,
+    pub(crate) pagemap: Pagemap,
     pub(crate) origins: Mutex<Origins>,
     /// What the home uses of the address space: first address and the one after the last.
     pub(crate) reserved: (u64, u64),
     /// What is backed by a file at home, by its address there.
     pub(crate) files_at_home: Mutex<Ranges<()>>,
+    /// Memory that the guest has mapped from files since it came: it was not there when the stream began.
+    pub(crate) adopted: Mutex<Ranges<()>>,
+    /// Held while a file is mapped, at home and here.
+    pub(crate) mapping: Mutex<()>,
+    /// It is about to leave: what it changes goes home already, and no file is mapped there any more.
+    pub(crate) bound: AtomicBool,
     /// New memory for the fault thread, and the bell that calls it.
     pub(crate) adoptions: mpsc::Sender<Adoption>,
     pub(crate) fault_bell: Bell,

@@ -6,9 +6,10 @@ use crate::own;
 use crate::prepare::{self, call};
 use crate::tracer::Tracer;
 use minka_image::TASK_SIZE;
-use minka_image::maps::Mapping;
+use minka_image::maps::{Backing, Mapping};
 use minka_image::origin::{Origin, Wanted};
 use minka_image::process::{AltStack, Return, Thread};
+use minka_image::ranges::Ranges;
 use minka_image::registers::Registers;
 use minka_image::restart::{self, RestartOwner};
 use minka_kernel::faultpoint::{self, Point};
@@ -21,6 +22,7 @@ use minka_wire::frame::Header;
 use minka_wire::message::{self, FromHost, Leaving, Piece, kind};
 use std::io::IoSlice;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 /// Bytes of pages per frame.
 const FRAME: u64 = 256 << 10;
@@ -56,7 +58,8 @@ pub(crate) fn leave(tracer: &mut Tracer, tasks: Vec<Stopped>) -> Result<()> {
     let wanted = without(lock(&guest.origins).wanted(&maps), guest.reserved);
     let state = Return { threads, brk: brk as u64, cpu_us: own::used_away(&guest) };
     let space = wanted.iter().copied().map(Piece::from).collect();
-    let leaving = FromHost::Leaving(Box::new(Leaving { state, space }));
+    let unmade = std::mem::take(&mut tracer.unmade);
+    let leaving = FromHost::Leaving(Box::new(Leaving { state, space, unmade }));
     let stream = tracer.stream();
     let stream = &mut lock(&stream);
     stream.queue(Header::new(kind::FROM_HOST, 0), &[IoSlice::new(&message::encode(&leaving))])?;
@@ -144,6 +147,8 @@ fn alternate_stack(guest: &Guest, task: Stopped, site: u64, rsp: u64) -> Result<
 /// Sends what the guest has changed so far, while it runs on, until little is left or it changes as fast as it is
 /// sent. Only memory that is at home at the same address: the rest has no place there yet.
 pub(crate) fn precopy(guest: &Guest, stream: &mut Sender) -> Result<()> {
+    // Whoever is mapping a file at home has done so by now, and nobody begins.
+    drop(lock(&guest.mapping));
     let pagemap = open_pagemap(guest)?;
     let mut before = u64::MAX;
     for _ in 0..PRECOPY_ROUNDS {
@@ -161,7 +166,7 @@ pub(crate) fn precopy(guest: &Guest, stream: &mut Sender) -> Result<()> {
             let _ = pagemap.scan(start, end, Want::WrittenThenProtect, |a, b| ranges.push((a, b)));
         }
         let bytes: u64 = ranges.iter().map(|(start, end)| end - start).sum();
-        send_ranges(guest, stream, &ranges)?;
+        send_unchanged(guest, stream, &ranges)?;
         stream.flush()?;
         if bytes <= PRECOPY_ENOUGH || bytes > before / 4 * 3 {
             break;
@@ -172,6 +177,66 @@ pub(crate) fn precopy(guest: &Guest, stream: &mut Sender) -> Result<()> {
     guest.precopying.store(false, Ordering::SeqCst);
     Ok(stream.send(Header::new(kind::PRECOPIED, 0), &[])?)
 }
+
+/// Sends pages while the guest goes on. What was moved or discarded when they were read is not sent, for at home they
+/// would land where other memory comes from; wherever it is now, it counts as written again.
+fn send_unchanged(guest: &Guest, stream: &mut Sender, ranges: &[(u64, u64)]) -> Result<()> {
+    let mut content = vec![0; FRAME as usize];
+    let mut owed = Ranges::new();
+    for (start, end) in ranges {
+        let mut at = *start;
+        while at < *end {
+            let next = end.min(&(at + FRAME)).to_owned();
+            let content = &mut content[..(next - at) as usize];
+            guest.memory.peek(at, content);
+            let is_settled = !guest.uffd.is_changing();
+            let same = [(at, next, Some(Origin::Home(at)))];
+            if is_settled && lock(&guest.origins).pieces(at, next) == same {
+                stream.queue(Header::new(kind::PAGES, at), &[IoSlice::new(content)])?;
+            } else {
+                owed.set(at, next, ());
+            }
+            at = next;
+        }
+    }
+    if owed.iter().next().is_none() {
+        return Ok(());
+    }
+    let until = Instant::now() + SETTLING;
+    while !count_as_written(guest, &owed)? {
+        if Instant::now() > until {
+            return Err(Fault::Said("the guest's memory does not settle".to_owned()));
+        }
+        std::thread::yield_now();
+    }
+    Ok(())
+}
+
+/// How long it may take until one change of the guest's address space has been dealt with.
+const SETTLING: Duration = Duration::from_secs(5);
+
+/// Has the pages count as written that were protected at these places, and may be at others by now: what is there, and
+/// whatever has been moved. False if that changes at this moment.
+fn count_as_written(guest: &Guest, owed: &Ranges<()>) -> Result<bool> {
+    let origins = lock(&guest.origins);
+    for (start, end, origin) in origins.pieces(0, TASK_SIZE) {
+        let Some(Origin::Home(source)) = origin else { continue };
+        let is_moved = source != start;
+        let there = owed.within(start, end).into_iter().map(|(from, to, ())| (from, to));
+        for (from, to) in there.chain(is_moved.then_some((start, end))) {
+            match guest.uffd.unprotect(from, to - from) {
+                Ok(()) => {}
+                // The layout is another already.
+                Err(error) if matches!(error.raw_os_error(), Some(EAGAIN | ENOENT)) => return Ok(false),
+                Err(error) => return Err(Fault::Io("track the guest's writes", error)),
+            }
+        }
+    }
+    Ok(!guest.uffd.is_changing())
+}
+
+const ENOENT: i32 = 2;
+const EAGAIN: i32 = 11;
 
 fn open_pagemap(guest: &Guest) -> Result<Pagemap> {
     Pagemap::open(guest.pid).map_err(|error| Fault::Io("open the guest's page table", error))
@@ -186,9 +251,17 @@ fn send_pages(guest: &Guest, stream: &mut Sender, maps: &[Mapping]) -> Result<()
         if mapping.start >= reserved && mapping.end <= reserved_end {
             continue;
         }
+        let is_file = matches!(mapping.backing, Backing::File { .. });
         for (start, end, origin) in lock(&guest.origins).pieces(mapping.start, mapping.end) {
-            let want =
-                if matches!(origin, Some(Origin::HostFile(_))) { Want::PrivateCopies } else { Want::Written };
+            let want = match origin {
+                Some(Origin::HostFile(_)) if is_file => Want::PrivateCopies,
+                _ if is_file => {
+                    // It was moved here, and the home does not know of what.
+                    ranges.push((start, end));
+                    continue;
+                }
+                _ => Want::Written,
+            };
             pagemap
                 .scan(start, end, want, |a, b| ranges.push((a, b)))
                 .map_err(|error| Fault::Io("look for written pages", error))?;

@@ -9,13 +9,16 @@
 
 use crate::calls::{Answer, Worker};
 use crate::fault::Result;
-use crate::guest::{Guest, Job, lock};
+use crate::guest::{Guest, NewArea, Work, lock};
 use minka_image::maps::{Backing, Mapping};
 use minka_image::origin::Origin;
 use minka_image::{PAGE, TASK_SIZE};
 use minka_kernel::procfs;
+use minka_kernel::seccomp::Notification;
 use minka_kernel::uffd::Mode;
 use minka_wire::message::{NOT_EXACT, Special};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 const TYPE: u64 = 0x0f;
 const SHARED: u64 = 0x01;
@@ -29,9 +32,9 @@ const HARMLESS: u64 = 0x800 | 0x1000 | 0x4000 | 0x8000 | 0x1_0000 | 0x2_0000;
 const EEXIST: i64 = -17;
 
 /// The answer to an `mmap` that the filter did not allow.
-pub(crate) fn map_file(worker: &mut Worker<'_>, arguments: &[u64; 6]) -> Result<Answer> {
+pub(crate) fn map_file(worker: &mut Worker<'_>, call: &Notification) -> Result<Answer> {
     let homeward = || Ok(Answer::Homeward("mmap".to_owned()));
-    let [hint, length, protection, flags, descriptor, offset] = *arguments;
+    let [hint, length, protection, flags, descriptor, offset] = call.arguments;
     let readable_only = flags & TYPE == SHARED && protection & WRITE == 0;
     let plain = (flags & TYPE == PRIVATE || readable_only)
         && flags & !(TYPE | FIXED | FIXED_NOREPLACE | HARMLESS) == 0;
@@ -42,17 +45,20 @@ pub(crate) fn map_file(worker: &mut Worker<'_>, arguments: &[u64; 6]) -> Result<
     let Some(length) = length.checked_next_multiple_of(PAGE).filter(|length| plain && *length > 0) else {
         return homeward();
     };
-    let Ok(maps) = procfs::maps(worker.guest.pid) else { return homeward() };
-    let start = match choose(&maps, hint, length, flags) {
+    // One after another: what is free is free for one.
+    let guest = worker.guest;
+    let _mapping = lock(&guest.mapping);
+    if guest.bound.load(Ordering::SeqCst) {
+        // It is called home any moment, and asks again until then.
+        std::thread::sleep(PAUSE);
+        return homeward();
+    }
+    let start = match find(guest, hint, length, flags) {
         Choice::At(start) => start,
         Choice::Taken => return Ok(Answer::Result(EEXIST)),
         Choice::Nowhere => return homeward(),
     };
     let end = start + length;
-    let (reserved, reserved_end) = worker.guest.reserved;
-    if (start < reserved_end && reserved < end) || is_source_of_other_memory(worker.guest, start, end) {
-        return homeward();
-    }
     let replaces = flags & FIXED != 0;
     let flags = (flags & TYPE) | FIXED | (flags & HARMLESS);
     let result = worker
@@ -63,7 +69,45 @@ pub(crate) fn map_file(worker: &mut Worker<'_>, arguments: &[u64; 6]) -> Result<
     if result as u64 != start {
         return Ok(Answer::Result(result));
     }
-    Ok(Answer::Mapped(Job { start, end, protection, replaces }))
+    let area = NewArea { start, end, protection, replaces };
+    worker.answer_after(call, Work::Supply(area), start as i64)
+}
+
+/// Moves memory: the tracer has one thread after another do it. Of what threads do at the same time the kernel tells in any order, so they take turns; only
+/// `munmap` goes on beside them (`Origins::unmapped_now`).
+pub(crate) fn move_memory(worker: &mut Worker<'_>, call: &Notification) -> Result<Answer> {
+    if worker.guest.thread_count() == 1 {
+        return Ok(Answer::Native);
+    }
+    let [address, old_length, new_length, flags, new_address, _] = call.arguments;
+    let mark = u64::from(minka_syscalls::filter::AT_THE_HOSTS_ORDER);
+    let arguments = [address, old_length, new_length, flags, new_address, mark];
+    worker.answer_before(call, Work::Move(arguments))
+}
+
+/// How long a guest waits that is about to leave.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Finds a place, where the home has nothing of any use. The layout and what is known of it are only compared while
+/// both are of the same moment: other threads go on mapping, unmapping and moving memory.
+fn find(guest: &Guest, hint: u64, length: u64, flags: u64) -> Choice {
+    const TRIES: usize = 200;
+    let (reserved, reserved_end) = guest.reserved;
+    for _ in 0..TRIES {
+        let Ok(maps) = procfs::maps(guest.pid) else { return Choice::Nowhere };
+        let choice = choose(&maps, hint, length, flags);
+        let Choice::At(start) = choice else { return choice };
+        let end = start + length;
+        if start < reserved_end && reserved < end {
+            return Choice::Nowhere;
+        }
+        if !guest.uffd.is_changing() {
+            let is_used = is_source_of_other_memory(guest, start, end);
+            return if is_used { Choice::Nowhere } else { choice };
+        }
+        std::thread::yield_now();
+    }
+    Choice::Nowhere
 }
 
 #[derive(Debug, PartialEq, Eq)]

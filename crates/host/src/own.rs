@@ -5,9 +5,10 @@ use crate::fault::Result;
 use crate::guest::{Guest, GuestThread, lock};
 use crate::mapping;
 use crate::threads;
+use minka_image::maps::{Backing, Mapping};
 use minka_image::origin::Origin;
 use minka_image::process::Action;
-use minka_kernel::procfs::Stat;
+use minka_kernel::procfs::{self, Stat};
 use minka_kernel::seccomp::Notification;
 use minka_syscalls::Spec;
 use minka_wire::message::Special;
@@ -19,6 +20,7 @@ mod number {
     pub(super) const RT_SIGPROCMASK: u64 = 14;
     pub(super) const RT_SIGRETURN: u64 = 15;
     pub(super) const MMAP: u64 = 9;
+    pub(super) const MREMAP: u64 = 25;
     pub(super) const MADVISE: u64 = 28;
     pub(super) const CLONE: u64 = 56;
     pub(super) const EXECVE: u64 = 59;
@@ -113,7 +115,8 @@ pub(crate) fn answer(worker: &mut Worker<'_>, call: &Notification, spec: &'stati
         number::EXECVE | number::EXECVEAT | number::EXIT_GROUP => worker.forward(spec, arguments, 0),
         number::EXIT => threads::exit(worker, call, spec),
         number::CLONE | number::CLONE3 => threads::make(worker, call, spec),
-        number::MMAP => mapping::map_file(worker, arguments),
+        number::MMAP => mapping::map_file(worker, call),
+        number::MREMAP => mapping::move_memory(worker, call),
         number::MADVISE => Ok(discard(worker, arguments[0], arguments[1])),
         number::RT_SIGRETURN => return_from_handler(worker),
         number::SIGALTSTACK => {
@@ -140,8 +143,11 @@ pub(crate) fn answer(worker: &mut Worker<'_>, call: &Notification, spec: &'stati
 /// Memory is discarded: what came from a file of the home's has to be read from that file again, there.
 fn discard(worker: &Worker<'_>, start: u64, length: u64) -> Answer {
     let end = start.saturating_add(length);
+    // That it is mapped no more nobody has told, as it is nothing to be served.
+    let is_native =
+        |start, end| procfs::maps(worker.guest.pid).map_or(true, |maps| is_file(&maps, start, end));
     let from_file = |(start, end, origin): (u64, u64, Option<Origin>)| match origin {
-        Some(Origin::HostFile(_)) => true,
+        Some(Origin::HostFile(_)) => is_native(start, end),
         Some(Origin::Home(source)) => {
             !lock(&worker.guest.files_at_home).within(source, source + (end - start)).is_empty()
         }
@@ -152,6 +158,12 @@ fn discard(worker: &Worker<'_>, start: u64, length: u64) -> Answer {
         return Answer::Homeward("madvise of memory that is mapped from a file".to_owned());
     }
     Answer::Native
+}
+
+/// Whether any of `[start, end)` is mapped from a file.
+fn is_file(maps: &[Mapping], start: u64, end: u64) -> bool {
+    let is_file = |mapping: &Mapping| matches!(mapping.backing, Backing::File { .. });
+    maps.iter().any(|mapping| mapping.start < end && start < mapping.end && is_file(mapping))
 }
 
 /// A handler returns and its frame's mask becomes the thread's: the deputy must have it too, or signals that were

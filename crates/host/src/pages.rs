@@ -1,12 +1,13 @@
 //! The guest's memory: the thread that serves its faults, and the one that takes in the stream behind them.
 
 use crate::fault::{Fault, Result};
-use crate::guest::{Adoption, Guest, Job, Request, lock};
+use crate::guest::{Adoption, Guest, NewArea, Request, lock};
 use minka_image::origin::{Origin, Origins};
 use minka_image::process::{Image, Source};
 use minka_image::ranges::Ranges;
 use minka_image::{PAGE, TASK_SIZE};
 use minka_kernel::faultpoint::{self, Point};
+use minka_kernel::pagemap::Want;
 use minka_kernel::spawn::wait_readable;
 use minka_kernel::uffd::Event;
 use minka_link::{Channel, Receiver, Sender};
@@ -49,9 +50,9 @@ pub(crate) fn faults(guest: &Guest, channel: Channel, adoptions: &mpsc::Receiver
         if readable[2] && events.is_empty() {
             // What was there before has been taken note of by now: every event of it came first.
             guest.fault_bell.quiet();
-            while let Ok(Adoption { job, done }) = adoptions.try_recv() {
+            while let Ok(Adoption { area, done }) = adoptions.try_recv() {
                 // The tracer waits for this; if it has gone, nobody does.
-                let _ = done.send(adopt(guest, job));
+                let _ = done.send(adopt(guest, area));
             }
         }
         if readable[1] && events.is_empty() {
@@ -81,6 +82,13 @@ fn read(guest: &Guest, events: &mut Vec<Event>) -> Result<()> {
     for event in events.iter() {
         match *event {
             Event::Fault { .. } => {}
+            Event::Unmap { start, end } if guest.thread_count() > 1 => {
+                // Another thread may have moved something there since, which has been told before.
+                let mut now = Vec::new();
+                let scanned = guest.pagemap.scan(start, end, Want::Tracked, |a, b| now.push((a, b)));
+                scanned.map_err(|error| Fault::Io("look what is mapped", error))?;
+                origins.unmapped_now(start, end, &now);
+            }
             Event::Unmap { start, end } => origins.unmapped(start, end),
             Event::Remove { start, end } => origins.removed(start, end),
             Event::Remap { from, to, length } => origins.remapped(from, to, length),
@@ -90,8 +98,10 @@ fn read(guest: &Guest, events: &mut Vec<Event>) -> Result<()> {
 }
 
 /// Serves new memory from now on: its pages are at home, in a file.
-fn adopt(guest: &Guest, Job { start, end, .. }: Job) -> std::io::Result<()> {
+fn adopt(guest: &Guest, NewArea { start, end, .. }: NewArea) -> std::io::Result<()> {
     guest.uffd.register(start, end - start)?;
+    // Whatever the stream still brings for this place was read before.
+    lock(&guest.adopted).set(start, end, ());
     lock(&guest.present).ranges.set(start, end, ());
     lock(&guest.files_at_home).set(start, end, ());
     lock(&guest.origins).from_home(start, end);
@@ -319,7 +329,8 @@ fn place(guest: &Guest, address: u64, content: &[u8]) -> Result<()> {
         let origins = lock(&guest.origins);
         for (start, piece_end, origin) in origins.pieces(at, end) {
             at = piece_end;
-            if origin == Some(Origin::Home(start)) {
+            let is_new = || !lock(&guest.adopted).within(start, piece_end).is_empty();
+            if origin == Some(Origin::Home(start)) && !is_new() {
                 let content = &content[(start - address) as usize..(piece_end - address) as usize];
                 let copied =
                     guest.uffd.copy(start, content).map_err(|error| Fault::Io("place a page", error))?;

@@ -28,6 +28,7 @@ pub(crate) mod call {
     pub(crate) const BRK: i64 = 12;
     pub(crate) const RT_SIGACTION: i64 = 13;
     pub(crate) const IOCTL: i64 = 16;
+    pub(crate) const MREMAP: i64 = 25;
     pub(crate) const SIGALTSTACK: i64 = 131;
     pub(crate) const PRCTL: i64 = 157;
     pub(crate) const ARCH_PRCTL: i64 = 158;

@@ -6,11 +6,12 @@
 //!                     └─► tracer: init numbers the next thread, the call passes ──► guest: a thread with that id
 //! ```
 //!
-//! One at a time: the kernel gives the number to whichever thread is made next.
+//! One at a time: the kernel gives the number to whichever thread is made next. A signal or a stop that comes in between
+//! has the kernel begin the call afresh, without a thread; then the one at home is ended again.
 
 use crate::calls::{Answer, Worker};
 use crate::fault::{Fault, Result};
-use crate::guest::{GuestThread, Registrations, Request, lock};
+use crate::guest::{GuestThread, Made, Registrations, Request, lock};
 use minka_kernel::seccomp::Notification;
 use minka_syscalls::Spec;
 use minka_wire::message::{NOT_EXACT, Special};
@@ -78,17 +79,22 @@ pub(crate) fn make(worker: &mut Worker<'_>, call: &Notification, spec: &'static 
         cpu_before: 0,
     };
     let (made, done) = mpsc::sync_channel(1);
-    worker.guest.ask(Request::Make { call: call.id, thread: Box::new(thread), made });
-    match done.recv_timeout(LIMIT) {
-        Ok(()) => Ok(Answer::Passed),
-        Err(mpsc::RecvTimeoutError::Disconnected) => Err(Fault::Said("the tracer has ended".to_owned())),
+    worker.guest.ask(Request::Make { call: call.id, thread: Box::new(thread), maker: call.tid, made });
+    let made = match done.recv_timeout(LIMIT) {
+        Ok(made) => made,
+        Err(mpsc::RecvTimeoutError::Disconnected) => {
+            return Err(Fault::Said("the tracer has ended".to_owned()));
+        }
         Err(mpsc::RecvTimeoutError::Timeout) => {
             // The program has been told by its kernel why it did not get one.
             worker.guest.ask(Request::NotMade);
-            worker.special(&Special::EndThread { tid: home_tid })?;
-            Ok(Answer::Passed)
+            Made::Unmade
         }
+    };
+    if made == Made::Unmade {
+        worker.special(&Special::EndThread { tid: home_tid })?;
     }
+    Ok(Answer::Passed)
 }
 
 /// Ends a thread, or the process with its last one.

@@ -1,11 +1,13 @@
 //! The host's main thread: it traces the guest's threads, puts signals into them, and lets them go.
 
 use crate::fault::{Fault, Result, chain};
-use crate::guest::{Adoption, Guest, GuestThread, Job, Request, lock};
+use crate::guest::{Adoption, Guest, GuestThread, Job, Made, NewArea, Request, Work, lock};
 use crate::leave;
 use crate::orders::Daemon;
 use crate::prepare;
 use crate::queued::Queued;
+use minka_image::PAGE;
+use minka_image::registers::{NO_SYSCALL, Registers};
 use minka_image::restart;
 use minka_kernel::faultpoint::{self, Point};
 use minka_kernel::inject::InjectError;
@@ -58,7 +60,8 @@ enum Task {
 #[derive(Debug)]
 struct Making {
     thread: Box<GuestThread>,
-    made: mpsc::SyncSender<()>,
+    maker: i32,
+    made: mpsc::SyncSender<Made>,
 }
 
 /// What further lanes are checked against.
@@ -76,6 +79,8 @@ pub(crate) struct Tracer {
     /// Its threads, by their ids as this node counts.
     members: BTreeMap<i32, Member>,
     making: Option<Making>,
+    /// Threads that the home has made and the guest, which is leaving, has not.
+    pub(crate) unmade: Vec<i32>,
     requests: mpsc::Receiver<Request>,
     control: Sender,
     stream: Arc<Mutex<Sender>>,
@@ -116,6 +121,7 @@ impl Tracer {
             guest,
             members: tasks.into_iter().map(member).collect(),
             making: None,
+            unmade: Vec::new(),
             requests,
             control,
             stream: Arc::new(Mutex::new(stream)),
@@ -188,7 +194,7 @@ impl Tracer {
         match request {
             Request::Interrupt(tid, done, job) => {
                 if let Some(member) = self.members.get_mut(&tid) {
-                    member.job = job.or(member.job);
+                    member.job = job.or_else(|| member.job.take());
                 }
                 self.interrupt(tid)?;
                 // The worker waits for this; if it has gone, nobody does.
@@ -201,7 +207,7 @@ impl Tracer {
                 self.interrupt(tid)?;
                 let _ = done.send(());
             }
-            Request::Make { call, thread, made } => self.make(call, thread, made)?,
+            Request::Make { call, thread, maker, made } => self.make(call, Making { thread, maker, made })?,
             Request::NotMade => self.making = None,
             Request::Homeward(reason) => self.say_homeward(&reason)?,
             Request::Said(FromHome::Signal { tid, signal, info }) => {
@@ -215,6 +221,7 @@ impl Tracer {
                 if self.guest.precopying.swap(true, Ordering::SeqCst) {
                     return Err(Fault::Said("the home asked twice for the same pages".to_owned()));
                 }
+                self.guest.bound.store(true, Ordering::SeqCst);
                 let stream = Arc::clone(&self.stream);
                 let (taken, has_taken) = mpsc::sync_channel(1);
                 crate::arrive::run(&self.guest, "precopy", move |guest| {
@@ -283,11 +290,11 @@ impl Tracer {
     }
 
     /// Lets a thread make another one, which gets the number that it has at home.
-    fn make(&mut self, call: u64, thread: Box<GuestThread>, made: mpsc::SyncSender<()>) -> Result<()> {
+    fn make(&mut self, call: u64, making: Making) -> Result<()> {
         self.shell
-            .number_next_thread(thread.home_tid)
+            .number_next_thread(making.thread.home_tid)
             .map_err(|error| Fault::Io("number a thread of the guest", error))?;
-        self.making = Some(Making { thread, made });
+        self.making = Some(making);
         let listener = self.guest.listener.get();
         let listener = listener.ok_or_else(|| Fault::Said("the guest has no filter".to_owned()))?;
         // A caller that is gone has been killed.
@@ -300,7 +307,7 @@ impl Tracer {
         if let Waited::Stopped(task, _) = maker.made_thread().and_then(Running::wait).map_err(io)? {
             let tid = task.tid();
             let number = Status::read(tid).map_err(io)?.namespace_pids.last().copied();
-            let Some(Making { thread, made }) = self.making.take() else {
+            let Some(Making { thread, made, .. }) = self.making.take() else {
                 return Err(Fault::Said("the guest made a thread that its home does not know".to_owned()));
             };
             if number != Some(thread.home_tid) {
@@ -311,9 +318,24 @@ impl Tracer {
                 if self.recalled { Task::Stopped(task) } else { Task::Running(task.resume(0).map_err(io)?) };
             self.members.insert(tid, Member { task: Some(task), job: None, held: false });
             // The worker waits for this; if it has gone, so has the guest.
-            let _ = made.send(());
+            let _ = made.send(Made::Here);
         }
         maker.resume(0).map_err(io)
+    }
+
+    /// A thread has stopped otherwise than for having made another one, so if it was about to, it has not.
+    fn not_made(&mut self, tid: i32) {
+        let Some(Making { thread, made, .. }) = self.making.take_if(|making| making.maker == tid) else {
+            return;
+        };
+        let outcome = if self.recalled {
+            self.unmade.push(thread.home_tid);
+            Made::Leaving
+        } else {
+            Made::Unmade
+        };
+        // The worker waits for this; if it has gone, so has the guest.
+        let _ = made.send(outcome);
     }
 
     fn interrupt(&mut self, tid: i32) -> Result<()> {
@@ -401,7 +423,11 @@ impl Tracer {
             };
             let has_job = self.members.get(&tid).is_some_and(|member| member.job.is_some());
             let stays = self.recalled || self.members.get(&tid).is_some_and(|member| member.held);
-            match task.try_wait().map_err(io)? {
+            let waited = task.try_wait().map_err(io)?;
+            if !matches!(waited, Waited::Still(_) | Waited::Stopped(_, Stop::Clone)) {
+                self.not_made(tid);
+            }
+            match waited {
                 Waited::Still(task) => {
                     self.put(Task::Running(task));
                     return Ok(());
@@ -444,37 +470,66 @@ impl Tracer {
         }
     }
 
-    /// Gives the guest the memory that it has been promised, and has it served.
+    /// Does for a thread what it has been promised.
     fn work(&mut self, task: Stopped) -> Result<Stopped> {
+        let job = self.members.get_mut(&task.tid()).and_then(|member| member.job.take());
+        let Some(Job { work, done }) = job else { return Ok(task) };
+        let io = |what| move |error| Fault::Io(what, error);
+        // Signals that are pending must not be taken meanwhile.
+        let mask = task.mask().map_err(io("read the guest's signal mask"))?;
+        task.set_mask(!0).map_err(io("set the guest's signal mask"))?;
+        let task = match work {
+            Work::Supply(area) => self.supply(task, area)?,
+            Work::Move(arguments) => {
+                let (task, result) = prepare::lone(task, self.guest.site, prepare::call::MREMAP, arguments)?;
+                self.forget_beyond(result, arguments);
+                let registers = task.registers().map_err(io("read the guest's registers"))?;
+                let returned = Registers { rax: result as u64, orig_rax: NO_SYSCALL, ..registers };
+                task.set_registers(&returned).map_err(io("set the guest's registers"))?;
+                task
+            }
+        };
+        task.set_mask(mask).map_err(io("set the guest's signal mask"))?;
+        // The worker waits for this; if it has gone, nobody does.
+        let _ = done.send(());
+        Ok(task)
+    }
+
+    /// What moved memory has grown by is new, whatever another thread may have unmapped there a moment ago.
+    fn forget_beyond(&self, result: i64, [_, old_length, new_length, ..]: [u64; 6]) {
+        let whole = |length: u64| length.checked_next_multiple_of(PAGE);
+        let (Some(old), Some(new), Ok(start)) = (whole(old_length), whole(new_length), u64::try_from(result))
+        else {
+            return;
+        };
+        if old < new {
+            lock(&self.guest.origins).unmapped(start.saturating_add(old), start.saturating_add(new));
+        }
+    }
+
+    /// Gives the guest new memory, and has it served.
+    fn supply(&self, task: Stopped, area: NewArea) -> Result<Stopped> {
         const PRIVATE_ANONYMOUS_NORESERVE: u64 = 0x02 | 0x20 | 0x4000;
         const FIXED: u64 = 0x10;
         const FIXED_NOREPLACE: u64 = 0x10_0000;
         const EEXIST: i64 = -17;
-        let job = self.members.get_mut(&task.tid()).and_then(|member| member.job.take());
-        let Some(job) = job else { return Ok(task) };
-        let site = self.guest.site;
-        let place = if job.replaces { FIXED } else { FIXED_NOREPLACE };
+        let place = if area.replaces { FIXED } else { FIXED_NOREPLACE };
         let flags = PRIVATE_ANONYMOUS_NORESERVE | place;
-        let arguments = [job.start, job.end - job.start, job.protection, flags, u64::MAX, 0];
-        // Signals that are pending must not be taken meanwhile.
-        let io = |error| Fault::Io("set the guest's signal mask", error);
-        let mask = task.mask().map_err(io)?;
-        task.set_mask(!0).map_err(io)?;
-        let (task, result) = prepare::lone(task, site, prepare::call::MMAP, arguments)?;
-        task.set_mask(mask).map_err(io)?;
-        if result == EEXIST && !job.replaces {
+        let arguments = [area.start, area.end - area.start, area.protection, flags, u64::MAX, 0];
+        let (task, result) = prepare::lone(task, self.guest.site, prepare::call::MMAP, arguments)?;
+        if result == EEXIST && !area.replaces {
             // Another thread has taken the place meanwhile: the call is made again, and finds another one.
-            let registers = task.registers().map_err(|error| Fault::Io("repeat a call", error))?;
-            task.set_registers(&restart::again(&registers, prepare::call::MMAP as u64))
-                .map_err(|error| Fault::Io("repeat a call", error))?;
+            let io = |error| Fault::Io("repeat a call", error);
+            let registers = task.registers().map_err(io)?;
+            task.set_registers(&restart::again(&registers, prepare::call::MMAP as u64)).map_err(io)?;
             return Ok(task);
         }
-        if result as u64 != job.start {
-            return Err(Fault::Build { what: format!("mmap at {:#x}", job.start), result });
+        if result as u64 != area.start {
+            return Err(Fault::Build { what: format!("mmap at {:#x}", area.start), result });
         }
         let (done, adopted) = mpsc::sync_channel(1);
         // If the fault thread has gone, so has the home.
-        let _ = self.guest.adoptions.send(Adoption { job, done });
+        let _ = self.guest.adoptions.send(Adoption { area, done });
         self.guest.fault_bell.ring();
         let adopted = adopted.recv().map_err(|_| Fault::Said("the fault thread has ended".to_owned()))?;
         adopted.map_err(|error| Fault::Io("serve new memory", error))?;

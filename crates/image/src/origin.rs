@@ -70,6 +70,17 @@ impl Origins {
         self.map.clear(start, end);
     }
 
+    /// As [`Origins::unmapped`], when other threads may have moved memory into the hole before this was told: what of it
+    /// is there `now` (as ranges) came later, and stays.
+    pub fn unmapped_now(&mut self, start: u64, end: u64, now: &[(u64, u64)]) {
+        let mut at = start;
+        for (there, there_end) in now {
+            self.map.clear(at, *there);
+            at = (*there_end).max(at);
+        }
+        self.map.clear(at, end);
+    }
+
     /// `UFFD_EVENT_REMAP`: `length` bytes (the old length) moved. The old place reads as zeros if it stays
     /// (`MREMAP_DONTUNMAP`); otherwise an UNMAP for it follows.
     pub fn remapped(&mut self, from: u64, to: u64, length: u64) {

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 
+const PAGE_IS_WPALLOWED: u64 = 1 << 0;
 const PAGE_IS_WRITTEN: u64 = 1 << 1;
 const PAGE_IS_FILE: u64 = 1 << 2;
 const PAGE_IS_PRESENT: u64 = 1 << 3;
@@ -62,6 +63,8 @@ pub enum Want {
     Written,
     /// As `Written`, and protects them again, so that the next scan reports only later writes.
     WrittenThenProtect,
+    /// Pages of areas that are registered for write tracking, whether they exist or not.
+    Tracked,
 }
 
 impl Pagemap {
@@ -79,6 +82,7 @@ impl Pagemap {
             Want::PrivateCopies => (PAGE_IS_FILE, PAGE_IS_FILE, present_or_swapped, 0),
             Want::Written => (0, PAGE_IS_WRITTEN, present_or_swapped, 0),
             Want::WrittenThenProtect => (0, PAGE_IS_WRITTEN, present_or_swapped, PM_SCAN_WP_MATCHING),
+            Want::Tracked => (0, PAGE_IS_WPALLOWED, 0, 0),
         };
         let mut regions = [Region::default(); 512];
         let mut at = start;

@@ -243,6 +243,11 @@ impl Slot {
         self.finish(Duration::from_millis(200), || true)
     }
 
+    /// Has the original process make a call that nobody waits for, as its thread ends in it.
+    pub fn order(&mut self, number: u64, arguments: [u64; 6]) {
+        self.begin(number, arguments, Duration::ZERO);
+    }
+
     /// As [`Slot::call`], for the thread that traces the original process: nobody else sees it stop or end meanwhile,
     /// so `attend` looks after it every few milliseconds, and says whether it still works.
     pub fn call_attended(

@@ -206,6 +206,29 @@ impl Userfault {
             .map(drop)
     }
 
+    /// Whether the address space is being changed at this moment: the layout may be another already, and the event that
+    /// tells of it has not been dealt with. Whatever was read of the layout or the memory before an answer of `false` is
+    /// what the events told so far say.
+    pub fn is_changing(&self) -> bool {
+        // Nothing is ever mapped in the first page, so nothing is done; but a change is noticed before that.
+        let mut protect = [0, minka_image::PAGE, WRITEPROTECT_MODE_WP];
+        // SAFETY: `struct uffdio_writeprotect` is three words, which live over the call.
+        let result = check(i64::from(unsafe {
+            libc::ioctl(self.fd.as_raw_fd(), UFFDIO_WRITEPROTECT, protect.as_mut_ptr())
+        }));
+        matches!(result, Err(error) if error.raw_os_error() == Some(libc::EAGAIN))
+    }
+
+    /// Has all pages of `[start, start + length)` count as written.
+    pub fn unprotect(&self, start: u64, length: u64) -> io::Result<()> {
+        let mut protect = [start, length, 0];
+        // SAFETY: `struct uffdio_writeprotect` is three words, which live over the call.
+        check(i64::from(unsafe {
+            libc::ioctl(self.fd.as_raw_fd(), UFFDIO_WRITEPROTECT, protect.as_mut_ptr())
+        }))
+        .map(drop)
+    }
+
     /// Tracks writes to `[start, start + length)` afresh.
     pub fn protect(&self, start: u64, length: u64) -> io::Result<()> {
         let mut protect = [start, length, WRITEPROTECT_MODE_WP];

@@ -208,6 +208,8 @@ pub struct Leaving {
     pub state: Return,
     /// The address space that the home has to have.
     pub space: Vec<Piece>,
+    /// Threads that the home has made and the guest has not: the call that was to make them is made again.
+    pub unmade: Vec<i32>,
 }
 
 /// A [`Wanted`] piece of address space, as it travels.

@@ -38,7 +38,8 @@ syscalls! {
      22 pipe (fds: out[i32; 2]) = home;
      23 select (n: i32, read: bits[n], write: bits[n], except: bits[n], timeout: inout[timeval] on always) = home blocks;
      24 sched_yield () = here;
-     25 mremap (addr: hex, old_len: usize, new_len: usize, flags: hex, new_addr: hex) = here;
+     25 mremap (addr: hex, old_len: usize, new_len: usize, flags: hex, new_addr: hex) = own
+            "of several threads, one at a time";
      26 msync (addr: hex, len: usize, flags: i32) = own "shared file mappings are written back into the home's mapping";
      27 mincore (addr: hex, len: usize, residency: Address) = here;
      28 madvise (addr: hex, len: usize, advice: advice)
