@@ -31,7 +31,7 @@ fn xz_and_back() {
 #[test]
 fn xz_with_threads() {
     let words = ["xz", "--threads=2", "--block-size=4MiB", "-1", "--stdout"];
-    Program::new(words).called("xz -T2").reads(mixed(6_000_000)).may_stay().holds();
+    Program::new(words).called("xz -T2").reads(mixed(6_000_000)).moves().holds();
 }
 
 #[test]
@@ -45,7 +45,7 @@ fn zstd() {
 #[test]
 fn zstd_with_threads() {
     let words = ["zstd", "-T2", "-9", "--stdout"];
-    Program::new(words).called("zstd -T2").reads(mixed(14_000_000)).may_stay().holds();
+    Program::new(words).called("zstd -T2").reads(mixed(14_000_000)).moves().holds();
 }
 
 #[test]
