@@ -61,6 +61,10 @@ pub(crate) fn write_early_pages(shared: &Shared, stream: &mut Receiver) -> Resul
         match header.kind {
             kind::PAGES => {
                 check_place(&shared.kept, header.correlation, &body)?;
+                // The memory at home is about to change: from now on the guest cannot be forgotten.
+                if !shared.commit() {
+                    return Err(Fault::Over);
+                }
                 let written = shared.lent.write_round(&shared.memory, header.correlation, &body);
                 written.map_err(|error| Fault::Io("write a page that came early", error))?;
             }

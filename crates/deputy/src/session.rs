@@ -321,8 +321,6 @@ impl Session {
     /// Begins the way home while the guest runs on; [`Event::Precopied`] follows. False if it has begun already.
     pub(crate) fn precopy(&mut self, bell: &Arc<Bell>) -> Result<bool> {
         let Some(stream) = self.stream_in.take() else { return Ok(false) };
-        // Its memory at home is about to change: from now on the guest cannot be forgotten.
-        self.commit()?;
         self.say(&FromHome::Precopy)?;
         let with = (stream, self.events_in.clone(), Arc::clone(bell));
         self.threads.push(start("precopy", &self.shared, &self.events_in, bell, with, pages::precopied));

@@ -174,7 +174,8 @@ fn early() -> Vec<Lie> {
         })
     };
     let signal = |signal, length| FromHome::Signal { tid: 1, signal, info: vec![0; length] };
-    let (before, after, late) = ((UNHARMED, NotBe), (UNHARMED, BeEither), (ENDED, ENDED));
+    // What is wanted early may be on its way already when the lie is told.
+    let (before, after, late) = ((UNHARMED, NotBe), (UNHARMED, BeEither), (BeEither, BeEither));
     vec![
         lie("it recalls what it has not offered", HELLO, before, instead(FromHome::Recall)),
         lie("it recalls what it has not sent", ENTER, (UNHARMED, UNHARMED), instead(FromHome::Recall)),
