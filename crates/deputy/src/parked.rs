@@ -1,20 +1,23 @@
 //! A parked process: what it is, the calls that its agent makes, and the way back to an ordinary one.
 
+mod release;
+mod signals;
+
+pub(crate) use release::go_on;
+
 use crate::agents::{Agent, Agents};
 use crate::eligible::{Lease, Reason};
 use crate::fault::{Fault, Result, chain};
 use crate::kept::Kept;
 use crate::record::Record;
 use crate::timed;
-use crate::tracee::{self, BLOCK_ALL, Tasks};
+use crate::tracee::{self, Tasks};
 use minka_image::maps::{Backing, Mapping};
 use minka_image::process::{Action, AltStack, Borders, Rseq, Thread};
 use minka_image::registers::{NO_SYSCALL, Registers};
-use minka_kernel::faultpoint::{self, Point};
-use minka_kernel::inject::InjectError;
 use minka_kernel::memory::Memory;
 use minka_kernel::procfs::Status;
-use minka_kernel::ptrace::{self, End, Running, SIGINFO_SIZE, Stopped, Waited};
+use minka_kernel::ptrace::{self, End, Running, Stopped, Waited};
 use minka_kernel::ring::{Ring, Slot};
 use minka_kernel::site::Site;
 use minka_kernel::spawn::ProcessHandle;
@@ -233,75 +236,6 @@ impl Parked {
         Ok(())
     }
 
-    /// Makes those signals pending here that were pending in the guest and that its threads block (or all of them),
-    /// before those of the same numbers that have arrived here since. Each thread queues them to itself: only so may
-    /// they have every origin.
-    pub(crate) fn put_back_signals(&mut self, all: bool) -> Result<()> {
-        let tids: Vec<i32> = self.threads.keys().copied().collect();
-        for tid in tids {
-            let Some(resident) = self.threads.get_mut(&tid) else { continue };
-            let mask = resident.thread.mask;
-            let is_blocked = |signal: i32| mask >> (signal - 1) & 1 == 1;
-            let (here, there): (Vec<_>, Vec<_>) = std::mem::take(&mut resident.thread.pending)
-                .into_iter()
-                .partition(|(signal, _)| all || is_blocked(*signal));
-            resident.thread.pending = there;
-            let agent = Arc::clone(&resident.agent);
-            let set = here.iter().fold(0u64, |set, (signal, _)| set | 1 << (signal - 1));
-            let newer = if here.is_empty() { Vec::new() } else { self.take_pending(&agent, set)? };
-            let mut queued = here.iter().chain(&newer);
-            queued.try_for_each(|(signal, info)| self.queue_signal(&agent, *signal, info))?;
-        }
-        Ok(())
-    }
-
-    /// Takes those signals along that the program is about to handle and that have arrived here: no thread may
-    /// execute another instruction before those that it takes.
-    pub(crate) fn take_due_signals(&mut self) -> Result<()> {
-        let caught = self.actions.iter().filter(|action| action.is_caught_for_good());
-        let caught = caught.fold(0u64, |set, action| set | 1 << (action.signal - 1));
-        for tid in self.threads.keys().copied().collect::<Vec<_>>() {
-            let Some(Resident { thread, agent, .. }) = self.threads.get(&tid) else { continue };
-            let due = self.take_pending(agent, caught & !thread.mask)?;
-            if !due.is_empty() {
-                agent.signal();
-            }
-            self.threads.entry(tid).and_modify(|resident| resident.thread.pending.extend(due));
-        }
-        Ok(())
-    }
-
-    /// Takes the pending signals of a set (bit `n - 1` for signal `n`) away, in the order in which they would have
-    /// been delivered.
-    fn take_pending(&self, agent: &Agent, set: u64) -> Result<Vec<(i32, Vec<u8>)>> {
-        // The set (8 bytes) and the time to wait (none: 16 bytes), and room for the information behind them.
-        const INFO: usize = 32;
-        let mut taken = Vec::new();
-        let mut slot = agent.slot();
-        let data = slot.data_address();
-        loop {
-            slot.data()[..INFO + SIGINFO_SIZE].fill(0);
-            slot.data()[..8].copy_from_slice(&set.to_le_bytes());
-            let arguments = [data, data + INFO as u64, data + 8, 8, 0, 0];
-            let signal = self.attended(agent, &mut slot, call::RT_SIGTIMEDWAIT, arguments)?;
-            if signal <= 0 {
-                return Ok(taken);
-            }
-            taken.push((signal as i32, slot.data()[INFO..INFO + SIGINFO_SIZE].to_vec()));
-        }
-    }
-
-    /// Has a thread queue a signal to itself, with this `siginfo_t`.
-    fn queue_signal(&self, agent: &Agent, signal: i32, info: &[u8]) -> Result<()> {
-        let mut slot = agent.slot();
-        slot.data()[..info.len()].copy_from_slice(info);
-        let arguments = [self.pid as u64, agent.tid as u64, signal as u64, slot.data_address(), 0, 0];
-        match self.attended(agent, &mut slot, call::RT_TGSIGQUEUEINFO, arguments)? {
-            0 => Ok(()),
-            error => Err(Fault::Io("put back a signal", std::io::Error::from_raw_os_error(-error as i32))),
-        }
-    }
-
     /// What only the process itself can tell, and what must not happen to it while it is parked.
     pub(crate) fn ask(&mut self, record: &Record) -> Result<()> {
         self.borders.brk = self.call(call::BRK, &[0])? as u64;
@@ -431,88 +365,6 @@ impl Parked {
         halted.sort_by_key(|task| task.tid() != self.pid);
         Ok(halted)
     }
-
-    /// Lets the process go on as an ordinary one, with the states of its threads. Nothing of the ring is left.
-    /// If that fails the process has ended: it could not be said what it would go on with.
-    pub(crate) fn release(mut self, tasks: Tasks) -> Result<()> {
-        faultpoint::reach(Point::DeputyReleasing);
-        self.put_back(tasks).map_err(|error| match error {
-            Fault::Gone(end) | Fault::Inject(InjectError::Gone(end)) => Fault::Gone(end),
-            error => end(self.pid, &error),
-        })?;
-        faultpoint::reach(Point::DeputyReleased);
-        Ok(())
-    }
-
-    fn put_back(&mut self, tasks: Tasks) -> Result<()> {
-        let tasks = self.with_masks(tasks, |_| BLOCK_ALL)?;
-        self.put_back_signals(true)?;
-        self.threads.values().try_for_each(|resident| self.put_back_registrations(resident))?;
-        let mut halted = self.halt(tasks)?.into_iter();
-        let main = halted.next().filter(|task| task.tid() == self.pid).ok_or(Fault::Over)?;
-        self.site.lay(&main, &self.memory).map_err(Fault::Trace)?;
-        let others: Vec<Stopped> = halted.collect();
-        for task in others.iter().chain([&main]) {
-            let resting = self.site.rest(&task.registers().map_err(Fault::Trace)?);
-            task.set_registers(&resting).map_err(Fault::Trace)?;
-        }
-        let whole_ring = whole_ring(self.agents.ring());
-        let (main, _) = self.site.call(main, call::MUNMAP, whole_ring, &mut self.held)?;
-        let states = std::mem::take(&mut self.threads);
-        let ready: Vec<(Stopped, Thread)> = others
-            .into_iter()
-            .chain([main])
-            .filter_map(|task| Some((states.get(&task.tid())?.as_it_goes_on(), task)))
-            .map(|(thread, task)| (task, thread))
-            .collect();
-        go_on(ready.iter().map(|(task, thread)| (task, thread, &thread.registers)), self.site)?;
-        ready.into_iter().try_for_each(|(task, _)| task.detach(0)).map_err(Fault::Trace)?;
-        self.held.append(self.held_in_calls.get_mut().unwrap_or_else(PoisonError::into_inner));
-        resend(self.pid, &self.held);
-        Ok(())
-    }
-
-    /// What a thread has registered with its kernel, and what was taken back from the kernel at home.
-    fn put_back_registrations(&self, resident: &Resident) -> Result<()> {
-        const RSEQ_UNREGISTER: u64 = 1;
-        let Resident { thread, agent, alt_stack_at_home, rseq_at_home } = resident;
-        let (head, length) = thread.robust_list;
-        self.call_by(agent, call::SET_ROBUST_LIST, &[head, length.max(ROBUST_HEAD)])?;
-        self.call_by(agent, call::SET_TID_ADDRESS, &[thread.tid_address])?;
-        if thread.alt_stack != *alt_stack_at_home {
-            let mut slot = agent.slot();
-            let words = thread.alt_stack.to_bytes();
-            slot.data()[..words.len()].copy_from_slice(&words);
-            let data = slot.data_address();
-            self.attended(agent, &mut slot, call::SIGALTSTACK, [data, 0, 0, 0, 0, 0])?;
-        }
-        if thread.rseq != *rseq_at_home {
-            for (rseq, flags) in [(rseq_at_home, RSEQ_UNREGISTER), (&thread.rseq, 0)] {
-                if let Some(Rseq { address, length, signature }) = rseq {
-                    let arguments = [*address, u64::from(*length), flags, u64::from(*signature)];
-                    self.call_by(agent, call::RSEQ, &arguments)?;
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Gives threads that are stopped at the site what they go on with in their program. The registers come last: a thread
-/// that executes its program is one with which nothing is left to be done.
-pub(crate) fn go_on<'a>(
-    threads: impl Iterator<Item = (&'a Stopped, &'a Thread, &'a Registers)>,
-    site: Site,
-) -> Result<()> {
-    let mut last = None;
-    for (task, thread, registers) in threads {
-        task.set_extended(&thread.extended)
-            .and_then(|()| task.set_mask(thread.mask))
-            .and_then(|()| task.set_registers(registers))
-            .map_err(Fault::Trace)?;
-        last = Some(task);
-    }
-    last.map_or(Ok(()), |task| site.clear(task)).map_err(Fault::Trace)
 }
 
 const ITIMER_VIRTUAL: u64 = 1;

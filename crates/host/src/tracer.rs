@@ -1,14 +1,13 @@
 //! The host's main thread: it traces the guest's threads, puts signals into them, and lets them go.
 
+mod threads;
+mod work;
+
 use crate::fault::{Fault, Result, chain};
-use crate::guest::{Adoption, Guest, GuestThread, Job, Made, NewArea, Request, Work, lock};
+use crate::guest::{Guest, GuestThread, Job, Made, Request, lock};
 use crate::leave;
 use crate::orders::Daemon;
-use crate::prepare;
 use crate::queued::Queued;
-use minka_image::PAGE;
-use minka_image::registers::{NO_SYSCALL, Registers};
-use minka_image::restart;
 use minka_kernel::faultpoint::{self, Point};
 use minka_kernel::inject::InjectError;
 use minka_kernel::procfs::Status;
@@ -19,10 +18,8 @@ use minka_link::{Credentials, Sender, Tuning};
 use minka_wire::frame::Header;
 use minka_wire::local::{HostOrder, HostReport};
 use minka_wire::message::{self, FromHome, FromHost, kind};
-use minka_wire::preamble::Lane;
 use std::collections::BTreeMap;
 use std::io::IoSlice;
-use std::net::TcpStream;
 use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, mpsc};
@@ -266,78 +263,6 @@ impl Tracer {
         Arc::clone(&self.stream)
     }
 
-    /// Takes in another lane for calls. Whoever opens it has to prove that it is the home, which takes its time.
-    fn join(&mut self, preamble: Vec<u8>, stream: TcpStream) {
-        if self.lanes > minka_kernel::ring::SLOTS_MAX {
-            return;
-        }
-        self.lanes += 1;
-        let joining = self.joining.clone();
-        crate::arrive::run(&self.guest, "calls", move |guest| {
-            let Joining { home, credentials, tuning } = joining;
-            match crate::arrive::accept(preamble, stream, &credentials, &tuning) {
-                Ok((Lane::Calls, channel)) if channel.peer() == home => crate::calls::serve(guest, channel),
-                Ok((lane, channel)) => {
-                    tracing::warn!(?lane, peer = channel.peer(), %home, "refused a lane");
-                    Ok(())
-                }
-                Err(error) => {
-                    tracing::warn!(error = %chain(&error), "refused a lane");
-                    Ok(())
-                }
-            }
-        });
-    }
-
-    /// Lets a thread make another one, which gets the number that it has at home.
-    fn make(&mut self, call: u64, making: Making) -> Result<()> {
-        self.shell
-            .number_next_thread(making.thread.home_tid)
-            .map_err(|error| Fault::Io("number a thread of the guest", error))?;
-        self.making = Some(making);
-        let listener = self.guest.listener.get();
-        let listener = listener.ok_or_else(|| Fault::Said("the guest has no filter".to_owned()))?;
-        // A caller that is gone has been killed.
-        listener.pass(call).map(drop).map_err(|error| Fault::Io("answer a call", error))
-    }
-
-    /// A thread has made another one: it is there, in its first stop.
-    fn made(&mut self, maker: Stopped) -> Result<Running> {
-        let io = |error| Fault::Io("trace a new thread of the guest", error);
-        if let Waited::Stopped(task, _) = maker.made_thread().and_then(Running::wait).map_err(io)? {
-            let tid = task.tid();
-            let number = Status::read(tid).map_err(io)?.namespace_pids.last().copied();
-            let Some(Making { thread, made, .. }) = self.making.take() else {
-                return Err(Fault::Said("the guest made a thread that its home does not know".to_owned()));
-            };
-            if number != Some(thread.home_tid) {
-                return Err(Fault::Said(format!("a thread got the id {number:?}, not {}", thread.home_tid)));
-            }
-            lock(&self.guest.threads).insert(tid, Arc::new(GuestThread { tid, ..*thread }));
-            let task =
-                if self.recalled { Task::Stopped(task) } else { Task::Running(task.resume(0).map_err(io)?) };
-            self.members.insert(tid, Member { task: Some(task), job: None, held: false });
-            // The worker waits for this; if it has gone, so has the guest.
-            let _ = made.send(Made::Here);
-        }
-        maker.resume(0).map_err(io)
-    }
-
-    /// A thread has stopped otherwise than for having made another one, so if it was about to, it has not.
-    fn not_made(&mut self, tid: i32) {
-        let Some(Making { thread, made, .. }) = self.making.take_if(|making| making.maker == tid) else {
-            return;
-        };
-        let outcome = if self.recalled {
-            self.unmade.push(thread.home_tid);
-            Made::Leaving
-        } else {
-            Made::Unmade
-        };
-        // The worker waits for this; if it has gone, so has the guest.
-        let _ = made.send(outcome);
-    }
-
     fn interrupt(&mut self, tid: i32) -> Result<()> {
         match self.members.get(&tid).and_then(|member| member.task.as_ref()) {
             Some(Task::Running(task)) => {
@@ -468,72 +393,6 @@ impl Tracer {
                 }
             }
         }
-    }
-
-    /// Does for a thread what it has been promised.
-    fn work(&mut self, task: Stopped) -> Result<Stopped> {
-        let job = self.members.get_mut(&task.tid()).and_then(|member| member.job.take());
-        let Some(Job { work, done }) = job else { return Ok(task) };
-        let io = |what| move |error| Fault::Io(what, error);
-        // Signals that are pending must not be taken meanwhile.
-        let mask = task.mask().map_err(io("read the guest's signal mask"))?;
-        task.set_mask(!0).map_err(io("set the guest's signal mask"))?;
-        let task = match work {
-            Work::Supply(area) => self.supply(task, area)?,
-            Work::Move(arguments) => {
-                let (task, result) = prepare::lone(task, self.guest.site, prepare::call::MREMAP, arguments)?;
-                self.forget_beyond(result, arguments);
-                let registers = task.registers().map_err(io("read the guest's registers"))?;
-                let returned = Registers { rax: result as u64, orig_rax: NO_SYSCALL, ..registers };
-                task.set_registers(&returned).map_err(io("set the guest's registers"))?;
-                task
-            }
-        };
-        task.set_mask(mask).map_err(io("set the guest's signal mask"))?;
-        // The worker waits for this; if it has gone, nobody does.
-        let _ = done.send(());
-        Ok(task)
-    }
-
-    /// What moved memory has grown by is new, whatever another thread may have unmapped there a moment ago.
-    fn forget_beyond(&self, result: i64, [_, old_length, new_length, ..]: [u64; 6]) {
-        let whole = |length: u64| length.checked_next_multiple_of(PAGE);
-        let (Some(old), Some(new), Ok(start)) = (whole(old_length), whole(new_length), u64::try_from(result))
-        else {
-            return;
-        };
-        if old < new {
-            lock(&self.guest.origins).unmapped(start.saturating_add(old), start.saturating_add(new));
-        }
-    }
-
-    /// Gives the guest new memory, and has it served.
-    fn supply(&self, task: Stopped, area: NewArea) -> Result<Stopped> {
-        const PRIVATE_ANONYMOUS_NORESERVE: u64 = 0x02 | 0x20 | 0x4000;
-        const FIXED: u64 = 0x10;
-        const FIXED_NOREPLACE: u64 = 0x10_0000;
-        const EEXIST: i64 = -17;
-        let place = if area.replaces { FIXED } else { FIXED_NOREPLACE };
-        let flags = PRIVATE_ANONYMOUS_NORESERVE | place;
-        let arguments = [area.start, area.end - area.start, area.protection, flags, u64::MAX, 0];
-        let (task, result) = prepare::lone(task, self.guest.site, prepare::call::MMAP, arguments)?;
-        if result == EEXIST && !area.replaces {
-            // Another thread has taken the place meanwhile: the call is made again, and finds another one.
-            let io = |error| Fault::Io("repeat a call", error);
-            let registers = task.registers().map_err(io)?;
-            task.set_registers(&restart::again(&registers, prepare::call::MMAP as u64)).map_err(io)?;
-            return Ok(task);
-        }
-        if result as u64 != area.start {
-            return Err(Fault::Build { what: format!("mmap at {:#x}", area.start), result });
-        }
-        let (done, adopted) = mpsc::sync_channel(1);
-        // If the fault thread has gone, so has the home.
-        let _ = self.guest.adoptions.send(Adoption { area, done });
-        self.guest.fault_bell.ring();
-        let adopted = adopted.recv().map_err(|_| Fault::Said("the fault thread has ended".to_owned()))?;
-        adopted.map_err(|error| Fault::Io("serve new memory", error))?;
-        Ok(task)
     }
 
     fn signalled(&mut self, task: Stopped, signal: i32) -> Result<()> {
