@@ -52,6 +52,8 @@ pub(crate) enum Failure {
     XpuServe(#[from] minka_accel_service::ServeError),
     #[error(transparent)]
     XpuToken(#[from] minka_accel_service::auth::TokenError),
+    #[error(transparent)]
+    XpuLimits(#[from] minka_accel::limits::LimitsError),
     #[error("find the device {device}")]
     NoSuchXpu { device: String },
     #[error("find the token {name}")]

@@ -10,6 +10,8 @@ use minka_accel_service::auth::Role;
 pub(crate) struct Xpu {
     #[arg(long, value_name = "DIR", global = true)]
     pub(crate) root: Option<PathBuf>,
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(crate) limits: Option<PathBuf>,
     #[arg(short, id = "j", global = true)]
     pub(crate) json: bool,
     #[arg(long, value_name = "FIELDS", value_delimiter = ',')]

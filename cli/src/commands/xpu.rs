@@ -4,10 +4,13 @@ mod query;
 mod serve;
 mod show;
 
+use std::io::ErrorKind;
+use std::path::PathBuf;
 use std::time::Duration;
 
+use minka_accel::limits::LimitsError;
 use minka_accel::station::Report;
-use minka_accel::{Root, Station};
+use minka_accel::{Limits, Root, Station};
 
 use crate::args::xpu::{OneDevice, Token, Xpu, XpuCommand};
 use crate::failure::Failure;
@@ -26,12 +29,12 @@ pub(super) fn xpu(arguments: &Xpu, output: &mut Output) -> Result<(), Failure> {
     let root = arguments.root.as_deref().map_or_else(Root::machine, Root::at);
     let json = arguments.json || output.is_json();
     match &arguments.command {
-        Some(XpuCommand::Serve(options)) => return serve::serve(options, root, output),
+        Some(XpuCommand::Serve(options)) => return serve::serve(options, root, limits(arguments)?, output),
         Some(XpuCommand::Token(command)) => return token(command, json, output),
         _ => {}
     }
-    let station =
-        Station::start(root, interval(arguments).unwrap_or(FIRST_INTERVAL).min(Duration::from_secs(1)));
+    let pace = interval(arguments).unwrap_or(FIRST_INTERVAL).min(Duration::from_secs(1));
+    let station = Station::start_with(root, pace, limits(arguments)?);
     station.settle(PATIENCE);
     match &arguments.command {
         Some(XpuCommand::Discovery(which)) => show::discovery(&chosen(&station, which)?, json, output),
@@ -44,6 +47,33 @@ pub(super) fn xpu(arguments: &Xpu, output: &mut Output) -> Result<(), Failure> {
         _ if arguments.query_gpu.is_some() => query::query(arguments, &station, output),
         _ if arguments.list_gpus => show::list(&station, output),
         _ => show::overview(arguments, &station, json, output),
+    }
+}
+
+/// A file of ours: in the user's configuration, or in the machine's for root.
+fn configuration(name: &str) -> PathBuf {
+    let in_home = || {
+        let config = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from);
+        config.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".config")))
+    };
+    let system = rustix::process::geteuid().is_root();
+    let folder = if system { None } else { in_home() };
+    folder.unwrap_or_else(|| PathBuf::from("/etc")).join("minka").join(name)
+}
+
+/// The configured limits. Those of this machine say nothing of a recorded one.
+fn limits(arguments: &Xpu) -> Result<Limits, Failure> {
+    if let Some(path) = &arguments.limits {
+        return Ok(Limits::read(path)?);
+    }
+    if arguments.root.is_some() {
+        return Ok(Limits::default());
+    }
+    match Limits::read(&configuration("xpu-limits.toml")) {
+        Err(LimitsError::Read { source, .. }) if source.kind() == ErrorKind::NotFound => {
+            Ok(Limits::default())
+        }
+        limits => Ok(limits?),
     }
 }
 

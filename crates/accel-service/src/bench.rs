@@ -142,6 +142,7 @@ fn scrape(root: &Root, tokens: PathBuf) -> Result<Scraped, BenchError> {
         listen,
         root: root.clone(),
         interval: Duration::from_secs(1),
+        limits: minka_accel::Limits::default(),
         tokens,
         require_token: false,
         audit: None,

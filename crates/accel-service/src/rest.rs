@@ -124,7 +124,7 @@ pub(crate) struct HealthEntry {
     shutdown_threshold: Option<f64>,
     /// From here on a warning, because somebody wants it so; −1 for none.
     custom_threshold: f64,
-    /// `hardware` or `default`.
+    /// `hardware`, `configured` or `default`.
     threshold_origin: Option<String>,
 }
 

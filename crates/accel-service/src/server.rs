@@ -17,7 +17,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use minka_accel::{Root, Station};
+use minka_accel::{Limits, Root, Station};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
@@ -53,6 +53,8 @@ pub struct Options {
     pub root: Root,
     /// The time between two samples.
     pub interval: Duration,
+    /// Limits for what the hardware tells none of.
+    pub limits: Limits,
     /// The file of tokens.
     pub tokens: PathBuf,
     /// Whether reading takes a token too.
@@ -124,7 +126,7 @@ impl App {
         Ok(App {
             gate: Gate::new(options.tokens.clone())?,
             analyst: Analyst::new(options.python.clone(), options.manager_url.as_deref())?,
-            station: Station::start(options.root.clone(), options.interval),
+            station: Station::start_with(options.root.clone(), options.interval, options.limits.clone()),
             groups: Mutex::default(),
             checks: Semaphore::new(1),
             waiting: Semaphore::new(WAITING_MAX),

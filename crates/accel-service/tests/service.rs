@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
-use minka_accel::{Root, fixture};
+use minka_accel::{Limits, Root, fixture};
 use minka_accel_service::auth::{self, Role};
 use minka_accel_service::server::{self, App, Options};
 use serde_json::{Value, json};
@@ -29,6 +29,7 @@ impl Service {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             root: Root::at(directory.path()),
             interval: Duration::from_millis(100),
+            limits: Limits::default(),
             tokens: directory.path().join("tokens.toml"),
             require_token: false,
             audit: Some(directory.path().join("audit.log")),

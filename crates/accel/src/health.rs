@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::device::{CORE_PLACES, POWER_PLACES, Sample, is_memory};
+use crate::limits::{Bounds, DeviceLimits};
 use crate::metric::Metric;
 use crate::value::Reading;
 
@@ -164,6 +165,7 @@ const CALM_SAMPLES: u8 = 3;
 pub struct Judge {
     edges: BTreeMap<Kind, Edge>,
     custom: BTreeMap<Kind, f64>,
+    configured: DeviceLimits,
     uncorrected: Option<f64>,
 }
 
@@ -192,6 +194,16 @@ impl Edge {
 }
 
 impl Judge {
+    /// A judge who knows configured limits.
+    pub fn new(configured: DeviceLimits) -> Self {
+        Judge { configured, ..Judge::default() }
+    }
+
+    /// Puts other configured limits in place, as for another card in the same slot.
+    pub fn set_configured(&mut self, configured: DeviceLimits) {
+        self.configured = configured;
+    }
+
     /// Sets a threshold of one's own; `None` takes it away.
     pub fn set_custom(&mut self, kind: Kind, threshold: Option<f64>) {
         match threshold {
@@ -236,25 +248,26 @@ impl Judge {
             let limit = |metric| sample.number(metric, &[&*reading.location]).filter(|limit| *limit > 0.0);
             (limit(Metric::TemperatureCritical), limit(Metric::TemperatureEmergency))
         };
+        let default = if memory { MEMORY_DEFAULT } else { CORE_DEFAULT };
+        let beyond_hardware = beyond_hardware(self.configured.of(kind), default);
         // The part that is nearest to its own limit speaks for all.
-        let distance =
-            |reading: &&Reading| limits(reading).0.unwrap_or(105.0) - reading.number().unwrap_or(0.0);
+        let distance = |reading: &&Reading| {
+            let other = || beyond_hardware.1.map_or(default.1, |threshold| threshold.value);
+            limits(reading).0.unwrap_or_else(other) - reading.number().unwrap_or(0.0)
+        };
         let hottest = sample.readings.iter().filter(of).filter(|reading| reading.number().is_some());
         let Some(hottest) = hottest.min_by(|one, other| distance(one).total_cmp(&distance(other))) else {
             return unknown(kind, missing(sample, Metric::Temperature, "no such sensor"));
         };
         let hardware = |value| Threshold { value, origin: Origin::Hardware };
         let (throttle, shutdown) = match limits(hottest) {
-            (Some(critical), Some(emergency)) => (hardware(critical), hardware(emergency)),
-            (Some(critical), None) => (hardware(critical - BELOW_CRITICAL), hardware(critical)),
-            (None, Some(emergency)) => (hardware(emergency - BELOW_CRITICAL), hardware(emergency)),
-            (None, None) => {
-                let (throttle, shutdown) = if memory { MEMORY_DEFAULT } else { CORE_DEFAULT };
-                let default = |value| Threshold { value, origin: Origin::Default };
-                (default(throttle), default(shutdown))
+            (Some(critical), Some(emergency)) => (Some(hardware(critical)), Some(hardware(emergency))),
+            (Some(limit), None) | (None, Some(limit)) => {
+                (Some(hardware(limit - BELOW_CRITICAL)), Some(hardware(limit)))
             }
+            (None, None) => beyond_hardware,
         };
-        self.compare(kind, hottest, Some(throttle), Some(shutdown), 3.0)
+        self.compare(kind, hottest, throttle, shutdown, 3.0)
     }
 
     fn power(&mut self, sample: &Sample) -> Check {
@@ -271,8 +284,11 @@ impl Judge {
         let hardware = |value| Threshold { value, origin: Origin::Hardware };
         let sustained =
             limit(Metric::PowerLimit).or_else(|| limit(Metric::PowerRated)).filter(|limit| *limit > 0.0);
-        let throttle = sustained.map(|limit| hardware(limit * OVERSHOOT));
+        let Bounds { warning, critical } = self.configured.of(Kind::Power);
+        let configured = |value| Threshold { value, origin: Origin::Configured };
+        let throttle = sustained.map(|limit| hardware(limit * OVERSHOOT)).or_else(|| warning.map(configured));
         let shutdown = limit(Metric::PowerCritical).filter(|limit| *limit > 0.0).map(hardware);
+        let shutdown = shutdown.or_else(|| critical.map(configured));
         let margin = throttle.or(shutdown).map_or(1.0, |threshold| threshold.value * 0.05);
         self.compare(Kind::Power, power, throttle, shutdown, margin)
     }
@@ -366,6 +382,20 @@ impl Judge {
             (false, _) => "the clocks are not held back".to_owned(),
         };
         Check { value: Some(f64::from(u8::from(held))), state, ..unknown(Kind::Frequency, description) }
+    }
+}
+
+/// The limits of a temperature of which the hardware tells none: the configured ones, and what they leave out by
+/// default, as long as that does not contradict them.
+fn beyond_hardware(configured: Bounds, default: (f64, f64)) -> (Option<Threshold>, Option<Threshold>) {
+    let set = |value| Some(Threshold { value, origin: Origin::Configured });
+    let common = |value| Some(Threshold { value, origin: Origin::Default });
+    match (configured.warning, configured.critical) {
+        (Some(warning), Some(critical)) => (set(warning), set(critical)),
+        (Some(warning), None) if warning < default.1 => (set(warning), common(default.1)),
+        (Some(warning), None) => (set(warning), None),
+        (None, Some(critical)) => (set(critical - BELOW_CRITICAL), set(critical)),
+        (None, None) => (common(default.0), common(default.1)),
     }
 }
 

@@ -17,7 +17,7 @@
 //!
 //! Reading order: [`value`] (what a reading is), [`metric`] (which there are), [`root`] (where they come from),
 //! [`probe`] (one value's way), the drivers ([`hwmon`], [`intel`], [`amdgpu`], [`mic`], [`nvidia`]),
-//! [`device`] and [`discovery`], [`counter`] (what makes rates safe), [`health`].
+//! [`device`] and [`discovery`], [`counter`] (what makes rates safe), [`health`] and [`limits`].
 
 pub mod amdgpu;
 pub mod counter;
@@ -30,6 +30,7 @@ pub mod health;
 pub mod hwmon;
 pub mod identity;
 pub mod intel;
+pub mod limits;
 pub mod metric;
 pub mod mic;
 pub mod names;
@@ -45,6 +46,7 @@ pub mod value;
 
 pub use device::{Device, Moment, Sample};
 pub use identity::Identity;
+pub use limits::Limits;
 pub use metric::Metric;
 pub use root::Root;
 pub use station::Station;

@@ -18,6 +18,7 @@ use crate::device::{Device, Moment, Sample};
 use crate::discovery;
 use crate::health::{Health, Judge, Kind, State};
 use crate::identity::Identity;
+use crate::limits::Limits;
 use crate::nvidia::Library;
 use crate::root::Root;
 use crate::statistics::History;
@@ -54,6 +55,7 @@ pub struct Station {
 #[derive(Debug)]
 struct Shared {
     root: Root,
+    limits: Limits,
     library: Result<Library, Reason>,
     started: Instant,
     ending: Mutex<bool>,
@@ -78,8 +80,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Station {
-    /// Looks over a tree and puts its devices under watch.
+    /// Looks over a tree and puts its devices under watch, with no limits but theirs and the default.
     pub fn start(root: Root, interval: Duration) -> Self {
+        Station::start_with(root, interval, Limits::default())
+    }
+
+    /// Looks over a tree and puts its devices under watch.
+    pub fn start_with(root: Root, interval: Duration, limits: Limits) -> Self {
         let library = if root.is_machine() {
             Library::start()
         } else {
@@ -87,6 +94,7 @@ impl Station {
         };
         let shared = Arc::new(Shared {
             root,
+            limits,
             library,
             started: Instant::now(),
             ending: Mutex::new(false),
@@ -230,6 +238,7 @@ impl Shared {
                     let id = post.identity.device_id;
                     let device = device.with_id(id);
                     post.identity = Arc::clone(device.identity());
+                    post.judge.set_configured(self.limits.of(device.identity()));
                     post.renewed = Some(device);
                 }
                 continue;
@@ -238,7 +247,7 @@ impl Shared {
             let device = device.with_id(id);
             let post = Post {
                 identity: Arc::clone(device.identity()),
-                judge: Judge::default(),
+                judge: Judge::new(self.limits.of(device.identity())),
                 history: History::default(),
                 since: SystemTime::now(),
                 report: None,

@@ -3,33 +3,32 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use minka_accel::Root;
+use minka_accel::{Limits, Root};
 use minka_accel_service::Options;
 
+use super::configuration;
 use crate::args::xpu::XpuServe;
 use crate::failure::Failure;
 use crate::output::Output;
 
 /// The file of tokens: what was said, or where such files belong.
 pub(super) fn tokens(said: &Option<PathBuf>) -> PathBuf {
-    let in_home = || {
-        let config = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from);
-        config.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".config")))
-    };
-    let system = rustix::process::geteuid().is_root();
-    let folder = if system { None } else { in_home() };
-    said.clone().unwrap_or_else(|| {
-        folder.unwrap_or_else(|| PathBuf::from("/etc")).join("minka").join("xpu-tokens.toml")
-    })
+    said.clone().unwrap_or_else(|| configuration("xpu-tokens.toml"))
 }
 
-pub(super) fn serve(arguments: &XpuServe, root: Root, output: &mut Output) -> Result<(), Failure> {
+pub(super) fn serve(
+    arguments: &XpuServe,
+    root: Root,
+    limits: Limits,
+    output: &mut Output,
+) -> Result<(), Failure> {
     crate::commands::node::log_to_stderr();
     let url = std::env::var("XPU_MANAGER_URL").ok().filter(|url| !url.is_empty());
     let options = Options {
         listen: arguments.listen,
         root,
         interval: Duration::from_millis(arguments.interval),
+        limits,
         tokens: tokens(&arguments.tokens),
         require_token: arguments.require_token,
         audit: arguments.audit.clone(),
