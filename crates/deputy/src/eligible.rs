@@ -200,9 +200,6 @@ fn mapping_reason(pid: i32, mapping: &Mapping) -> Option<Reason> {
     if !mapping.shared {
         return None;
     }
-    if mapping.writable() || mapping.inode == 0 || path == "/dev/zero" {
-        return Some(Reason::SharedMemory(path.clone()));
-    }
     take_lease(pid, mapping).err()
 }
 
@@ -221,6 +218,10 @@ fn take_lease(pid: i32, mapping: &Mapping) -> Result<Option<Lease>, Reason> {
     let Backing::File { path, .. } = &mapping.backing else {
         return Err(Reason::SharedMemory("anonymous".to_owned()));
     };
+    // On an anonymous file a lease can be had, whoever writes to it.
+    if mapping.writable() || mapping.inode == 0 || path == "/dev/zero" {
+        return Err(Reason::SharedMemory(path.clone()));
+    }
     let link = format!("/proc/{pid}/map_files/{:x}-{:x}", mapping.start, mapping.end);
     let because = |error: io::Error| Reason::SharedFile { path: path.clone(), cause: error.to_string() };
     // In a user namespace of our own the kernel refuses map_files; the path then has to do.

@@ -36,7 +36,7 @@ pub fn sized<T>(short: T, full: T) -> T {
 
 /// How long one run of a program may take.
 pub fn limit() -> Duration {
-    sized(Duration::from_secs(75), Duration::from_secs(3600))
+    sized(Duration::from_secs(150), Duration::from_secs(3600))
 }
 
 /// A directory of the build for what is made once and used often.
