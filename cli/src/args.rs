@@ -33,7 +33,7 @@ pub(crate) enum Command {
     Bench(Bench),
     #[command(subcommand)]
     Sim(sim::Sim),
-    Xpu(xpu::Xpu),
+    Xpu(Box<xpu::Xpu>),
     #[command(subcommand)]
     Node(Node),
     Completions(Completions),

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use minka_accel_service::state::StateError;
 use minka_lab::LabError;
 use minka_node::client::ClientError;
 use minka_node::protocol::Refusal;
@@ -54,6 +55,8 @@ pub(crate) enum Failure {
     XpuToken(#[from] minka_accel_service::auth::TokenError),
     #[error(transparent)]
     XpuLimits(#[from] minka_accel::limits::LimitsError),
+    #[error(transparent)]
+    XpuState(#[from] minka_accel_service::state::StateError),
     #[error("find the device {device}")]
     NoSuchXpu { device: String },
     #[error("find the token {name}")]
@@ -102,6 +105,8 @@ impl Failure {
             Failure::Lab(LabError::Program { .. }) => Status::NotExecutable,
             Failure::Lab(LabError::NoSuchNode { .. }) | Failure::NoSuchLabNode { .. } => Status::NotFound,
             Failure::NoSuchXpu { .. } | Failure::NoSuchToken { .. } => Status::NotFound,
+            Failure::XpuState(StateError::NoSuchGroup(_)) => Status::NotFound,
+            Failure::XpuState(StateError::Interval(_) | StateError::Name) => Status::Usage,
             Failure::NoSuchField { .. } => Status::Usage,
             _ => Status::Failure,
         }

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use minka_accel::fixture::Recording;
+use minka_accel::fixture::{Recording, plant_machine};
 use serde_json::{Value, json};
 
 fn minka(home: &Path, arguments: &[&str]) -> Output {
@@ -37,4 +37,38 @@ fn health_knows_configured_limits_and_refuses_those_that_make_no_sense() {
     let text = answer.to_string();
     assert!(text.contains(&json!({"value": 40.0, "origin": "configured"}).to_string()), "{text}");
     assert!(text.contains("critical from 60 °C (configured)"), "{text}");
+}
+
+#[test]
+fn groups_and_settings_are_kept_between_calls() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("machine");
+    plant_machine(&root, 3).unwrap();
+    let file = directory.path().join("state/xpu.toml");
+    let run = |arguments: &[&str]| {
+        let mut all =
+            vec!["--root", root.to_str().unwrap(), arguments[0], "--state", file.to_str().unwrap(), "-j"];
+        all.extend(&arguments[1..]);
+        let output = minka(directory.path(), &all);
+        let answer = serde_json::from_slice::<Value>(&output.stdout).unwrap_or_default();
+        (output.status.code().unwrap(), answer)
+    };
+    let group = |id: u32, devices: Value| {
+        let count = devices.as_array().unwrap().len();
+        json!({"group_id": id, "group_name": "arc", "device_count": count, "device_id_list": devices, "absent": []})
+    };
+    let one = |devices| json!({"groups": [group(1, devices)]});
+    assert_eq!(run(&["group", "-c", "-n", "arc"]), (0, one(json!([]))));
+    assert_eq!(run(&["group", "-a", "-g", "1", "-d", "2,0"]), (0, one(json!([0, 2]))));
+    assert_eq!(run(&["group", "-r", "-g", "1", "-d", "0000:01:00.0"]), (0, one(json!([2]))));
+    assert_eq!(run(&["group", "-l"]), (0, one(json!([2]))));
+    assert_eq!(run(&["group", "-a", "-g", "1", "-d", "9"]).0, 4);
+    assert_eq!(run(&["group", "-l", "-g", "7"]).0, 4);
+    assert_eq!(run(&["group", "-c"]).0, 2);
+    assert_eq!(run(&["group", "-D", "-g", "1"]).0, 0);
+    assert_eq!(run(&["group"]), (0, json!({"groups": []})));
+    assert_eq!(run(&["agentset"]), (0, json!({"sample_interval": 1000})));
+    assert_eq!(run(&["agentset", "-t", "300"]).0, 2);
+    assert_eq!(run(&["agentset", "-t", "200"]), (0, json!({"sample_interval": 200})));
+    assert_eq!(run(&["agentset", "-l"]), (0, json!({"sample_interval": 200})));
 }

@@ -39,6 +39,9 @@ pub(crate) enum XpuCommand {
     Readings(OneDevice),
     Dump(Dump),
     Ps(OneDevice),
+    Group(XpuGroup),
+    #[command(name = "agentset")]
+    AgentSet(AgentSet),
     Serve(XpuServe),
     #[command(subcommand)]
     Token(Token),
@@ -64,11 +67,46 @@ pub(crate) struct Dump {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("action"))]
+pub(crate) struct XpuGroup {
+    #[arg(short, long, group = "action", requires = "name")]
+    pub(crate) create: bool,
+    #[arg(short, long, group = "action", requires = "group", requires = "device")]
+    pub(crate) add: bool,
+    #[arg(short, long, group = "action", requires = "group", requires = "device")]
+    pub(crate) remove: bool,
+    #[arg(short = 'D', long, group = "action", requires = "group")]
+    pub(crate) delete: bool,
+    #[arg(short, long, group = "action")]
+    pub(crate) list: bool,
+    #[arg(short, long, value_name = "NAME", requires = "create")]
+    pub(crate) name: Option<String>,
+    #[arg(short, long, value_name = "GROUP")]
+    pub(crate) group: Option<u32>,
+    #[arg(short, long, value_name = "DEVICE", value_delimiter = ',')]
+    pub(crate) device: Vec<String>,
+    #[arg(long, value_name = "FILE")]
+    pub(crate) state: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct AgentSet {
+    #[arg(short, long, conflicts_with = "time")]
+    pub(crate) list: bool,
+    #[arg(short, long, value_name = "MS")]
+    pub(crate) time: Option<u64>,
+    #[arg(long, value_name = "FILE")]
+    pub(crate) state: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
 pub(crate) struct XpuServe {
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:12788")]
     pub(crate) listen: SocketAddr,
-    #[arg(long, value_name = "MS", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(100..=60_000))]
-    pub(crate) interval: u64,
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(100..=60_000))]
+    pub(crate) interval: Option<u64>,
+    #[arg(long, value_name = "FILE")]
+    pub(crate) state: Option<PathBuf>,
     #[arg(long, value_name = "FILE")]
     pub(crate) tokens: Option<PathBuf>,
     #[arg(long)]

@@ -1,5 +1,6 @@
 //! `minka xpu`: accelerators of any vendor, read here or served to others.
 
+mod lasting;
 mod query;
 mod serve;
 mod show;
@@ -30,6 +31,7 @@ pub(super) fn xpu(arguments: &Xpu, output: &mut Output) -> Result<(), Failure> {
     let json = arguments.json || output.is_json();
     match &arguments.command {
         Some(XpuCommand::Serve(options)) => return serve::serve(options, root, limits(arguments)?, output),
+        Some(XpuCommand::AgentSet(which)) => return lasting::agentset(which, json, output),
         Some(XpuCommand::Token(command)) => return token(command, json, output),
         _ => {}
     }
@@ -43,6 +45,7 @@ pub(super) fn xpu(arguments: &Xpu, output: &mut Output) -> Result<(), Failure> {
         Some(XpuCommand::Health(which)) => show::health(&chosen(&station, which)?, json, output),
         Some(XpuCommand::Readings(which)) => show::readings(&chosen(&station, which)?, json, output),
         Some(XpuCommand::Ps(which)) => show::processes(&chosen(&station, which)?, &station, json, output),
+        Some(XpuCommand::Group(which)) => lasting::group(which, &station, json, output),
         Some(XpuCommand::Dump(dump)) => query::dump(dump, &station, output),
         _ if arguments.query_gpu.is_some() => query::query(arguments, &station, output),
         _ if arguments.list_gpus => show::list(&station, output),

@@ -141,7 +141,8 @@ fn scrape(root: &Root, tokens: PathBuf) -> Result<Scraped, BenchError> {
     let options = Options {
         listen,
         root: root.clone(),
-        interval: Duration::from_secs(1),
+        interval: Some(Duration::from_secs(1)),
+        state: tokens.with_file_name("xpu.toml"),
         limits: minka_accel::Limits::default(),
         tokens,
         require_token: false,

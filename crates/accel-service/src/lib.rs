@@ -13,7 +13,7 @@
 //! takes a token whose role allows it, and is written to the audit log.
 //!
 //! Reading order: [`server`] (connections), [`problem`] (what errors look like), [`auth`] (who may), [`contract`],
-//! [`analytics`], [`rest`], [`openapi`].
+//! [`analytics`], [`state`] (what lasts), [`rest`], [`openapi`].
 
 pub mod analytics;
 pub mod auth;
@@ -24,6 +24,7 @@ pub mod openapi;
 pub mod problem;
 pub mod rest;
 pub mod server;
+pub mod state;
 pub mod time;
 
 pub use server::{Options, ServeError, serve};

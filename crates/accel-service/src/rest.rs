@@ -3,7 +3,7 @@
 //! What only its own library could do is not here: whatever is here works on every vendor's device.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Path, State};
@@ -24,10 +24,10 @@ use crate::body::{
 use crate::contract::{self, report};
 use crate::problem::{Body, Id, Problem};
 use crate::server::{App, Operator};
+use crate::state::{SAMPLE_INTERVALS_MS, State as Lasting, StateError};
 
 mod groups;
 
-pub use groups::Groups;
 pub(crate) use groups::*;
 
 /// The paths.
@@ -402,11 +402,11 @@ pub(crate) async fn processes_of(
 pub(crate) async fn settings(State(app): State<Arc<App>>) -> Json<AgentSettings> {
     let interval = u64::try_from(app.station.interval().as_millis()).unwrap_or(1000);
     // A service that was started with another interval says the one that is next to it.
-    let nearest = [100, 200, 500, 1000].into_iter().min_by_key(|choice: &u64| choice.abs_diff(interval));
+    let nearest = SAMPLE_INTERVALS_MS.into_iter().min_by_key(|choice| choice.abs_diff(interval));
     Json(AgentSettings { sample_interval: SampleInterval(nearest.unwrap_or(1000)) })
 }
 
-/// Sets how often devices are sampled.
+/// Sets how often devices are sampled, from now on and when the service starts again.
 #[utoipa::path(
     post, path = "/rest/v1/agentSettings", tag = "rest", security(("token" = []), ("basic" = [])),
     request_body = AgentSettings, responses((status = 200, body = AgentSettings))
@@ -415,9 +415,11 @@ pub(crate) async fn set_settings(
     _: Operator,
     State(app): State<Arc<App>>,
     Body(body): Body<AgentSettings>,
-) -> Json<AgentSettings> {
-    app.station.set_interval(Duration::from_millis(body.sample_interval.0));
-    Json(body)
+) -> Result<Json<AgentSettings>, Problem> {
+    let interval = body.sample_interval.0;
+    change(&app, move |state| state.set_sample_interval(interval)).await?;
+    app.station.set_interval(Duration::from_millis(interval));
+    Ok(Json(body))
 }
 
 /// XPU Manager's names of all that statistics can have.
@@ -425,6 +427,25 @@ pub fn statistics_names() -> impl Iterator<Item = &'static str> {
     Quantity::ALL.into_iter().filter_map(|quantity| Some(xpum_name(quantity)?.0))
 }
 
-fn groups_of(app: &App) -> std::sync::MutexGuard<'_, Groups> {
-    app.groups.lock().unwrap_or_else(PoisonError::into_inner)
+/// Changes what lasts, beside the thread that serves: the file may be another's for a moment.
+async fn change<T: Send + 'static>(
+    app: &Arc<App>,
+    change: impl FnOnce(&mut Lasting) -> Result<T, StateError> + Send + 'static,
+) -> Result<T, Problem> {
+    let asked = Arc::clone(app);
+    let changed = tokio::task::spawn_blocking(move || asked.keeper.change(change)).await;
+    let failed = || Problem::new(StatusCode::CONFLICT, "the change was not made");
+    changed.map_err(|_| failed())?.map_err(|error| match &error {
+        StateError::NoSuchGroup(id) => Problem::new(StatusCode::NOT_FOUND, format!("there is no group {id}")),
+        StateError::Name | StateError::TooManyDevices | StateError::Interval(_) => {
+            Problem::unprocessable(format!("failed to {error}"))
+        }
+        StateError::TooManyGroups => Problem::new(StatusCode::CONFLICT, format!("failed to {error}")),
+        StateError::File { source, .. } => {
+            Problem::new(StatusCode::CONFLICT, format!("failed to {error}: {source}"))
+        }
+        StateError::Format { source, .. } => {
+            Problem::new(StatusCode::CONFLICT, format!("failed to {error}: {source}"))
+        }
+    })
 }

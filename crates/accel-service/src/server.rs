@@ -25,6 +25,7 @@ use tokio::sync::Semaphore;
 use crate::analytics::Analyst;
 use crate::auth::{Caller, Gate, Role, TokenError, Verdict};
 use crate::problem::Problem;
+use crate::state::{Keeper, StateError, Store};
 use crate::{auth, contract, openapi, rest};
 
 /// The port that clients of the service expect.
@@ -32,6 +33,9 @@ pub const PORT: u16 = 12788;
 
 /// No body of a request is larger.
 const BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// The time between two samples where nobody chose another, and between two looks at the state.
+const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Connections at once, of all and of one address.
 const CONNECTIONS_MAX: usize = 512;
@@ -51,10 +55,12 @@ pub struct Options {
     pub listen: SocketAddr,
     /// The tree whose devices it watches.
     pub root: Root,
-    /// The time between two samples.
-    pub interval: Duration,
+    /// The time between two samples; without one that of the state, or a second.
+    pub interval: Option<Duration>,
     /// Limits for what the hardware tells none of.
     pub limits: Limits,
+    /// The file of groups and settings.
+    pub state: PathBuf,
     /// The file of tokens.
     pub tokens: PathBuf,
     /// Whether reading takes a token too.
@@ -84,6 +90,9 @@ pub enum ServeError {
     /// The tokens cannot be read.
     #[error(transparent)]
     Tokens(#[from] TokenError),
+    /// Groups and settings cannot be read.
+    #[error(transparent)]
+    State(#[from] StateError),
     /// The audit log cannot be opened.
     #[error("open the audit log {}", path.display())]
     Audit {
@@ -104,8 +113,8 @@ pub struct App {
     pub station: Station,
     /// Who asks Python and other hosts.
     pub analyst: Analyst,
-    /// Groups of devices.
-    pub groups: Mutex<rest::Groups>,
+    /// Groups of devices, and settings.
+    pub keeper: Keeper,
     gate: Gate,
     checks: Semaphore,
     waiting: Semaphore,
@@ -123,16 +132,34 @@ impl App {
             }
             None => None,
         };
+        let keeper = Keeper::new(Store::at(options.state.clone()))?;
+        let chosen = keeper.state().sample_interval_ms.map(Duration::from_millis);
+        let interval = options.interval.or(chosen).unwrap_or(INTERVAL);
         Ok(App {
             gate: Gate::new(options.tokens.clone())?,
             analyst: Analyst::new(options.python.clone(), options.manager_url.as_deref())?,
-            station: Station::start_with(options.root.clone(), options.interval, options.limits.clone()),
-            groups: Mutex::default(),
+            station: Station::start_with(options.root.clone(), interval, options.limits.clone()),
+            keeper,
             checks: Semaphore::new(1),
             waiting: Semaphore::new(WAITING_MAX),
             require_token: options.require_token,
             audit,
         })
+    }
+
+    /// Samples as often as the state says, whenever somebody else changes that.
+    pub async fn follow(self: Arc<Self>) {
+        let mut known = self.keeper.state().sample_interval_ms;
+        loop {
+            tokio::time::sleep(INTERVAL).await;
+            let chosen = self.keeper.state().sample_interval_ms;
+            if chosen != known
+                && let Some(interval) = chosen
+            {
+                self.station.set_interval(Duration::from_millis(interval));
+            }
+            known = chosen;
+        }
     }
 
     /// Writes down who changed something, and who was refused.
@@ -274,7 +301,8 @@ pub fn serve(options: &Options, ready: impl FnOnce(SocketAddr)) -> Result<(), Se
         let mut interrupted = signal(SignalKind::interrupt()).map_err(ServeError::Start)?;
         ready(listener.local_addr().map_err(listen)?);
         tokio::select! {
-            () = accept(listener, router(app)) => {}
+            () = accept(listener, router(Arc::clone(&app))) => {}
+            () = Arc::clone(&app).follow() => {}
             _ = ended.recv() => {}
             _ = interrupted.recv() => {}
         }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use minka_accel::{Limits, Root, fixture};
 use minka_accel_service::auth::{self, Role};
 use minka_accel_service::server::{self, App, Options};
+use minka_accel_service::state::Store;
 use serde_json::{Value, json};
 
 /// A service over a recorded machine.
@@ -28,7 +29,8 @@ impl Service {
         let mut options = Options {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             root: Root::at(directory.path()),
-            interval: Duration::from_millis(100),
+            interval: Some(Duration::from_millis(100)),
+            state: directory.path().join("state/xpu.toml"),
             limits: Limits::default(),
             tokens: directory.path().join("tokens.toml"),
             require_token: false,
@@ -46,7 +48,8 @@ impl Service {
         let thread = std::thread::spawn(move || {
             runtime.block_on(async {
                 tokio::select! {
-                    () = server::accept(listener, server::router(app)) => {}
+                    () = server::accept(listener, server::router(Arc::clone(&app))) => {}
+                    () = Arc::clone(&app).follow() => {}
                     _ = ended => {}
                 }
             });
@@ -178,7 +181,7 @@ fn changing_takes_a_role_and_is_written_down() {
 }
 
 #[test]
-fn groups_are_made_filled_and_ended() {
+fn groups_and_settings_last_until_they_are_changed() {
     let service = Service::start(3, |_| {});
     let token = format!("Bearer {}", auth::add(&service.tokens(), "ana", Role::Admin).unwrap());
     let headers = [("Authorization", token.as_str()), ("Content-Type", "application/json")];
@@ -190,8 +193,26 @@ fn groups_are_made_filled_and_ended() {
     let health = service.get("/rest/v1/groups/1/health").json();
     assert_eq!(health["devices"][1]["core_temperature"]["status"], "OK");
     assert_eq!(service.get("/rest/v1/groups/1/stats").json()["datas"].as_array().unwrap().len(), 2);
+
+    let state = service.directory.path().join("state/xpu.toml");
+    let settings = |body| service.ask("POST", "/rest/v1/agentSettings", &headers, body);
+    assert_eq!(settings(r#"{"sample_interval": 500}"#).status, 200);
+    let again = Service::start(3, |options| (options.state, options.interval) = (state.clone(), None));
+    assert_eq!(again.get("/rest/v1/groups/1").json()["device_id_list"], json!([0, 2]));
+    assert_eq!(again.get("/rest/v1/agentSettings").json()["sample_interval"], 500);
+    // Both follow what is written, whoever writes it.
+    Store::at(state).change(|state| state.set_sample_interval(200)).unwrap();
+    for each in [&service, &again] {
+        let until = Instant::now() + Duration::from_secs(10);
+        while each.get("/rest/v1/agentSettings").json()["sample_interval"] != 200 {
+            assert!(Instant::now() < until);
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
     assert_eq!(service.ask("DELETE", "/rest/v1/groups/1", &headers, "").status, 204);
     assert_eq!(service.get("/rest/v1/groups/1").status, 404);
+    assert_eq!(again.get("/rest/v1/groups/1").status, 404);
 }
 
 #[test]

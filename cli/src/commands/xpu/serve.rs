@@ -6,7 +6,7 @@ use std::time::Duration;
 use minka_accel::{Limits, Root};
 use minka_accel_service::Options;
 
-use super::configuration;
+use super::{configuration, lasting};
 use crate::args::xpu::XpuServe;
 use crate::failure::Failure;
 use crate::output::Output;
@@ -27,7 +27,8 @@ pub(super) fn serve(
     let options = Options {
         listen: arguments.listen,
         root,
-        interval: Duration::from_millis(arguments.interval),
+        interval: arguments.interval.map(Duration::from_millis),
+        state: lasting::path(&arguments.state),
         limits,
         tokens: tokens(&arguments.tokens),
         require_token: arguments.require_token,

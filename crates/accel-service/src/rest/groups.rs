@@ -1,6 +1,6 @@
-//! Groups of devices. They are forgotten when the service ends.
+//! Groups of devices.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -10,28 +10,12 @@ use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{DeviceHealth, device_health, groups_of};
+use super::{DeviceHealth, change, device_health};
 use crate::body::Statistics;
 use crate::contract::report;
 use crate::problem::{Body, Id, Problem};
 use crate::server::{App, Operator};
-
-/// More groups are refused, and more devices of one.
-const GROUPS_MAX: usize = 64;
-const DEVICES_MAX: usize = 256;
-
-/// The groups by number, from 1.
-#[derive(Debug, Default)]
-pub struct Groups {
-    groups: BTreeMap<u32, Group>,
-    last: u32,
-}
-
-#[derive(Debug)]
-struct Group {
-    name: String,
-    devices: BTreeSet<u32>,
-}
+use crate::state::Group;
 
 /// A group.
 #[derive(Debug, Serialize, ToSchema)]
@@ -87,34 +71,44 @@ pub(super) fn routes() -> Router<Arc<App>> {
         .route("/rest/v1/groups/{id}/stats", get(group_stats))
 }
 
-fn body(id: u32, group: &Group) -> GroupBody {
+/// A group, with the devices of it that are known.
+fn body(app: &App, group: &Group) -> GroupBody {
+    let device_id_list = members(app, group);
     GroupBody {
-        group_id: id,
+        group_id: group.id,
         group_name: group.name.clone(),
-        device_count: group.devices.len(),
-        device_id_list: group.devices.iter().copied().collect(),
+        device_count: device_id_list.len(),
+        device_id_list,
     }
 }
 
-fn no_group(id: u32) -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, format!("there is no group {id}"))
+/// The numbers of a group's devices, as far as they are known: a card may not be there today.
+fn members(app: &App, group: &Group) -> Vec<u32> {
+    let identities = app.station.identities();
+    let inside = identities.iter().filter(|identity| group.devices.contains(&identity.key()));
+    inside.map(|identity| identity.device_id).collect()
 }
 
-fn known_devices(app: &App, ids: &[u32]) -> Result<BTreeSet<u32>, Problem> {
-    if ids.len() > DEVICES_MAX {
-        return Err(Problem::unprocessable("too many devices"));
-    }
-    let known: BTreeSet<u32> = app.station.identities().iter().map(|identity| identity.device_id).collect();
-    match ids.iter().find(|id| !known.contains(id)) {
-        Some(id) => Err(Problem::new(StatusCode::CONFLICT, format!("there is no device {id}"))),
-        None => Ok(ids.iter().copied().collect()),
-    }
+fn find(app: &App, id: u32) -> Result<Group, Problem> {
+    let missing = |_| Problem::new(StatusCode::NOT_FOUND, format!("there is no group {id}"));
+    app.keeper.state().group(id).cloned().map_err(missing)
+}
+
+/// What lasts of devices that are named by number.
+fn keys(app: &App, ids: &[u32]) -> Result<BTreeSet<String>, Problem> {
+    let identities = app.station.identities();
+    let key = |id: &u32| {
+        let identity = identities.iter().find(|identity| identity.device_id == *id);
+        let missing = || Problem::new(StatusCode::CONFLICT, format!("there is no device {id}"));
+        identity.map(|identity| identity.key()).ok_or_else(missing)
+    };
+    ids.iter().map(key).collect()
 }
 
 /// The groups.
 #[utoipa::path(get, path = "/rest/v1/groups", tag = "groups", responses((status = 200, body = GroupList)))]
 pub(crate) async fn groups(State(app): State<Arc<App>>) -> Json<GroupList> {
-    Json(GroupList { groups: groups_of(&app).groups.iter().map(|(id, group)| body(*id, group)).collect() })
+    Json(GroupList { groups: app.keeper.state().groups().iter().map(|group| body(&app, group)).collect() })
 }
 
 /// Makes a group.
@@ -127,20 +121,9 @@ pub(crate) async fn new_group(
     State(app): State<Arc<App>>,
     Body(new): Body<NewGroup>,
 ) -> Result<(StatusCode, Json<GroupBody>), Problem> {
-    let length = new.group_name.chars().count();
-    if !(1..=100).contains(&length) {
-        return Err(Problem::unprocessable("a name has 1 to 100 characters"));
-    }
-    let devices = known_devices(&app, &new.device_id_list)?;
-    let mut groups = groups_of(&app);
-    if groups.groups.len() >= GROUPS_MAX {
-        return Err(Problem::new(StatusCode::CONFLICT, format!("there are {GROUPS_MAX} groups already")));
-    }
-    groups.last = groups.last.wrapping_add(1).max(1);
-    let (id, group) = (groups.last, Group { name: new.group_name, devices });
-    let answer = body(id, &group);
-    groups.groups.insert(id, group);
-    Ok((StatusCode::CREATED, Json(answer)))
+    let devices = keys(&app, &new.device_id_list)?;
+    let group = change(&app, move |state| state.make_group(&new.group_name, devices)).await?;
+    Ok((StatusCode::CREATED, Json(body(&app, &group))))
 }
 
 /// A group.
@@ -149,7 +132,7 @@ pub(crate) async fn new_group(
     params(("id" = u32, Path, maximum = 4294967295_u32)), responses((status = 200, body = GroupBody))
 )]
 pub(crate) async fn group(State(app): State<Arc<App>>, Id(id): Id) -> Result<Json<GroupBody>, Problem> {
-    groups_of(&app).groups.get(&id).map(|group| Json(body(id, group))).ok_or_else(|| no_group(id))
+    Ok(Json(body(&app, &find(&app, id)?)))
 }
 
 /// Sets the devices of a group.
@@ -163,11 +146,9 @@ pub(crate) async fn set_group(
     Id(id): Id,
     Body(wanted): Body<GroupDevices>,
 ) -> Result<Json<GroupBody>, Problem> {
-    let devices = known_devices(&app, &wanted.device_id_list)?;
-    let mut groups = groups_of(&app);
-    let group = groups.groups.get_mut(&id).ok_or_else(|| no_group(id))?;
-    group.devices = devices;
-    Ok(Json(body(id, group)))
+    let wanted = keys(&app, &wanted.device_id_list)?;
+    let group = change(&app, move |state| state.change_devices(id, |devices| *devices = wanted)).await?;
+    Ok(Json(body(&app, &group)))
 }
 
 /// Takes a group away; its devices stay.
@@ -180,13 +161,7 @@ pub(crate) async fn end_group(
     State(app): State<Arc<App>>,
     Id(id): Id,
 ) -> Result<StatusCode, Problem> {
-    groups_of(&app).groups.remove(&id).map(|_| StatusCode::NO_CONTENT).ok_or_else(|| no_group(id))
-}
-
-fn members(app: &App, id: u32) -> Result<Vec<u32>, Problem> {
-    let groups = groups_of(app);
-    let group = groups.groups.get(&id).ok_or_else(|| no_group(id))?;
-    Ok(group.devices.iter().copied().collect())
+    change(&app, move |state| state.end_group(id)).await.map(|()| StatusCode::NO_CONTENT)
 }
 
 /// How the devices of a group are.
@@ -205,7 +180,7 @@ pub(crate) async fn group_health(
     State(app): State<Arc<App>>,
     Id(id): Id,
 ) -> Result<Json<GroupHealth>, Problem> {
-    let devices = members(&app, id)?.into_iter().filter_map(|device| report(&app, device).ok());
+    let devices = members(&app, &find(&app, id)?).into_iter().filter_map(|device| report(&app, device).ok());
     Ok(Json(GroupHealth { group_id: id, devices: devices.map(|report| device_health(&report)).collect() }))
 }
 
@@ -226,7 +201,7 @@ pub(crate) async fn group_stats(
     Id(id): Id,
 ) -> Result<Json<GroupStatistics>, Problem> {
     let interval = app.station.interval();
-    let devices = members(&app, id)?.into_iter().filter_map(|device| report(&app, device).ok());
+    let devices = members(&app, &find(&app, id)?).into_iter().filter_map(|device| report(&app, device).ok());
     Ok(Json(GroupStatistics {
         group_id: id,
         datas: devices.map(|report| Statistics::of(&report, interval)).collect(),
