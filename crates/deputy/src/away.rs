@@ -101,7 +101,7 @@ impl Away {
     /// Looks whether threads of the original process have stopped or ended.
     pub(crate) fn look(&mut self) -> Result<Step> {
         let mut outcome = Step::Stay;
-        for tid in self.tasks.ids() {
+        for tid in self.tasks.ids(self.parked.pid) {
             match self.look_at(tid)? {
                 Step::Stay => {}
                 step @ (Step::Replaced(_) | Step::Over) => return Ok(step),

@@ -108,7 +108,7 @@ fn interrupt_calls(parked: &mut Parked, tasks: &mut Tasks, session: &mut Session
     // Threads that were stopped outside of a call since then.
     let mut settled = BTreeSet::new();
     loop {
-        for tid in tasks.ids() {
+        for tid in tasks.ids(parked.pid) {
             // An agent that has no call any more, and cannot get another one, need not be stopped again.
             if settled.contains(&tid) && !parked.agents.of(tid).is_some_and(|agent| agent.is_busy()) {
                 continue;
@@ -128,7 +128,7 @@ fn interrupt_calls(parked: &mut Parked, tasks: &mut Tasks, session: &mut Session
         // An agent may not have been in its call yet; then it is caught the next time.
         for _ in 0..20 {
             if !parked.agents.any_busy() {
-                if tasks.ids().iter().all(|tid| settled.contains(tid)) {
+                if tasks.ids(parked.pid).iter().all(|tid| settled.contains(tid)) {
                     return Ok(());
                 }
                 break;

@@ -314,7 +314,7 @@ impl Parked {
     pub(crate) fn end_threads(&mut self, tasks: &mut Tasks, unmade: &[i32]) -> Result<()> {
         let of_guest = |tid: &&i32| **tid != self.pid;
         unmade.iter().filter(of_guest).filter_map(|tid| self.agents.of(*tid)).for_each(|agent| agent.end());
-        for tid in tasks.ids() {
+        for tid in tasks.ids(self.pid) {
             if !self.agents.of(tid).is_some_and(|agent| agent.is_ending()) {
                 continue;
             }
@@ -354,7 +354,7 @@ impl Parked {
     /// Stops all threads, the main one first.
     fn halt(&mut self, mut tasks: Tasks) -> Result<Vec<Stopped>> {
         let mut halted = Vec::new();
-        for tid in tasks.ids() {
+        for tid in tasks.ids(self.pid) {
             let Some(task) = tasks.take(tid) else { continue };
             match tracee::halt(task, &mut self.held) {
                 Ok(task) => halted.push(task),

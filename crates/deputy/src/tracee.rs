@@ -63,9 +63,11 @@ impl Tasks {
         self.0.remove(&tid)
     }
 
-    /// Their ids.
-    pub(crate) fn ids(&self) -> Vec<i32> {
-        self.0.keys().copied().collect()
+    /// Their ids, that of the main thread (`pid`) last: the kernel says nothing of its end before all others have been
+    /// waited for.
+    pub(crate) fn ids(&self, pid: i32) -> Vec<i32> {
+        let others = self.0.keys().copied().filter(|tid| *tid != pid);
+        others.chain(self.0.contains_key(&pid).then_some(pid)).collect()
     }
 
     /// Whether there are none: the process has ended, or replaced its image.
@@ -80,8 +82,9 @@ pub(crate) fn halt_others(pid: i32, halted: &mut Vec<Stopped>) -> Result<()> {
     let until = Instant::now() + STOP_LIMIT;
     loop {
         let tasks = procfs::tasks(pid).map_err(|error| Fault::Io("list its threads", error))?;
-        let new: Vec<i32> =
+        let mut new: Vec<i32> =
             tasks.into_iter().filter(|tid| halted.iter().all(|task| task.tid() != *tid)).collect();
+        new.sort_by_key(|tid| *tid == pid);
         if new.is_empty() {
             halted.sort_by_key(|task| (task.tid() != pid, task.tid()));
             return Ok(());

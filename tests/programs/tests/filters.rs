@@ -45,7 +45,7 @@ fn zstd() {
 #[test]
 fn zstd_with_threads() {
     let words = ["zstd", "-T2", "-9", "--stdout"];
-    Program::new(words).called("zstd -T2").reads(mixed(14_000_000)).moves().holds();
+    Program::new(words).called("zstd -T2").reads(mixed(60_000_000)).moves().holds();
 }
 
 #[test]
@@ -96,5 +96,5 @@ fn sort_with_threads() {
 #[test]
 fn pipeline() {
     let line = "tr -cs A-Za-z '\\n' | tr A-Z a-z | sort --parallel=1 -S 24M | uniq -c | sort --parallel=1 -rn | head -n 50";
-    Program::shell(line).called("tr | sort | uniq | sort").reads(text(4_000_000)).moves().holds();
+    Program::shell(line).called("tr | sort | uniq | sort").reads(text(20_000_000)).moves().holds();
 }
