@@ -19,7 +19,7 @@ fn text(short: u64) -> PathBuf {
 
 #[test]
 fn xz() {
-    Program::new(["xz", "--threads=1", "-2", "--stdout"]).reads(mixed(5_000_000)).moves().holds();
+    Program::new(["xz", "--threads=1", "-2", "--stdout"]).reads(mixed(12_000_000)).moves().holds();
 }
 
 #[test]
@@ -31,7 +31,7 @@ fn xz_and_back() {
 #[test]
 fn xz_with_threads() {
     let words = ["xz", "--threads=2", "--block-size=4MiB", "-1", "--stdout"];
-    Program::new(words).called("xz -T2").reads(mixed(6_000_000)).moves().holds();
+    Program::new(words).called("xz -T2").reads(mixed(24_000_000)).moves().holds();
 }
 
 #[test]
