@@ -22,6 +22,7 @@ use minka_image::process::{Borders, Thread, Unfinished};
 use minka_image::registers::{NO_SYSCALL, Registers, USER_CS_64};
 use minka_image::restart::{self, RestartOwner};
 use minka_image::timed::Waiting;
+use minka_image::{PAGE, TASK_SIZE};
 use minka_kernel::faultpoint::{self, Point};
 use minka_kernel::inject::InjectError;
 use minka_kernel::memory::Memory;
@@ -200,7 +201,25 @@ struct Still {
     borders: Borders,
     auxv: Vec<u8>,
     site: Site,
+    /// Where the ring is least in the way.
+    ring_hint: u64,
     leases: Vec<Lease>,
+}
+
+/// The middle of the widest gap of an address space. Nothing can be mapped in the guest where the home has the ring, so
+/// it does not lie where the program maps and unmaps.
+fn middle_of_widest_gap(maps: &[Mapping]) -> u64 {
+    let (mut at, mut widest) = (0, (0, 0));
+    for (start, end) in
+        maps.iter().map(|mapping| (mapping.start, mapping.end)).chain([(TASK_SIZE, TASK_SIZE)])
+    {
+        let gap = start.min(TASK_SIZE).saturating_sub(at);
+        if gap > widest.1 {
+            widest = (at, gap);
+        }
+        at = at.max(end);
+    }
+    (widest.0 + widest.1 / 2) & !(PAGE - 1)
 }
 
 fn examine(
@@ -228,6 +247,7 @@ fn examine(
         borders: Stat::read(pid).map_err(io("read its borders"))?.borders,
         auxv: procfs::auxv(pid).map_err(io("read its auxiliary vector"))?,
         site: Site::new(vdso.0),
+        ring_hint: middle_of_widest_gap(maps),
         leases,
     })
 }
@@ -306,7 +326,7 @@ fn map_ring(
         .and_then(|()| task.set_registers(&site.rest(&original)))
         .and_then(|()| task.set_mask(BLOCK_ALL));
     let (task, outcome) = match ready {
-        Ok(()) => match make_ring(pid, task, site, still.threads.len(), held) {
+        Ok(()) => match make_ring(pid, task, still, held) {
             Ok((task, outcome)) => (task, outcome),
             // The process is somewhere in the middle of a call.
             Err(Fault::Inject(InjectError::Gone(end))) => return Err(Fault::Gone(end)),
@@ -332,13 +352,8 @@ fn map_ring(
 const SPARE_SLOTS: usize = 64;
 
 /// Makes the ring. The outer error is a process that cannot be said to be where it was.
-fn make_ring(
-    pid: i32,
-    task: Stopped,
-    site: Site,
-    threads: usize,
-    held: &mut Vec<i32>,
-) -> Result<(Stopped, Result<Ring>)> {
+fn make_ring(pid: i32, task: Stopped, still: &Still, held: &mut Vec<i32>) -> Result<(Stopped, Result<Ring>)> {
+    let (site, threads) = (still.site, still.threads.len());
     let (task, fd) = site.call(task, call::MEMFD_CREATE, [site.name(), MFD_CLOEXEC, 0, 0, 0, 0], held)?;
     if fd < 0 {
         return Ok((task, Err(said("make the ring", fd))));
@@ -347,7 +362,7 @@ fn make_ring(
     let (mut task, mut ring) = (task, Err(Fault::Said("the ring has no size".to_owned())));
     // A program that limits its address space may have room for its own threads alone.
     for slots in [threads.max(SPARE_SLOTS) + threads, threads] {
-        (task, ring) = map(task, site, &memfd, fd, slots.min(ring::SLOTS_MAX), held)?;
+        (task, ring) = map(task, still, &memfd, fd, slots.min(ring::SLOTS_MAX), held)?;
         if ring.is_ok() {
             break;
         }
@@ -358,13 +373,13 @@ fn make_ring(
 
 fn map(
     task: Stopped,
-    site: Site,
+    still: &Still,
     memfd: &std::io::Result<OwnedFd>,
     fd: i64,
     slots: usize,
     held: &mut Vec<i32>,
 ) -> Result<(Stopped, Result<Ring>)> {
-    let length = ring::length(slots);
+    let (site, length) = (still.site, ring::length(slots));
     let ready = match memfd {
         Ok(memfd) => minka_kernel::shared::resize(memfd.as_fd(), length).map(|()| memfd),
         Err(error) => Err(error.kind().into()),
@@ -373,7 +388,7 @@ fn map(
         Ok(memfd) => memfd,
         Err(error) => return Ok((task, Err(Fault::Io("share the ring", error)))),
     };
-    let arguments = [0, length as u64, PROT_RWX, MAP_SHARED, fd as u64, 0];
+    let arguments = [still.ring_hint, length as u64, PROT_RWX, MAP_SHARED, fd as u64, 0];
     let (task, address) = site.call(task, call::MMAP, arguments, held)?;
     if address < 0 {
         return Ok((task, Err(said("map the ring", address))));

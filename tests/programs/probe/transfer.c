@@ -100,11 +100,16 @@ static void by_the_kernel(void)
     fill(bytes, 2 * MIB, 4);
     SAME(write(source, bytes, 2 * MIB), 2 * MIB);
     off_t offset = 100;
-    SAME(sendfile(target, source, &offset, MIB), MIB);
+    while (offset < 100 + (off_t)MIB) {
+        MUST(sendfile(target, source, &offset, 100 + MIB - offset) > 0);
+    }
     SAME(offset, 100 + MIB);
     compute(0.01);
     loff_t in = 5, out = (loff_t)MIB;
-    SAME(copy_file_range(source, &in, target, &out, MIB, 0), MIB);
+    /* Being stopped cuts it short, natively too. */
+    while (in < 5 + (loff_t)MIB) {
+        MUST(copy_file_range(source, &in, target, &out, 5 + MIB - in, 0) > 0);
+    }
     SAME(in, 5 + MIB);
     char *found = malloc(2 * MIB);
     SAME(pread(target, found, 2 * MIB, 0), 2 * MIB);
