@@ -14,7 +14,7 @@ use minka_image::registers::Registers;
 use minka_image::restart::{self, RestartOwner};
 use minka_kernel::faultpoint::{self, Point};
 use minka_kernel::pagemap::{Pagemap, Want};
-use minka_kernel::ptrace::Stopped;
+use minka_kernel::ptrace::{End, Stopped};
 use minka_kernel::{procfs, rseq, vdso};
 use minka_link::Sender;
 use minka_syscalls::Place;
@@ -31,6 +31,8 @@ const FRAME: u64 = 256 << 10;
 const PRECOPY_ROUNDS: usize = 6;
 /// With this little left (bytes), the guest may as well be stopped.
 const PRECOPY_ENOUGH: u64 = 4 << 20;
+
+const SIGKILL: i32 = 9;
 
 /// Sends everything home. The guest stays stopped: the home says when it is not needed any more. Its main thread is the
 /// first of `tasks`.
@@ -54,7 +56,7 @@ pub(crate) fn leave(tracer: &mut Tracer, tasks: Vec<Stopped>) -> Result<()> {
     }
     let main = left.into_iter().next().ok_or_else(|| Fault::Said("the guest has no thread".to_owned()))?;
     // The tasks are dropped in their stops: nothing but their end is ever asked of them again.
-    let (_, brk) = prepare::lone(main, guest.site, call::BRK, [0; 6])?;
+    let (main, brk) = prepare::lone(main, guest.site, call::BRK, [0; 6])?;
     let wanted = without(lock(&guest.origins).wanted(&maps), guest.reserved);
     let state = Return { threads, brk: brk as u64, cpu_us: own::used_away(&guest) };
     let space = wanted.iter().copied().map(Piece::from).collect();
@@ -64,6 +66,9 @@ pub(crate) fn leave(tracer: &mut Tracer, tasks: Vec<Stopped>) -> Result<()> {
     let stream = &mut lock(&stream);
     stream.queue(Header::new(kind::FROM_HOST, 0), &[IoSlice::new(&message::encode(&leaving))])?;
     send_pages(&guest, stream, &maps)?;
+    // The memory of a guest that is killed meanwhile reads as zeros, or as if nothing had been written. One that is
+    // still in its stop had all of it.
+    main.registers().map_err(|_| Fault::Gone(End::Killed(SIGKILL)))?;
     stream.queue(Header::new(kind::END, 0), &[])?;
     stream.flush()?;
     faultpoint::reach(Point::HostLeft);
@@ -267,6 +272,7 @@ fn send_pages(guest: &Guest, stream: &mut Sender, maps: &[Mapping]) -> Result<()
                 .map_err(|error| Fault::Io("look for written pages", error))?;
         }
     }
+    faultpoint::reach(Point::HostReading);
     send_ranges(guest, stream, &ranges)
 }
 

@@ -87,6 +87,8 @@ points! {
     HostRecalled = "host.recalled",
     /// The guest is stopped; nothing of it has been sent.
     HostLeaving = "host.leaving",
+    /// The guest's state has been sent, and it is known which of its pages are to follow; they have not been read.
+    HostReading = "host.reading",
     /// Everything of the guest has been sent.
     HostLeft = "host.left",
     /// The guest's state has come; memory at home is not rearranged.

@@ -214,6 +214,22 @@ impl Cluster {
         named.map(|pid| kill_process(pid, signal)).filter(Result::is_ok).count()
     }
 
+    /// Kills the guests on a node, as its kernel does when memory is short: returns how many there were.
+    pub fn kill_guests(&self, node: u32) -> usize {
+        let subject = self.subject.file_name().expect("a name").display().to_string();
+        let init = self.lab.description().node(node).expect("a node").init.expect("its init").pid;
+        let (mut queue, mut killed) = (vec![init], 0);
+        while let Some(pid) = queue.pop() {
+            let is_guest = name_and_state(pid).is_some_and(|(name, _)| subject.starts_with(&name));
+            if let Some(pid) = Pid::from_raw(pid as i32).filter(|_| is_guest) {
+                kill_process(pid, Signal::KILL).expect("kill a guest");
+                killed += 1;
+            }
+            queue.extend(children(pid));
+        }
+        killed
+    }
+
     /// What a node's daemon and its programs have logged.
     pub fn log(&self, node: u32) -> String {
         let path = self.lab.description().node(node).expect("a node").log();

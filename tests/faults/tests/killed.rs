@@ -3,7 +3,7 @@
 use minka_faults_tests::cluster::Cluster;
 use minka_faults_tests::journey::May::{BeEither, NotBe};
 use minka_faults_tests::journey::{ENDED, Outcome, UNHARMED, check, travel};
-use minka_faults_tests::subject::Manner;
+use minka_faults_tests::subject::{Manner, Subject};
 
 fn cluster() -> Cluster {
     Cluster::up(2, env!("CARGO_BIN_EXE_minka-faults-subject"))
@@ -118,4 +118,25 @@ fn a_host_program_killed_on_the_way_home_ends_the_process_until_all_of_it_is_the
         "kill",
         &[("host.recalled", ENDED, ENDED), ("host.leaving", ENDED, ENDED), ("host.left", UNHARMED, UNHARMED)],
     );
+}
+
+#[test]
+fn a_guest_killed_on_the_way_home_ends_the_process() {
+    let cluster = cluster();
+    for point in ["host.leaving", "host.reading"] {
+        let before = cluster.times(2, point);
+        cluster.fail(2, &format!("{point}:delay=300"));
+        let mut subject = Subject::start(&cluster, Manner::Chatty);
+        subject.migrate("node2").expect("move it out");
+        subject.goes_on();
+        std::thread::scope(|scope| {
+            let coming = scope.spawn(|| subject.migrate("home"));
+            cluster.reached(2, point, before + 1);
+            assert_eq!(cluster.kill_guests(2), 1);
+            assert!(coming.join().expect("the move").is_err(), "{point}\n{}", cluster.logs());
+        });
+        assert!(subject.is_ended().contains("node2"), "{point}");
+        cluster.heal();
+        cluster.is_quiet();
+    }
 }
