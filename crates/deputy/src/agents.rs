@@ -4,7 +4,7 @@ use minka_image::timed::Waiting;
 use minka_kernel::ring::{Leave, Ring, Slot};
 use minka_wire::frame::Header;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// One thread's agent.
@@ -14,8 +14,9 @@ pub(crate) struct Agent {
     pub(crate) tid: i32,
     /// Which of the ring's slots it works for.
     pub(crate) index: usize,
-    /// It is in a forwarded call.
-    pub(crate) busy: AtomicBool,
+    /// Forwarded calls that it is in. Two at most for a moment: the next may come before the thread that has served
+    /// the last one gets round to anything else.
+    calls: AtomicU32,
     /// The call under way sets a signal mask for its own time only.
     pub(crate) temporary_mask: AtomicBool,
     /// A signal was handed to the guest's thread during the call under way.
@@ -31,7 +32,13 @@ pub(crate) struct Agent {
 impl Agent {
     /// Whether it is in a forwarded call.
     pub(crate) fn is_busy(&self) -> bool {
-        self.busy.load(Ordering::SeqCst)
+        self.calls.load(Ordering::SeqCst) > 0
+    }
+
+    /// It is in a forwarded call, until this is dropped.
+    pub(crate) fn begin_call(self: &Arc<Self>) -> Busy {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        Busy(Arc::clone(self))
     }
 
     /// The call that the thread is going to make again, if its time-out counts from the first time.
@@ -64,6 +71,16 @@ impl Agent {
     }
 }
 
+/// An agent that is in a forwarded call.
+#[derive(Debug)]
+pub(crate) struct Busy(Arc<Agent>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.calls.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 /// All agents of a process.
 #[derive(Debug)]
 pub(crate) struct Agents {
@@ -93,7 +110,7 @@ impl Agents {
         let agent = Arc::new(Agent {
             tid,
             index,
-            busy: AtomicBool::new(false),
+            calls: AtomicU32::new(0),
             temporary_mask: AtomicBool::new(false),
             signalled: AtomicBool::new(false),
             waiting: Mutex::default(),
@@ -161,5 +178,21 @@ mod tests {
         assert!(agents.of(10).is_none() && !agents.have_room(), "somebody still has it");
         drop(first);
         assert_eq!(agents.add(12).map(|agent| agent.index), Some(0));
+    }
+
+    #[test]
+    fn an_agent_is_busy_until_the_last_of_its_calls_has_ended() {
+        let memfd = minka_kernel::shared::memfd(c"ring", 0).expect("a memfd");
+        let agents = Agents::new(Ring::create(memfd.as_fd(), 0, 1).expect("a ring"));
+        let agent = agents.add(10).expect("a slot");
+        let answered = agent.begin_call();
+        let next = agent.begin_call();
+        drop(answered);
+        assert!(
+            agents.any_busy(),
+            "the thread that served the first call has only now got round to saying so"
+        );
+        drop(next);
+        assert!(!agent.is_busy());
     }
 }

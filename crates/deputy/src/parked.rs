@@ -16,14 +16,14 @@ use minka_image::maps::{Backing, Mapping};
 use minka_image::process::{Action, AltStack, Borders, Rseq, Thread};
 use minka_image::registers::{NO_SYSCALL, Registers};
 use minka_kernel::memory::Memory;
-use minka_kernel::procfs::Status;
+use minka_kernel::procfs::{self, Status};
 use minka_kernel::ptrace::{self, End, Running, Stopped, Waited};
 use minka_kernel::ring::{Ring, Slot};
 use minka_kernel::site::Site;
 use minka_kernel::spawn::ProcessHandle;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// System calls that parking makes, by number (x86-64).
 pub(crate) mod call {
@@ -388,7 +388,13 @@ pub(crate) fn end(pid: i32, error: &Fault) -> Fault {
         // It may have ended by itself.
         let _ = process.signal(tracee::libc_signal::KILL);
         // Much memory takes its time. Whoever hears of the end from us will look for the process.
-        let _ = process.wait_for_end(Some(PATIENCE));
+        let until = Instant::now() + PATIENCE;
+        let other_is_there = |tid: &i32| *tid != pid && !ptrace::take_notice_of_end(*tid);
+        while procfs::tasks(pid).is_ok_and(|tasks| tasks.iter().any(other_is_there)) && Instant::now() < until
+        {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let _ = process.wait_for_end(Some(until.saturating_duration_since(Instant::now())));
     }
     Fault::Lost(reason)
 }

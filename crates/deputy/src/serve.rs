@@ -1,6 +1,6 @@
 //! The threads that serve a guest's calls.
 
-use crate::agents::Agent;
+use crate::agents::{Agent, Busy};
 use crate::behind;
 use crate::early::Early;
 use crate::eligible;
@@ -45,13 +45,12 @@ pub(crate) fn calls(shared: &Arc<Shared>, mut channel: Channel) -> Result<()> {
             answer(&mut channel, &header, ERESTARTSYS)?;
             continue;
         };
-        agent.busy.store(true, Ordering::SeqCst);
+        let busy = agent.begin_call();
         let outcome = match header.kind {
-            kind::CALL => perform(shared, &agent, &mut channel, &header, &body, &early),
-            kind::SPECIAL => special(shared, &agent, &mut channel, &header, &body),
+            kind::CALL => perform(shared, &agent, busy, &mut channel, &header, &body, &early),
+            kind::SPECIAL => special(shared, &agent, busy, &mut channel, &header, &body),
             found => Err(message::MessageError::Kind { found, expected: "a call" }.into()),
         };
-        agent.busy.store(false, Ordering::SeqCst);
         match outcome {
             Ok(()) => {}
             // The process ended, replaced its image or goes on at home: the main thread has seen it.
@@ -63,15 +62,19 @@ pub(crate) fn calls(shared: &Arc<Shared>, mut channel: Channel) -> Result<()> {
     }
 }
 
+/// Performs a call. The agent is no longer in it when the answer goes out, for the next one may follow at once, and be
+/// served by another thread.
 fn perform(
     shared: &Shared,
     agent: &Arc<Agent>,
+    busy: Busy,
     channel: &mut Channel,
     header: &Header,
     body: &[u8],
     early: &Early,
 ) -> Result<()> {
     if shared.recalling.load(Ordering::SeqCst) && !is_rest_of_file_transfer(shared, header, body) {
+        drop(busy);
         return answer(channel, header, ERESTARTSYS);
     }
     let mut slot = agent.slot();
@@ -120,8 +123,7 @@ fn perform(
         let line = minka_syscalls::render::call(placed.spec(), body, &placed, result, data);
         shared.daemon.trace(line);
     }
-    // The result is known: from here on nothing waits in the kernel.
-    agent.busy.store(false, Ordering::SeqCst);
+    drop(busy);
     let reply = marshal::collect(&placed, result, data);
     let parts: Vec<IoSlice<'_>> = reply.parts().map(IoSlice::new).collect();
     Ok(channel.send(result_header(shared, header), &parts)?)
@@ -171,12 +173,14 @@ fn has_temporary_mask(placed: &Placed) -> bool {
 fn special(
     shared: &Shared,
     agent: &Agent,
+    busy: Busy,
     channel: &mut Channel,
     header: &Header,
     body: &[u8],
 ) -> Result<()> {
     let special = message::decode(header, body, kind::SPECIAL, "a special call")?;
     if shared.recalling.load(Ordering::SeqCst) && !matches!(special, Special::EndThread { .. }) {
+        drop(busy);
         return answer(channel, header, ERESTARTSYS);
     }
     if !shared.commit() {
@@ -189,7 +193,7 @@ fn special(
         Special::MakeThread => make_thread(shared, agent)?,
         Special::EndThread { tid } => end_thread(shared, tid),
     };
-    agent.busy.store(false, Ordering::SeqCst);
+    drop(busy);
     reply(channel, result_header(shared, header), result)
 }
 

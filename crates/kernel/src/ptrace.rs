@@ -150,6 +150,12 @@ pub fn keep_going(tid: i32) -> io::Result<Option<i32>> {
     }
 }
 
+/// For the tracer of a task that has been killed: takes notice of its end, which the kernel says nothing of to the
+/// process's parent before. False as long as it has not ended.
+pub fn take_notice_of_end(tid: i32) -> bool {
+    !matches!((Running { tid }).try_wait(), Ok(Waited::Still(_) | Waited::Stopped(..)))
+}
+
 fn wait(task: Running, flags: i32) -> io::Result<Waited> {
     let mut status = 0;
     let tid = loop {
