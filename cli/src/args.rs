@@ -1,6 +1,7 @@
 //! What can be said on the command line. The words that explain it are in `locales/`, under the names that
 //! [`crate::help`] makes from the commands' and arguments' own.
 
+pub(crate) mod cluster;
 pub(crate) mod sim;
 pub(crate) mod xpu;
 
@@ -28,6 +29,7 @@ pub(crate) enum Command {
     Trace(Trace),
     Nodes,
     Status,
+    Cluster(cluster::Cluster),
     #[command(subcommand)]
     Lab(Lab),
     Bench(Bench),

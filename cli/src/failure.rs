@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use minka_accel_service::state::StateError;
 use minka_lab::LabError;
+use minka_link::roster::RosterError;
 use minka_node::client::ClientError;
 use minka_node::protocol::Refusal;
 
@@ -41,6 +42,8 @@ pub(crate) enum Failure {
     Serve(#[from] minka_node::ServeError),
     #[error(transparent)]
     Config(#[from] minka_link::ConfigError),
+    #[error(transparent)]
+    Roster(#[from] RosterError),
     #[error("name a node {name:?}: the word has a meaning of its own")]
     ReservedName { name: String },
     #[error(transparent)]
@@ -104,6 +107,7 @@ impl Failure {
             }
             Failure::Lab(LabError::Program { .. }) => Status::NotExecutable,
             Failure::Lab(LabError::NoSuchNode { .. }) | Failure::NoSuchLabNode { .. } => Status::NotFound,
+            Failure::Roster(RosterError::NoSuchNode { .. }) => Status::NotFound,
             Failure::NoSuchXpu { .. } | Failure::NoSuchToken { .. } => Status::NotFound,
             Failure::XpuState(StateError::NoSuchGroup(_)) => Status::NotFound,
             Failure::XpuState(StateError::Interval(_) | StateError::Name) => Status::Usage,

@@ -28,6 +28,16 @@ help-trace--pid = The process
 help-nodes = List the nodes of the cluster
 help-status = Show what this node is and does
 
+help-cluster = Make the keys and lists of a cluster of real machines, on the machine of whoever looks after it
+help-cluster--dir = The cluster's directory, to be kept safe: whoever has it decides who belongs to the cluster
+help-cluster-init = Begin a cluster, which has no nodes yet
+help-cluster-add = Add a machine: makes the directory that it needs, with its keys
+help-cluster-add--name = What the node is called: lower-case letters, digits, hyphens
+help-cluster-add--address = The machine's address as the others reach it, with a port if it is not to be 4660
+help-cluster-remove = Take a machine off the lists of all others
+help-cluster-remove--name = The node
+help-cluster-list = List the nodes
+
 help-node = Serve as a node of the cluster
 help-node-serve = Run the node daemon until it is ended
 help-node-serve--config = The node's configuration, node.toml

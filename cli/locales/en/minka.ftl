@@ -39,6 +39,17 @@ ps-moving = moving
 ps-guest = guest
 ps-ended = ended
 
+## minka cluster
+
+cluster-made = { $directory } is the directory of a new cluster: keep it safe
+    {"  "}next: `minka cluster add NAME ADDRESS`, once for each machine
+cluster-added = { $name } is a node of the cluster now; all that its machine needs is in { $directory }
+    {"  "}copy that directory to the machine as /etc/minka, readable only by root, and start there, as root:
+    {"  "}minka node serve --config /etc/minka/node.toml
+    {"  "}copy cluster.toml to the machines that were nodes before, and start their daemons anew
+cluster-removed = { $name } is off the lists in { $directory }
+    {"  "}copy cluster.toml to all other machines, and start their daemons anew
+
 ## minka trace
 
 trace-lost = ... { $lines ->

@@ -28,6 +28,16 @@ help-trace--pid = El proceso
 help-nodes = Enumera los nodos del clúster
 help-status = Muestra qué es y qué hace este nodo
 
+help-cluster = Hace las claves y las listas de un clúster de máquinas reales, en la máquina de quien lo cuida
+help-cluster--dir = El directorio del clúster, que debe guardarse bien: quien lo tiene decide quién pertenece al clúster
+help-cluster-init = Empieza un clúster, todavía sin nodos
+help-cluster-add = Añade una máquina: hace el directorio que necesita, con sus claves
+help-cluster-add--name = Cómo se llama el nodo: minúsculas, cifras, guiones
+help-cluster-add--address = La dirección de la máquina tal como la alcanzan las demás, con un puerto si no ha de ser 4660
+help-cluster-remove = Quita una máquina de las listas de todas las demás
+help-cluster-remove--name = El nodo
+help-cluster-list = Enumera los nodos
+
 help-node = Sirve como nodo del clúster
 help-node-serve = Ejecuta el demonio del nodo hasta que se le ponga fin
 help-node-serve--config = La configuración del nodo, node.toml

@@ -39,6 +39,17 @@ ps-moving = en viaje
 ps-guest = huésped
 ps-ended = terminado
 
+## minka cluster
+
+cluster-made = { $directory } es el directorio de un clúster nuevo: guárdalo bien
+    {"  "}ahora: `minka cluster add NOMBRE DIRECCIÓN`, una vez por cada máquina
+cluster-added = { $name } ya es un nodo del clúster; todo lo que su máquina necesita está en { $directory }
+    {"  "}copia ese directorio a la máquina como /etc/minka, legible solo por root, y arranca allí, como root:
+    {"  "}minka node serve --config /etc/minka/node.toml
+    {"  "}copia cluster.toml a las máquinas que ya eran nodos, y reinicia sus demonios
+cluster-removed = { $name } ya no está en las listas de { $directory }
+    {"  "}copia cluster.toml a todas las demás máquinas, y reinicia sus demonios
+
 ## minka trace
 
 trace-lost = ... { $lines ->

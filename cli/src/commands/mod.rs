@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 mod bench;
+mod cluster;
 mod foreground;
 mod lab;
 mod migrate;
@@ -31,6 +32,7 @@ pub(crate) fn perform(command: Command, output: &mut Output) -> Result<ExitCode,
         Command::Migrate(arguments) => migrate::migrate(&arguments, output)?,
         Command::Ps(arguments) => ps::ps(&arguments, output)?,
         Command::Trace(arguments) => trace::trace(&arguments, output)?,
+        Command::Cluster(arguments) => cluster::cluster(&arguments, output)?,
         Command::Nodes => status::nodes(output)?,
         Command::Status => status::status(output)?,
         Command::Node(Node::Serve(arguments)) => node::serve(&arguments)?,

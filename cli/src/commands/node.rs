@@ -18,7 +18,7 @@ use crate::failure::Failure;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Words that mean a place of their own where a node's name may stand.
-const RESERVED: [&str; 2] = ["home", "best"];
+pub(super) const RESERVED: [&str; 2] = ["home", "best"];
 
 pub(super) fn serve(arguments: &Serve) -> Result<(), Failure> {
     log_to_stderr();

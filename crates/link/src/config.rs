@@ -9,6 +9,8 @@
 //! [peers]
 //! b = "10.0.0.2:4660"
 //! ```
+//!
+//! Instead of `[peers]`, or besides, `map = "cluster.toml"` names the file of all nodes; see [`crate::roster`].
 
 use std::{
     collections::BTreeMap,
@@ -23,6 +25,7 @@ use thiserror::Error;
 
 use crate::{
     keys::{self, KeyError, NodeKeys},
+    roster::{self, RosterError},
     socket::Tuning,
 };
 
@@ -48,6 +51,14 @@ pub enum ConfigError {
         path: PathBuf,
         /// Where and why.
         source: Box<toml::de::Error>,
+    },
+    /// The file of all nodes could not be loaded.
+    #[error("load the nodes that {} names", path.display())]
+    Map {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: Box<RosterError>,
     },
     /// A node in the file cannot have its name.
     #[error("accept the configuration {}", path.display())]
@@ -78,6 +89,8 @@ pub struct NodeConfig {
     /// The other nodes, by name, and where they listen.
     #[serde(default)]
     pub peers: BTreeMap<String, SocketAddr>,
+    /// A file of all nodes, this one among them; they are added to the peers.
+    pub map: Option<PathBuf>,
     /// The directory with the keys of this node; see [`crate::keys`].
     pub keys: PathBuf,
     /// Where the sockets for programs on this node lie.
@@ -114,6 +127,11 @@ impl NodeConfig {
             return Err(ConfigError::OwnPeer { path: path.to_owned(), name: config.name });
         }
         let base = path.parent().unwrap_or_else(|| Path::new(""));
+        if let Some(map) = &config.map {
+            let nodes = roster::read_nodes(&base.join(map))
+                .map_err(|source| ConfigError::Map { path: path.to_owned(), source: Box::new(source) })?;
+            config.peers.extend(nodes.into_iter().filter(|(name, _)| *name != config.name));
+        }
         config.keys = base.join(&config.keys);
         config.run_dir = base.join(&config.run_dir);
         Ok(config)

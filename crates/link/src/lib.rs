@@ -23,6 +23,7 @@ mod handshake;
 pub mod keys;
 mod receiver;
 mod record;
+pub mod roster;
 mod sender;
 mod socket;
 
