@@ -88,12 +88,27 @@ pub fn reasons(pid: i32) -> Vec<Reason> {
     }
 }
 
+/// Why a thread cannot be traced, of which the kernel says only that it is not permitted.
+pub(crate) fn untraceable(tid: i32) -> Option<Reason> {
+    let (Ok(status), Ok(stat)) = (Status::read(tid), Stat::read(tid)) else { return Some(Reason::Gone) };
+    ended(&status, &stat).or_else(|| (status.tracer != 0).then_some(Reason::Traced(status.tracer)))
+}
+
+fn ended(status: &Status, stat: &Stat) -> Option<Reason> {
+    let has_others = status.threads > 1;
+    matches!(stat.state, 'Z' | 'X').then_some(if has_others {
+        Reason::MainThreadEnded
+    } else {
+        Reason::Ending
+    })
+}
+
 fn examine(pid: i32) -> io::Result<Vec<Reason>> {
     let status = Status::read(pid)?;
     let stat = Stat::read(pid)?;
     let mut reasons = Vec::new();
-    if matches!(stat.state, 'Z' | 'X') {
-        return Ok(vec![if status.threads > 1 { Reason::MainThreadEnded } else { Reason::Ending }]);
+    if let Some(ended) = ended(&status, &stat) {
+        return Ok(vec![ended]);
     }
     if !status.has_memory {
         return Ok(vec![Reason::KernelThread]);

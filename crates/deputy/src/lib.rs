@@ -48,6 +48,7 @@ mod resumable;
 mod serve;
 mod session;
 mod signals;
+mod surroundings;
 mod timed;
 mod tracee;
 

@@ -15,6 +15,7 @@ use crate::fault::{Fault, Result};
 use crate::kept::Kept;
 use crate::parked::{Parked, Parts, call, end, resend};
 use crate::record::Record;
+use crate::surroundings::{Surroundings, surroundings};
 use crate::timed;
 use crate::tracee::{self, BLOCK_ALL, Tasks};
 use minka_image::maps::Mapping;
@@ -31,11 +32,9 @@ use minka_kernel::ptrace::Stopped;
 use minka_kernel::ring::{self, Ring};
 use minka_kernel::site::Site;
 use minka_kernel::spawn::ProcessHandle;
-use minka_kernel::vdso;
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 const PROT_RWX: u64 = 7;
 const MAP_SHARED: u64 = 1;
@@ -120,7 +119,8 @@ fn enter(agents: &Agents, tasks: impl Iterator<Item = Stopped>, still: &Still) -
     Ok(running)
 }
 
-fn let_go(tasks: Vec<Stopped>) -> Result<()> {
+/// Lets a halted process go on as if nothing had been.
+pub(crate) fn let_go(tasks: Vec<Stopped>) -> Result<()> {
     for task in tasks {
         let found = task.registers().map_err(Fault::Trace)?;
         let next = restart::undisturbed(&found);
@@ -130,66 +130,6 @@ fn let_go(tasks: Vec<Stopped>) -> Result<()> {
         task.detach(0).map_err(Fault::Trace)?;
     }
     Ok(())
-}
-
-/// A halted process, all threads outside of the vDSO, and what is known of its memory.
-struct Surroundings {
-    /// The main thread first.
-    tasks: Vec<Stopped>,
-    maps: Vec<Mapping>,
-    memory: Memory,
-    vdso: (u64, u64),
-}
-
-/// A thread that was stopped inside the vDSO is let run on and stopped again: single steps, which get it out in any
-/// case, are deadly for it if we die between two of them.
-fn surroundings(pid: i32, halted: Vec<Stopped>) -> Result<Surroundings> {
-    const TRIES: usize = 20;
-    /// Longer than any function of the vDSO takes.
-    const TIME: Duration = Duration::from_micros(2);
-    let (mut tasks, mut tries) = (halted, 0);
-    loop {
-        tracee::halt_others(pid, &mut tasks)?;
-        let (maps, memory, vdso) = match look_round(pid) {
-            Ok(found) => found,
-            Err(error) => {
-                let_go(tasks)?;
-                return Err(error);
-            }
-        };
-        let mut out = Vec::with_capacity(tasks.len());
-        let mut inside = Vec::new();
-        for task in tasks {
-            let holds = vdso::holds(&task, vdso).map_err(Fault::Trace)?;
-            if holds { &mut inside } else { &mut out }.push(task);
-        }
-        if inside.is_empty() {
-            return Ok(Surroundings { tasks: out, maps, memory, vdso });
-        }
-        if tries == TRIES {
-            for task in inside {
-                out.push(vdso::step_out(task, vdso, &memory).map_err(Fault::Trace)?);
-            }
-            out.sort_by_key(|task| (task.tid() != pid, task.tid()));
-            return Ok(Surroundings { tasks: out, maps, memory, vdso });
-        }
-        for task in inside {
-            let running = task.resume(0).map_err(Fault::Trace)?;
-            let start = Instant::now();
-            while start.elapsed() < TIME {
-                std::hint::spin_loop();
-            }
-            out.push(tracee::halt_program(running)?);
-        }
-        (tasks, tries) = (out, tries + 1);
-    }
-}
-
-fn look_round(pid: i32) -> Result<(Vec<Mapping>, Memory, (u64, u64))> {
-    let io = |what| move |error| Fault::Io(what, error);
-    let maps = procfs::maps(pid).map_err(io("read its maps"))?;
-    let vdso = vdso::code_range(&maps).ok_or_else(|| Fault::Said("the process has no vDSO".to_owned()))?;
-    Ok((maps, Memory::open(pid).map_err(io("open its memory"))?, vdso))
 }
 
 /// What is known of the process before anything in it is changed.

@@ -1,8 +1,9 @@
 //! The original process under our tracing, as the deputy's main thread handles it.
 
+use crate::eligible::{self, Reason};
 use crate::fault::{Fault, Result};
 use minka_image::registers::NO_SYSCALL;
-use minka_kernel::procfs::{self, Stat, Status};
+use minka_kernel::procfs::{self, Status};
 use minka_kernel::ptrace::{Options, Running, Stop, Stopped, Waited};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -37,15 +38,21 @@ pub(crate) mod libc_signal {
 /// child has not called `execve` yet, a disk that does not answer).
 const STOP_LIMIT: Duration = Duration::from_millis(1500);
 
+/// How long it is polled for its stop, which mostly takes less.
+const POLLED: Duration = Duration::from_micros(50);
+
 /// What its tracer is told of a process that runs its program.
 const OPTIONS: Options = Options::TRACE_EXEC.and(Options::SYSTEM_CALLS_APART);
 
 /// The same of one in the agent, whose threads are made at our order.
 pub(crate) const OPTIONS_IN_AGENT: Options = OPTIONS.and(Options::TRACE_CLONE);
 
-/// Attaches without stopping.
+/// Attaches to a thread of a process without stopping it.
 pub(crate) fn seize(tid: i32) -> Result<Running> {
-    Running::seize(tid, OPTIONS).map_err(Fault::Trace)
+    Running::seize(tid, OPTIONS).map_err(|error| match eligible::untraceable(tid) {
+        Some(reason) => reason.into(),
+        None => Fault::Trace(error),
+    })
 }
 
 /// The threads of a process, by their ids, while they run (or may have stopped without our having looked).
@@ -96,7 +103,7 @@ pub(crate) fn halt_others(pid: i32, halted: &mut Vec<Stopped>) -> Result<()> {
                     interrupt(&task)?;
                     running.push(task);
                 }
-                Err(_) if tid != pid && is_ending(tid) => {}
+                Err(Fault::CannotMove(reason)) if tid != pid && has_ended(&reason) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -114,9 +121,9 @@ pub(crate) fn halt_others(pid: i32, halted: &mut Vec<Stopped>) -> Result<()> {
     }
 }
 
-/// Whether a thread is on its way out.
-fn is_ending(tid: i32) -> bool {
-    Stat::read(tid).map_or(true, |stat| matches!(stat.state, 'Z' | 'X'))
+/// Whether a thread cannot be traced because it is none any more.
+fn has_ended(reason: &Reason) -> bool {
+    matches!(reason, Reason::Gone | Reason::Ending | Reason::MainThreadEnded)
 }
 
 /// Stops a process that runs its program. A signal that arrives first is delivered: then the program stands at the
@@ -186,20 +193,19 @@ fn wait_for_stop(
     task: Running,
     mut arrived: impl FnMut(Stopped, Stop) -> Result<Running>,
 ) -> Result<std::result::Result<Stopped, Running>> {
-    let until = Instant::now() + STOP_LIMIT;
+    let began = Instant::now();
     let mut task = task;
-    let mut rounds = 0u32;
     loop {
         task = match task.try_wait().map_err(Fault::Trace)? {
             Waited::Still(task) => {
-                if Instant::now() > until {
+                let waited = began.elapsed();
+                if waited > STOP_LIMIT {
                     return Ok(Err(task));
                 }
-                rounds += 1;
-                if rounds > 200 {
-                    std::thread::sleep(Duration::from_micros(50));
-                } else {
-                    std::thread::yield_now();
+                // It may need this very processor. Whoever yields it, instead of sleeping, gives up its turn for
+                // milliseconds on a busy machine, and the program stands still meanwhile.
+                if waited > POLLED {
+                    std::thread::sleep(POLLED);
                 }
                 task
             }
@@ -265,5 +271,37 @@ pub(crate) fn default_action(signal: i32) -> Default {
         STOP | TSTP | TTIN | TTOU => Default::Stop,
         KILL => Default::Terminate,
         _ => Default::Terminate,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use minka_kernel::procfs::Stat;
+    use std::process::Command;
+
+    #[test]
+    fn who_cannot_be_traced_is_told_apart() {
+        let mut child = Command::new("sleep").arg("60").spawn().expect("start");
+        let pid = child.id().cast_signed();
+        let reason = || match seize(pid) {
+            Err(Fault::CannotMove(reason)) => reason,
+            other => panic!("{other:?}"),
+        };
+        let tracer = rustix::thread::gettid().as_raw_nonzero().get();
+        let traced = std::thread::scope(|scope| {
+            // Seized by this thread, it is not there for another one.
+            let _running = seize(pid).expect("seize");
+            scope.spawn(reason).join().expect("another thread")
+        });
+        assert_eq!(traced, Reason::Traced(tracer));
+        child.kill().expect("kill");
+        let ended = || Stat::read(pid).is_ok_and(|stat| stat.state == 'Z');
+        while !ended() {
+            std::thread::yield_now();
+        }
+        assert_eq!(reason(), Reason::Ending);
+        child.wait().expect("reap");
+        assert_eq!(reason(), Reason::Gone);
     }
 }
