@@ -136,6 +136,14 @@ impl Cluster {
         self.write_configuration(node, &format!("{lines}\n{}", self.configurations[node as usize - 1]));
     }
 
+    /// Nobody is in a hurry, until [`Cluster::heal`]: what is to succeed may take as long as it does on a busy machine.
+    pub fn unhurried(&self) {
+        for (node, text) in (1..).zip(&self.configurations) {
+            let own = text.split_once("\n[link]").map_or(&text[..], |(own, _)| own);
+            self.write_configuration(node, own);
+        }
+    }
+
     /// Has the deputies of node 1 take another port for that of node 2, until [`Cluster::heal`].
     pub fn divert(&self, port: u16) {
         let (own, other) =
@@ -167,9 +175,11 @@ impl Cluster {
     pub fn reached(&self, node: u32, fault: &str, times: usize) {
         let point = fault.split([':', '#']).next().unwrap_or_default();
         let line = format!("fault point {point}:");
-        eventually(SOON, &format!("{point} is reached\n{}", self.logs()), || {
-            (self.log(node).matches(&line).count() >= times).then_some(())
-        });
+        let until = std::time::Instant::now() + SOON;
+        while self.log(node).matches(&line).count() < times {
+            assert!(std::time::Instant::now() < until, "{point} is not reached\n{}", self.logs());
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// How often a point has been reached on a node.
@@ -218,16 +228,12 @@ impl Cluster {
     pub fn kill_guests(&self, node: u32) -> usize {
         let subject = self.subject.file_name().expect("a name").display().to_string();
         let init = self.lab.description().node(node).expect("a node").init.expect("its init").pid;
-        let (mut queue, mut killed) = (vec![init], 0);
-        while let Some(pid) = queue.pop() {
-            let is_guest = name_and_state(pid).is_some_and(|(name, _)| subject.starts_with(&name));
-            if let Some(pid) = Pid::from_raw(pid as i32).filter(|_| is_guest) {
-                kill_process(pid, Signal::KILL).expect("kill a guest");
-                killed += 1;
-            }
-            queue.extend(children(pid));
+        let is_guest = |pid: &u32| name_and_state(*pid).is_some_and(|(name, _)| subject.starts_with(&name));
+        let guests: Vec<u32> = descendants([init]).into_iter().filter(is_guest).collect();
+        for pid in guests.iter().filter_map(|pid| Pid::from_raw(*pid as i32)) {
+            kill_process(pid, Signal::KILL).expect("kill a guest");
         }
-        killed
+        guests.len()
     }
 
     /// What a node's daemon and its programs have logged.
@@ -236,25 +242,23 @@ impl Cluster {
         String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned()
     }
 
-    /// The logs of all nodes, for messages of failed tests.
+    /// The logs of all nodes, and what their programs wait for, for messages of failed tests.
     pub fn logs(&self) -> String {
         let nodes = 1..=self.configurations.len() as u32;
-        nodes.map(|node| format!("--- node{node}\n{}", self.log(node))).collect()
+        let logs: String = nodes.map(|node| format!("--- node{node}\n{}", self.log(node))).collect();
+        let inits = self.lab.description().nodes.iter().filter_map(|node| node.init).map(|init| init.pid);
+        logs + "--- threads\n" + &descendants(inits).into_iter().map(threads).collect::<String>()
     }
 
     /// Deputy programs, host programs, guests and zombies on any node.
     pub fn remains(&self) -> Vec<String> {
         let inits = self.lab.description().nodes.iter().filter_map(|node| node.init).map(|init| init.pid);
-        let mut queue: Vec<u32> = inits.collect();
-        let mut found = Vec::new();
-        while let Some(pid) = queue.pop() {
-            let Some((name, state)) = name_and_state(pid) else { continue };
-            if name == "minka-deputy" || name == "minka-host" || state == 'Z' {
-                found.push(format!("{pid} {name} {state}"));
-            }
-            queue.extend(children(pid));
-        }
-        found
+        let is_left = |name: &str, state| name == "minka-deputy" || name == "minka-host" || state == 'Z';
+        let described = descendants(inits).into_iter().filter_map(|pid| {
+            let (name, state) = name_and_state(pid)?;
+            is_left(&name, state).then(|| format!("{pid} {name} {state}"))
+        });
+        described.collect()
     }
 
     /// Records that deputies keep for a rescue, on the nodes that live.
@@ -300,6 +304,32 @@ fn name_and_state(pid: u32) -> Option<(String, char)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (start, end) = (stat.find('(')?, stat.rfind(')')?);
     Some((stat[start + 1..end].to_owned(), stat[end + 2..].chars().next()?))
+}
+
+/// These processes and all that descend from them.
+fn descendants(processes: impl IntoIterator<Item = u32>) -> Vec<u32> {
+    let mut found: Vec<u32> = processes.into_iter().collect();
+    let mut at = 0;
+    while let Some(pid) = found.get(at) {
+        found.extend(children(*pid));
+        at += 1;
+    }
+    found
+}
+
+/// A line for each thread of a process: its name, its state, and where it waits in the kernel, in which call.
+fn threads(pid: u32) -> String {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let describe = |task: fs::DirEntry| {
+        let read = |file: &str| fs::read_to_string(task.path().join(file)).unwrap_or_default();
+        let status = read("status");
+        let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("").trim();
+        let (name, state, tracer) = (field("Name:"), field("State:"), field("TracerPid:"));
+        let tid = task.file_name();
+        let (place, call) = (read("wchan"), read("syscall"));
+        format!("{pid}/{} {name}: {state}, traced by {tracer}, {place}, {}\n", tid.display(), call.trim())
+    };
+    tasks.map(describe).collect()
 }
 
 /// The children of all threads of a process.

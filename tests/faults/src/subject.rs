@@ -195,14 +195,16 @@ impl<'a> Subject<'a> {
     /// It can move out and home again, and what it computes is right to the last word of its memory.
     pub fn travels_and_finishes(mut self) {
         self.stays_at_home();
-        match self.migrate("node2").expect("move it out") {
-            Outcome::Migrated(migrated) => {
+        self.cluster.unhurried();
+        match self.migrate("node2") {
+            Ok(Outcome::Migrated(migrated)) => {
                 assert_eq!((migrated.at.as_str(), migrated.moved), ("node2", true))
             }
-            Outcome::Armed => panic!("armed"),
+            other => panic!("move it out: {other:?}\n{}", self.cluster.logs()),
         }
         self.goes_on();
         self.comes_home();
+        self.cluster.heal();
         self.is_unharmed();
         self.finish();
     }

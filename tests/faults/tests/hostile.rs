@@ -50,6 +50,17 @@ impl Liar {
         liar
     }
 
+    /// Has one deputy, which `act` makes its node start, come to the liar. Whoever moves a process later finds the
+    /// host itself.
+    fn misleads<T: Send>(&self, cluster: &Cluster, act: impl FnOnce() -> T + Send) -> T {
+        std::thread::scope(|scope| {
+            let acting = scope.spawn(act);
+            eventually(SOON, "a deputy comes to the liar", || self.has_said("met").then_some(()));
+            cluster.heal();
+            acting.join().expect("act")
+        })
+    }
+
     fn has_said(&self, word: &str) -> bool {
         read(&self.said).lines().any(|line| line == word)
     }
@@ -81,7 +92,7 @@ fn travel(cluster: &Cluster, manner: Manner, lie: &Lie) -> Outcome {
     let subject = Subject::start(cluster, manner);
     let liar = Liar::start(cluster, &lie.name);
     let start = Instant::now();
-    let out = subject.migrate("node2");
+    let out = liar.misleads(cluster, || subject.migrate("node2"));
     if out.is_ok() {
         // Most lies of the way home are told on the way only, the others while the process is away, and end that.
         if !lie.is_told_on_the_way_home() {
@@ -98,7 +109,6 @@ fn travel(cluster: &Cluster, manner: Manner, lie: &Lie) -> Outcome {
     eventually(SOON, &format!("the lie is told: {what}\n{}", cluster.logs()), || {
         liar.has_said("lied").then_some(())
     });
-    cluster.heal();
     let outcome = settle(cluster, subject, &what);
     drop(liar);
     println!("{what}: {outcome:?} after {took:?}");
@@ -157,9 +167,9 @@ fn both_stand_any_lie() {
         let mut subject = Subject::start(&cluster, manner);
         let liar = Liar::start(&cluster, &format!("fuzz:{seed}"));
         let start = Instant::now();
-        let moved = (subject.migrate("node2").is_ok(), subject.migrate("home").is_ok());
+        let out = liar.misleads(&cluster, || subject.migrate("node2").is_ok());
+        let moved = (out, subject.migrate("home").is_ok());
         assert!(start.elapsed() < 2 * BOUND, "seed {seed} took {:?}\n{}", start.elapsed(), cluster.logs());
-        cluster.heal();
         drop(liar);
         // What it computed after all that is nobody's guess; but it is whole, or gone.
         eventually(SOON, &format!("the outcome of seed {seed}\n{}", cluster.logs()), || {

@@ -57,13 +57,14 @@ impl Liar {
         })
     }
 
-    /// Says `ready`, serves connections, and says `lied` when it has.
+    /// Says `ready`, serves connections, says `met` when there is one, and `lied` when it has.
     pub fn serve(&self) -> io::Result<()> {
         let listener = TcpListener::bind(self.listen)?;
         say("ready");
         let lied = Arc::new(AtomicBool::new(false));
         loop {
             let (stream, _) = listener.accept()?;
+            say("met");
             let (client, server) = (Arc::clone(&self.client), Arc::clone(&self.server));
             let (target, plan, lied) = (self.target, Arc::clone(&self.plan), Arc::clone(&lied));
             std::thread::spawn(move || {
