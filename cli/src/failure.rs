@@ -4,6 +4,8 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use minka_accel::config::ConfigError;
+use minka_accel_service::settings::SettingsError;
 use minka_accel_service::state::StateError;
 use minka_lab::LabError;
 use minka_link::roster::RosterError;
@@ -60,6 +62,10 @@ pub(crate) enum Failure {
     XpuLimits(#[from] minka_accel::limits::LimitsError),
     #[error(transparent)]
     XpuState(#[from] minka_accel_service::state::StateError),
+    #[error(transparent)]
+    XpuSettings(#[from] SettingsError),
+    #[error("{operation}: {reason}")]
+    XpuNotOffered { operation: &'static str, reason: &'static str },
     #[error("find the device {device}")]
     NoSuchXpu { device: String },
     #[error("find the token {name}")]
@@ -112,6 +118,15 @@ impl Failure {
             Failure::XpuState(StateError::NoSuchGroup(_)) => Status::NotFound,
             Failure::XpuState(StateError::Interval(_) | StateError::Name) => Status::Usage,
             Failure::NoSuchField { .. } => Status::Usage,
+            Failure::XpuNotOffered { .. } | Failure::XpuSettings(SettingsError::InUse(_)) => Status::Refused,
+            Failure::XpuSettings(SettingsError::Config(error)) => match error {
+                ConfigError::NotOffered { .. } | ConfigError::Reset(_) => Status::Refused,
+                ConfigError::OutOfRange { .. } | ConfigError::Senseless { .. } => Status::Usage,
+                ConfigError::Write { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                    Status::NotPermitted
+                }
+                _ => Status::Failure,
+            },
             _ => Status::Failure,
         }
     }

@@ -72,3 +72,57 @@ fn groups_and_settings_are_kept_between_calls() {
     assert_eq!(run(&["agentset", "-t", "200"]), (0, json!({"sample_interval": 200})));
     assert_eq!(run(&["agentset", "-l"]), (0, json!({"sample_interval": 200})));
 }
+
+#[test]
+fn a_card_is_set_shown_and_put_back_and_refusals_say_why() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("machine");
+    plant_machine(&root, 3).unwrap();
+    let file = directory.path().join("state/xpu.toml");
+    let run = |arguments: &[&str]| {
+        let mut all = vec!["--root", root.to_str().unwrap(), "config", "--state", file.to_str().unwrap()];
+        all.extend(arguments);
+        let output = minka(directory.path(), &all);
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    };
+    let limit =
+        || fs::read_to_string(root.join("sys/class/drm/card2/device/tile0/gt0/freq0/max_freq")).unwrap();
+    let (code, text, _) = run(&["-d", "2", "--frequencyrange", "500,1500"]);
+    assert_eq!((code, limit().as_str()), (0, "1500"));
+    assert!(text.contains("/freq0/max_freq: 1500\n"), "{text}");
+    let (_, text, _) = run(&["-d", "2"]);
+    assert!(text.contains("500 to 1500 MHz") && text.contains("is 1500, it was 2850"), "{text}");
+    let (code, _, text) = run(&["-d", "2", "--frequencyrange", "500,9000"]);
+    assert!(code == 2 && text.contains("this device takes 400 to 2850 MHz"), "{code} {text}");
+    let (code, _, text) = run(&["-d", "2", "--memoryecc", "1"]);
+    assert!(code == 5 && text.contains("the card's firmware keeps it"), "{code} {text}");
+    assert_eq!(run(&["-d", "2", "--powerlimit", "20", "--restore"]).0, 2);
+    assert_eq!(run(&["-d", "7"]).0, 4);
+    assert_eq!((run(&["-d", "2", "--restore"]).0, limit().trim()), (0, "2850"));
+}
+
+#[test]
+fn statistics_and_health_of_a_group() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("machine");
+    plant_machine(&root, 3).unwrap();
+    let file = directory.path().join("xpu.toml");
+    let run = |command: &str, arguments: &[&str]| {
+        let state = file.to_str().unwrap();
+        let mut all = vec!["--root", root.to_str().unwrap(), command, "--state", state, "-j"];
+        all.extend(arguments);
+        let output = minka(directory.path(), &all);
+        (output.status.code().unwrap(), serde_json::from_slice::<Value>(&output.stdout).unwrap_or_default())
+    };
+    run("group", &["-c", "-n", "two"]);
+    run("group", &["-a", "-g", "1", "-d", "0,2"]);
+    let ids = |answer: &Value, list: &str| {
+        let list = answer[list].as_array().unwrap().iter().map(|entry| entry["device_id"].clone());
+        list.collect::<Vec<_>>()
+    };
+    assert_eq!(ids(&run("health", &["-g", "1"]).1, "devices"), [json!(0), json!(2)]);
+    assert_eq!(ids(&run("stats", &["-g", "1"]).1, "datas"), [json!(0), json!(2)]);
+    assert_eq!(run("stats", &["-g", "2"]).0, 4);
+    assert_eq!(run("health", &["-g", "1", "-d", "0"]).0, 2);
+}

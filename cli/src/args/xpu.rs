@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Subcommand;
+use minka_accel::config::{Drive, Scheduler, Span};
 use minka_accel_service::auth::Role;
 
 #[derive(Debug, clap::Args)]
@@ -34,8 +35,9 @@ pub(crate) struct Xpu {
 pub(crate) enum XpuCommand {
     Discovery(OneDevice),
     Topology(OneDevice),
-    Stats(OneDevice),
-    Health(OneDevice),
+    Stats(Devices),
+    Health(Devices),
+    Config(XpuConfig),
     Readings(OneDevice),
     Dump(Dump),
     Ps(OneDevice),
@@ -51,6 +53,113 @@ pub(crate) enum XpuCommand {
 pub(crate) struct OneDevice {
     #[arg(short, long, value_name = "DEVICE")]
     pub(crate) device: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Devices {
+    #[arg(short, long, value_name = "DEVICE", conflicts_with = "group")]
+    pub(crate) device: Option<String>,
+    #[arg(short, long, value_name = "GROUP")]
+    pub(crate) group: Option<u32>,
+    #[arg(long, value_name = "FILE")]
+    pub(crate) state: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct XpuConfig {
+    #[arg(short, long, value_name = "DEVICE")]
+    pub(crate) device: String,
+    #[arg(short, long, value_name = "TILE")]
+    pub(crate) tile: Option<u32>,
+    #[command(flatten)]
+    pub(crate) what: Setting,
+    #[arg(long, value_name = "TYPE", default_value = "sustain", requires = "powerlimit")]
+    pub(crate) powertype: Span,
+    #[arg(long, value_name = "FAN", default_value_t = 1)]
+    pub(crate) fanid: u32,
+    #[arg(long)]
+    pub(crate) force: bool,
+    #[arg(long, value_name = "FILE")]
+    pub(crate) state: Option<PathBuf>,
+}
+
+/// One thing to set.
+#[derive(Debug, clap::Args)]
+#[group(multiple = false)]
+pub(crate) struct Setting {
+    #[arg(long, value_name = "MIN,MAX", value_parser = pair)]
+    pub(crate) frequencyrange: Option<(u32, u32)>,
+    #[arg(long, value_name = "W")]
+    pub(crate) powerlimit: Option<u32>,
+    #[arg(long, value_name = "MODE", value_parser = scheduler)]
+    pub(crate) scheduler: Option<Scheduler>,
+    #[arg(long, value_name = "MODE", value_parser = ["default", "never"])]
+    pub(crate) standby: Option<String>,
+    #[arg(long, value_name = "0|1", value_parser = clap::value_parser!(u8).range(0..=1))]
+    pub(crate) memoryecc: Option<u8>,
+    #[arg(long, value_name = "ENGINE,%", value_parser = factor)]
+    pub(crate) performancefactor: Option<(String, u8)>,
+    #[arg(long, value_name = "PORT,0|1", value_parser = pair)]
+    pub(crate) xelinkport: Option<(u32, u32)>,
+    #[arg(long, value_name = "PORT,0|1", value_parser = pair)]
+    pub(crate) xelinkportbeaconing: Option<(u32, u32)>,
+    #[arg(long, value_name = "%|default", value_parser = fan_speed)]
+    pub(crate) fanspeed: Option<Drive>,
+    #[arg(long, value_name = "°C:%,…", value_parser = fan_curve)]
+    pub(crate) fancurve: Option<Drive>,
+    #[arg(long)]
+    pub(crate) restore: bool,
+    #[arg(long)]
+    pub(crate) reset: bool,
+    #[arg(long)]
+    pub(crate) ppr: bool,
+}
+
+fn pair(text: &str) -> Result<(u32, u32), String> {
+    let numbers = text
+        .split_once(',')
+        .and_then(|(one, other)| Some((one.trim().parse().ok()?, other.trim().parse().ok()?)));
+    numbers.ok_or_else(|| "expected two whole numbers with a comma between".to_owned())
+}
+
+fn scheduler(text: &str) -> Result<Scheduler, String> {
+    let words: Vec<&str> = text.split(',').map(str::trim).collect();
+    let scheduler = match words[..] {
+        ["exclusive"] => Some(Scheduler::Exclusive),
+        ["timeout", limit] => limit.parse().ok().map(Scheduler::Timeout),
+        ["timeslice", interval, limit] => interval
+            .parse()
+            .ok()
+            .zip(limit.parse().ok())
+            .map(|(interval, yield_timeout)| Scheduler::Timeslice { interval, yield_timeout }),
+        _ => None,
+    };
+    scheduler.ok_or_else(|| "expected exclusive, or timeout,µs, or timeslice,µs,µs".to_owned())
+}
+
+fn factor(text: &str) -> Result<(String, u8), String> {
+    let parts = text.split_once(',').and_then(|(engine, percent)| {
+        let known = ["compute", "media"].contains(&engine.trim());
+        known.then(|| Some((engine.trim().to_owned(), percent.trim().parse().ok()?)))?
+    });
+    parts.ok_or_else(|| "expected media,% or compute,%".to_owned())
+}
+
+fn fan_speed(text: &str) -> Result<Drive, String> {
+    match text.trim_end_matches('%').parse() {
+        _ if text == "default" => Ok(Drive::Automatic),
+        Ok(percent) => Ok(Drive::Steady(percent)),
+        Err(_) => Err("expected default or a number of %".to_owned()),
+    }
+}
+
+fn fan_curve(text: &str) -> Result<Drive, String> {
+    let point = |point: &str| {
+        let (celsius, percent) = point.split_once(':')?;
+        Some((celsius.trim().parse().ok()?, percent.trim().parse().ok()?))
+    };
+    let points: Option<Vec<(u8, u8)>> = text.split(',').map(point).collect();
+    points.map(Drive::Curve).ok_or_else(|| "expected points as 40:30,70:80".to_owned())
 }
 
 #[derive(Debug, clap::Args)]

@@ -1,5 +1,6 @@
 //! `minka xpu`: accelerators of any vendor, read here or served to others.
 
+mod config;
 mod lasting;
 mod query;
 mod serve;
@@ -12,8 +13,9 @@ use std::time::Duration;
 use minka_accel::limits::LimitsError;
 use minka_accel::station::Report;
 use minka_accel::{Limits, Root, Station};
+use minka_accel_service::state::Store;
 
-use crate::args::xpu::{OneDevice, Token, Xpu, XpuCommand};
+use crate::args::xpu::{Devices, OneDevice, Token, Xpu, XpuCommand};
 use crate::failure::Failure;
 use crate::output::{Output, Table};
 
@@ -41,8 +43,9 @@ pub(super) fn xpu(arguments: &Xpu, output: &mut Output) -> Result<(), Failure> {
     match &arguments.command {
         Some(XpuCommand::Discovery(which)) => show::discovery(&chosen(&station, which)?, json, output),
         Some(XpuCommand::Topology(which)) => show::topology(&chosen(&station, which)?, json, output),
-        Some(XpuCommand::Stats(which)) => show::stats(&chosen(&station, which)?, &station, json, output),
-        Some(XpuCommand::Health(which)) => show::health(&chosen(&station, which)?, json, output),
+        Some(XpuCommand::Stats(which)) => show::stats(&grouped(&station, which)?, &station, json, output),
+        Some(XpuCommand::Health(which)) => show::health(&grouped(&station, which)?, json, output),
+        Some(XpuCommand::Config(which)) => config::config(which, &station, json, output),
         Some(XpuCommand::Readings(which)) => show::readings(&chosen(&station, which)?, json, output),
         Some(XpuCommand::Ps(which)) => show::processes(&chosen(&station, which)?, &station, json, output),
         Some(XpuCommand::Group(which)) => lasting::group(which, &station, json, output),
@@ -98,6 +101,18 @@ fn chosen(station: &Station, which: &OneDevice) -> Result<Vec<Report>, Failure> 
         None => Ok(station.reports()),
         Some(device) => named(station, device).map(|report| vec![report]),
     }
+}
+
+/// The reports of the devices that are meant, perhaps by their group.
+fn grouped(station: &Station, which: &Devices) -> Result<Vec<Report>, Failure> {
+    let Some(group) = which.group else {
+        return chosen(station, &OneDevice { device: which.device.clone() });
+    };
+    let state = Store::at(lasting::path(&which.state)).read()?;
+    let keys = &state.group(group)?.devices;
+    let mut reports = station.reports();
+    reports.retain(|report| keys.contains(&report.sample.identity.key()));
+    Ok(reports)
 }
 
 fn named(station: &Station, device: &str) -> Result<Report, Failure> {

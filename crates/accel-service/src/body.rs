@@ -1,5 +1,7 @@
 //! What the answers look like.
 
+pub mod config;
+
 use std::collections::BTreeMap;
 
 use minka_accel::health::{Check, Health, State};

@@ -59,7 +59,7 @@ pub(crate) async fn devices(State(app): State<Arc<App>>) -> Json<DeviceList> {
 /// How a device is.
 #[utoipa::path(
     get, path = "/api/v1/xpum/device/{id}/health", tag = "devices",
-    params(("id" = u32, Path, description = "The device's number", maximum = 4294967295_u32)),
+    params(Id),
     responses((status = 200, body = HealthBody))
 )]
 pub(crate) async fn health(State(app): State<Arc<App>>, Id(id): Id) -> Result<Json<HealthBody>, Problem> {
@@ -69,7 +69,7 @@ pub(crate) async fn health(State(app): State<Arc<App>>, Id(id): Id) -> Result<Js
 /// What a device does now.
 #[utoipa::path(
     get, path = "/api/v1/xpum/device/{id}/metrics", tag = "devices",
-    params(("id" = u32, Path, description = "The device's number", maximum = 4294967295_u32)),
+    params(Id),
     responses((status = 200, body = Metrics))
 )]
 pub(crate) async fn metrics(State(app): State<Arc<App>>, Id(id): Id) -> Result<Json<Metrics>, Problem> {

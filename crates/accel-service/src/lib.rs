@@ -13,17 +13,19 @@
 //! takes a token whose role allows it, and is written to the audit log.
 //!
 //! Reading order: [`server`] (connections), [`problem`] (what errors look like), [`auth`] (who may), [`contract`],
-//! [`analytics`], [`state`] (what lasts), [`rest`], [`openapi`].
+//! [`analytics`], [`state`] (what lasts), [`settings`] (what changes devices), [`rest`], [`openapi`].
 
 pub mod analytics;
 pub mod auth;
 pub mod bench;
 pub mod body;
 pub mod contract;
+pub mod numbers;
 pub mod openapi;
 pub mod problem;
 pub mod rest;
 pub mod server;
+pub mod settings;
 pub mod state;
 pub mod time;
 

@@ -43,6 +43,9 @@ pub fn text() -> String {
         rest::settings, rest::set_settings,
         rest::groups, rest::new_group, rest::group, rest::set_group, rest::end_group, rest::group_health,
         rest::group_stats,
+        rest::restore, rest::set_frequency_range, rest::set_power_limit, rest::set_scheduler, rest::set_standby,
+        rest::set_performance_factor, rest::set_memory_ecc, rest::set_port_enabled, rest::set_port_beaconing,
+        rest::reset, rest::repair,
     ),
     components(schemas(problem::Problem, rest::KindName)),
     modifiers(&Errors)

@@ -5,9 +5,16 @@ use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use minka_accel::config::ConfigError;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::openapi::Required;
+use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, SchemaFormat, Type};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::settings::SettingsError;
+use crate::state::StateError;
 
 /// What went wrong.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -38,6 +45,13 @@ impl Problem {
         }
     }
 
+    /// A problem that an error tells of, with its causes.
+    fn of(status: StatusCode, error: &dyn std::error::Error) -> Self {
+        let causes = std::iter::successors(error.source(), |cause| cause.source());
+        let causes: String = causes.map(|cause| format!(": {cause}")).collect();
+        Problem::new(status, format!("failed to {error}{causes}"))
+    }
+
     /// There is no such device.
     pub fn no_device(id: u32) -> Self {
         Problem::new(StatusCode::NOT_FOUND, format!("there is no device {id}"))
@@ -46,6 +60,34 @@ impl Problem {
     /// What was sent makes no sense.
     pub fn unprocessable(detail: impl Into<String>) -> Self {
         Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
+    }
+}
+
+/// Whose fault it is that what lasts is not changed.
+impl From<StateError> for Problem {
+    fn from(error: StateError) -> Self {
+        let status = match &error {
+            StateError::NoSuchGroup(_) => StatusCode::NOT_FOUND,
+            StateError::Name | StateError::TooManyDevices | StateError::Interval(_) => {
+                StatusCode::UNPROCESSABLE_ENTITY
+            }
+            _ => StatusCode::CONFLICT,
+        };
+        Problem::of(status, &error)
+    }
+}
+
+/// A number that no device takes is the caller's fault, the rest is how things are.
+impl From<SettingsError> for Problem {
+    fn from(error: SettingsError) -> Self {
+        let status = match error {
+            SettingsError::State(error) => return error.into(),
+            SettingsError::Config(ConfigError::OutOfRange { .. } | ConfigError::Senseless { .. }) => {
+                StatusCode::UNPROCESSABLE_ENTITY
+            }
+            SettingsError::Config(_) | SettingsError::InUse(_) => StatusCode::CONFLICT,
+        };
+        Problem::of(status, &error)
     }
 }
 
@@ -85,6 +127,23 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
                 "what is named in the path has a number, and this is none",
             )),
         }
+    }
+}
+
+impl IntoParams for Id {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let number = ObjectBuilder::new()
+            .schema_type(Type::Integer)
+            .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int32)))
+            .minimum(Some(0))
+            .maximum(Some(u32::MAX));
+        let parameter = ParameterBuilder::new()
+            .name("id")
+            .parameter_in(ParameterIn::Path)
+            .required(Required::True)
+            .description(Some("The number of the device or group."))
+            .schema(Some(number));
+        vec![parameter.build()]
     }
 }
 

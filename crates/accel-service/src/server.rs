@@ -222,17 +222,33 @@ struct Peer(IpAddr);
 #[derive(Debug)]
 pub struct Operator(pub Caller);
 
+/// A caller who may change devices.
+#[derive(Debug)]
+pub struct Administrator(pub Caller);
+
 impl<S: Send + Sync> FromRequestParts<S> for Operator {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        match parts.extensions.get::<Caller>() {
-            None => Err(Problem::new(StatusCode::UNAUTHORIZED, "this takes a token")),
-            Some(caller) if caller.role < Role::Operate => {
-                Err(Problem::new(StatusCode::FORBIDDEN, "the token's role does not allow this"))
-            }
-            Some(caller) => Ok(Operator(caller.clone())),
+        caller_with(parts, Role::Operate).map(Operator)
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Administrator {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        caller_with(parts, Role::Admin).map(Administrator)
+    }
+}
+
+fn caller_with(parts: &Parts, role: Role) -> Result<Caller, Problem> {
+    match parts.extensions.get::<Caller>() {
+        None => Err(Problem::new(StatusCode::UNAUTHORIZED, "this takes a token")),
+        Some(caller) if caller.role < role => {
+            Err(Problem::new(StatusCode::FORBIDDEN, "the token's role does not allow this"))
         }
+        Some(caller) => Ok(caller.clone()),
     }
 }
 

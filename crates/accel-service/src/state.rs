@@ -1,4 +1,5 @@
-//! What lasts beyond the service: groups of devices, and how often devices are sampled.
+//! What lasts beyond the service: groups of devices, how often devices are sampled, and what was set before somebody
+//! changed a device.
 //!
 //! ```text
 //!   service ──┐                       ┌── read: whoever has seen another file before reads it anew
@@ -9,15 +10,19 @@
 //! Devices stand in it by what tells them apart on this machine, their PCI address: their numbers may change when a
 //! card is added.
 
+mod remembered;
+mod store;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
-use std::fs::{self, File, TryLockError};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::io;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+
+pub use remembered::Remembered;
+pub use store::{Keeper, Store};
 
 /// Milliseconds between two samples that can be chosen, as with XPU Manager.
 pub const SAMPLE_INTERVALS_MS: [u64; 4] = [100, 200, 500, 1000];
@@ -26,12 +31,6 @@ pub const SAMPLE_INTERVALS_MS: [u64; 4] = [100, 200, 500, 1000];
 const GROUPS_MAX: usize = 64;
 const DEVICES_MAX: usize = 256;
 const NAME_CHARS_MAX: usize = 100;
-
-/// No file of the state is larger.
-const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
-
-/// Others who change the state are waited for so long.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A group of devices.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,8 +56,11 @@ pub struct State {
     #[serde(default)]
     last_group: u32,
     /// The groups.
-    #[serde(default, rename = "group")]
+    #[serde(default, rename = "group", skip_serializing_if = "Vec::is_empty")]
     groups: Vec<Group>,
+    /// What devices were set to before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    remembered: Vec<Remembered>,
 }
 
 /// Why the state is not changed.
@@ -92,6 +94,9 @@ pub enum StateError {
     /// There are too many devices in the group.
     #[error("fill a group: it has 256 devices at most")]
     TooManyDevices,
+    /// More is remembered than can be.
+    #[error("remember what was set before: there are too many settings")]
+    TooMuchToRemember,
     /// Nobody can sample so often.
     #[error("sample every {0} ms: only 100, 200, 500 and 1000 can be chosen")]
     Interval(u64),
@@ -166,7 +171,7 @@ impl State {
             }
             before = group.id;
         }
-        Ok(())
+        remembered::check(&self.remembered)
     }
 }
 
@@ -179,224 +184,5 @@ impl Group {
             return Err(StateError::TooManyDevices);
         }
         Ok(())
-    }
-}
-
-/// The file.
-#[derive(Debug, Clone)]
-pub struct Store {
-    path: PathBuf,
-}
-
-impl Store {
-    /// The state that is kept in a file, which need not be there yet.
-    pub fn at(path: PathBuf) -> Self {
-        Store { path }
-    }
-
-    /// Reads the state; without a file there is nothing in it.
-    pub fn read(&self) -> Result<State, StateError> {
-        let format = |source| StateError::Format { path: self.path.clone(), source };
-        let mut text = String::new();
-        match File::open(&self.path).map(|file| file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)) {
-            Ok(Ok(_)) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(State::default()),
-            Ok(Err(error)) | Err(error) => return Err(self.file(error)),
-        }
-        if text.len() as u64 > FILE_BYTES_MAX {
-            return Err(format("it is larger than 4 MiB".into()));
-        }
-        let state: State = toml::from_str(&text).map_err(|error| format(error.into()))?;
-        state.check().map_err(format)?;
-        Ok(state)
-    }
-
-    /// Changes the state, one at a time. When the change fails, nothing is written.
-    pub fn change<T>(
-        &self,
-        change: impl FnOnce(&mut State) -> Result<T, StateError>,
-    ) -> Result<(T, State), StateError> {
-        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let folder = folder.unwrap_or_else(|| Path::new("."));
-        fs::create_dir_all(folder).map_err(|error| self.file(error))?;
-        // Held until the end of the function.
-        let _lock = lock(folder).map_err(|error| self.file(error))?;
-        let mut state = self.read()?;
-        let outcome = change(&mut state)?;
-        let text = toml::to_string(&state)
-            .map_err(|error| StateError::Format { path: self.path.clone(), source: error.into() })?;
-        self.write(&text).map_err(|error| self.file(error))?;
-        Ok((outcome, state))
-    }
-
-    fn write(&self, text: &str) -> io::Result<()> {
-        let fresh = self.path.with_extension("new");
-        let mut file = File::create(&fresh)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(fresh, &self.path)
-    }
-
-    fn file(&self, source: io::Error) -> StateError {
-        StateError::File { path: self.path.clone(), source }
-    }
-
-    /// What tells one version of the file from the next.
-    fn version(&self) -> Option<(u64, i64, i64)> {
-        let metadata = fs::metadata(&self.path).ok()?;
-        Some((metadata.ino(), metadata.mtime(), metadata.mtime_nsec()))
-    }
-}
-
-/// Locks a folder, so that no file of its own is needed for that.
-fn lock(folder: &Path) -> io::Result<File> {
-    let file = File::open(folder)?;
-    let until = Instant::now() + PATIENCE;
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(TryLockError::WouldBlock) if Instant::now() < until => {
-                std::thread::sleep(Duration::from_millis(10));
-            }
-            Err(TryLockError::WouldBlock) => {
-                return Err(io::Error::new(io::ErrorKind::TimedOut, "somebody else is changing it"));
-            }
-            Err(TryLockError::Error(error)) => return Err(error),
-        }
-    }
-}
-
-/// The state as the service knows it: always that of the file, unless that makes no sense.
-#[derive(Debug)]
-pub struct Keeper {
-    store: Store,
-    seen: Mutex<Seen>,
-}
-
-#[derive(Debug)]
-struct Seen {
-    version: Option<(u64, i64, i64)>,
-    state: Arc<State>,
-}
-
-impl Keeper {
-    /// Reads the state for the first time.
-    pub fn new(store: Store) -> Result<Self, StateError> {
-        let seen = Mutex::new(Seen { version: store.version(), state: Arc::new(store.read()?) });
-        Ok(Keeper { store, seen })
-    }
-
-    /// The state.
-    pub fn state(&self) -> Arc<State> {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let version = self.store.version();
-        if version != seen.version {
-            match self.store.read() {
-                Ok(state) => seen.state = Arc::new(state),
-                Err(error) => tracing::warn!(%error, "groups and settings stay as they were"),
-            }
-            seen.version = version;
-        }
-        Arc::clone(&seen.state)
-    }
-
-    /// Changes the state; may wait for others who do.
-    pub fn change<T>(
-        &self,
-        change: impl FnOnce(&mut State) -> Result<T, StateError>,
-    ) -> Result<T, StateError> {
-        self.store.change(change).map(|(outcome, _)| outcome)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn store() -> (tempfile::TempDir, Store) {
-        let directory = tempfile::tempdir().unwrap();
-        let store = Store::at(directory.path().join("new/folder/xpu.toml"));
-        (directory, store)
-    }
-
-    #[test]
-    fn groups_and_settings_last_and_numbers_are_not_used_again() {
-        let (_directory, store) = store();
-        assert_eq!(store.read().unwrap(), State::default());
-        let devices = BTreeSet::from(["0000:03:00.0".to_owned()]);
-        let make = |name: &str| store.change(|state| state.make_group(name, devices.clone())).unwrap().0.id;
-        assert_eq!((make("arc"), make("old")), (1, 2));
-        store.change(|state| state.end_group(2)).unwrap();
-        store.change(|state| state.set_sample_interval(200)).unwrap();
-        assert_eq!(make("new"), 3);
-        let state = Store::at(store.path.clone()).read().unwrap();
-        assert_eq!(state.sample_interval_ms, Some(200));
-        assert_eq!(state.groups().iter().map(|group| group.id).collect::<Vec<_>>(), [1, 3]);
-        assert_eq!(state.group(1).unwrap().devices, devices);
-    }
-
-    #[test]
-    fn a_change_that_is_refused_leaves_everything_as_it_was() {
-        let (_directory, store) = store();
-        store.change(|state| state.make_group("arc", BTreeSet::new())).unwrap();
-        let before = store.read().unwrap();
-        let many: BTreeSet<String> = (0..300).map(|number| number.to_string()).collect();
-        assert!(matches!(
-            store.change(|state| state.change_devices(1, |devices| *devices = many)),
-            Err(StateError::TooManyDevices)
-        ));
-        let name = "x".repeat(101);
-        assert!(matches!(
-            store.change(|state| state.make_group(&name, BTreeSet::new())),
-            Err(StateError::Name)
-        ));
-        assert!(matches!(store.change(|state| state.end_group(7)), Err(StateError::NoSuchGroup(7))));
-        assert!(matches!(
-            store.change(|state| state.set_sample_interval(300)),
-            Err(StateError::Interval(300))
-        ));
-        assert_eq!(store.read().unwrap(), before);
-        for number in 2..=64 {
-            assert_eq!(store.change(|state| state.make_group("more", BTreeSet::new())).unwrap().0.id, number);
-        }
-        let refused = store.change(|state| state.make_group("more", BTreeSet::new()));
-        assert!(matches!(refused, Err(StateError::TooManyGroups)));
-    }
-
-    #[test]
-    fn a_file_that_makes_no_sense_is_refused_and_kept() {
-        let (_directory, store) = store();
-        store.change(|state| state.make_group("arc", BTreeSet::new())).unwrap();
-        let keeper = Keeper::new(store.clone()).unwrap();
-        let check = |text: &str| {
-            fs::write(&store.path, text).unwrap();
-            assert!(matches!(store.read(), Err(StateError::Format { .. })), "{text}");
-            assert!(store.change(|state| state.set_sample_interval(100)).is_err());
-            assert_eq!(fs::read_to_string(&store.path).unwrap(), text);
-            assert_eq!(keeper.state().groups().len(), 1, "what was known stays");
-        };
-        check("sample_interval_ms = 1");
-        check("interval = 100");
-        check("last_group = 1\n[[group]]\nid = 2\nname = \"beyond\"");
-        check("last_group = 1\n[[group]]\nid = 0\nname = \"none\"");
-        check("last_group = 1\n[[group]]\nid = 1\nname = \"\"");
-        check("last_group = 1\n[[group]]\nid = 1\nname = \"a\"\n[[group]]\nid = 1\nname = \"b\"");
-        fs::write(&store.path, "sample_interval_ms = 500").unwrap();
-        assert_eq!(keeper.state().sample_interval_ms, Some(500));
-    }
-
-    #[test]
-    fn changes_at_the_same_time_lose_nothing() {
-        let (_directory, store) = store();
-        std::thread::scope(|scope| {
-            for _ in 0..4 {
-                scope.spawn(|| {
-                    for _ in 0..5 {
-                        store.change(|state| state.make_group("one", BTreeSet::new())).unwrap();
-                    }
-                });
-            }
-        });
-        assert_eq!(store.read().unwrap().groups().len(), 20);
     }
 }

@@ -216,6 +216,54 @@ fn groups_and_settings_last_until_they_are_changed() {
 }
 
 #[test]
+fn devices_are_set_by_admins_within_their_limits_and_put_back() {
+    let service = Service::start(3, |_| {});
+    let role = |name: &str, role| format!("Bearer {}", auth::add(&service.tokens(), name, role).unwrap());
+    let (operator, admin) = (role("operator", Role::Operate), role("admin", Role::Admin));
+    let ask = |method: &str, token: &str, path: &str, body: &str| {
+        let headers = [("Authorization", token), ("Content-Type", "application/json")];
+        service.ask(method, &format!("/rest/v1/devices/{path}"), &headers, body)
+    };
+    let put = |path: &str, body: &str| ask("PUT", &admin, path, body);
+    let range = r#"{"min_frequency": 1000, "max_frequency": 2000.0, "tile_id": 0}"#;
+    assert_eq!(ask("PUT", &operator, "2/frequencyrange", range).status, 403);
+    let file = service.directory.path().join("sys/class/drm/card2/device/tile0/gt0/freq0/max_freq");
+    let held = || std::fs::read_to_string(&file).unwrap().trim().to_owned();
+    assert_eq!((put("2/frequencyrange", range).status, held()), (200, "2000".to_owned()));
+    let config = service.get("/rest/v1/devices/2/config").json();
+    assert_eq!(
+        (&config["tileConfigData"][0]["max_frequency"], &config["changed"][0]["before"]),
+        (&json!(2000), &json!("400"))
+    );
+    assert_eq!(config["tileConfigData"][0]["scheduler_mode"], "timeslice");
+    let refused = put("2/frequencyrange", r#"{"min_frequency": 1, "max_frequency": 2000}"#);
+    assert_eq!(refused.status, 422);
+    assert!(refused.json()["detail"].as_str().unwrap().contains("this device takes 400 to 2850 MHz"));
+    assert_eq!(put("0/powerlimit", r#"{"power_limit": 40}"#).status, 200);
+    assert_eq!(put("0/powerlimit", r#"{"power_limit": 56}"#).status, 422);
+    let conflicts = [
+        ("2/scheduler", r#"{"scheduler_mode": "exclusive"}"#),
+        ("2/memoryecc", r#"{"enabled": 1}"#),
+        ("2/portenabled", r#"{"port": 1, "enabled": 1}"#),
+        ("2/portbeaconing", r#"{"port": 1, "beaconing": 0}"#),
+        ("2/performancefactor", r#"{"engine": "compute", "factor": 50}"#),
+        ("2/standby", r#"{"standby_mode": "never"}"#),
+    ];
+    for (path, body) in conflicts {
+        let answer = put(path, body);
+        assert_eq!(answer.status, 409, "{path} {}", answer.body);
+        assert!(answer.json()["detail"].as_str().unwrap().starts_with("failed to set "), "{}", answer.body);
+    }
+    assert_eq!(put("2/scheduler", r#"{"scheduler_mode": "timeslice"}"#).status, 422);
+    assert_eq!(ask("POST", &admin, "2/reset", "{}").status, 409);
+    assert_eq!(ask("POST", &admin, "2/ppr", "{}").status, 409);
+    assert_eq!(put("9/powerlimit", r#"{"power_limit": 40}"#).status, 404);
+    assert_eq!(ask("DELETE", &admin, "2/config", "").json()["settings"].as_array().unwrap().len(), 2);
+    assert_eq!(held(), "2850");
+    assert_eq!(service.get("/rest/v1/devices/2/config").json()["changed"], json!([]));
+}
+
+#[test]
 fn ten_guessers_do_not_delay_a_right_token() {
     let service = Service::start(1, |_| {});
     let token = auth::add(&service.tokens(), "ana", Role::Operate).unwrap();

@@ -88,6 +88,11 @@ impl Device {
         self
     }
 
+    /// Reads settings again at the next sample, and not only when their turn comes.
+    pub fn forget_settings(&mut self) {
+        self.samples = 0;
+    }
+
     /// Reads what the device tells now.
     pub fn sample(&mut self, moment: Moment) -> Sample {
         let settings = self.samples.is_multiple_of(SETTINGS_EVERY);

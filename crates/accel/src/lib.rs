@@ -17,9 +17,11 @@
 //!
 //! Reading order: [`value`] (what a reading is), [`metric`] (which there are), [`root`] (where they come from),
 //! [`probe`] (one value's way), the drivers ([`hwmon`], [`intel`], [`amdgpu`], [`mic`], [`nvidia`]),
-//! [`device`] and [`discovery`], [`counter`] (what makes rates safe), [`health`] and [`limits`].
+//! [`device`] and [`discovery`], [`counter`] (what makes rates safe), [`health`] and [`limits`], [`config`] (what can
+//! be changed).
 
 pub mod amdgpu;
+pub mod config;
 pub mod counter;
 pub mod device;
 pub mod discovery;

@@ -1,7 +1,7 @@
 //! Where values come from: the files of a machine, or of a recording of one.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -88,6 +88,15 @@ impl Root {
     /// The text of a file, if it can be read and is not empty.
     pub fn text(&self, path: &str) -> Option<String> {
         self.read(path).ok().filter(|text| !text.is_empty())
+    }
+
+    /// Writes a file that is there already, at once, as drivers want it.
+    pub fn write(&self, path: &str, text: &str) -> io::Result<()> {
+        let path = self.locate(path).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+        let mut file = File::options().write(true).truncate(true).open(path)?;
+        // Two writes would be two orders.
+        let written = file.write(text.as_bytes())?;
+        if written == text.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
     }
 
     /// Whether there is such a file or directory.

@@ -73,6 +73,8 @@ struct Post {
     since: SystemTime,
     report: Option<Report>,
     renewed: Option<Device>,
+    /// Settings are to be read again at the next sample.
+    stale: bool,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -164,6 +166,13 @@ impl Station {
         self.shared.ended.notify_all();
     }
 
+    /// Reads a device's settings again at its next sample: somebody changed them.
+    pub fn look_again(&self, id: u32) {
+        if let Some(post) = lock(&self.shared.posts).get_mut(&id) {
+            post.stale = true;
+        }
+    }
+
     /// Sets a threshold of one's own; `false` when there is no such device.
     pub fn set_custom(&self, id: u32, kind: Kind, threshold: Option<f64>) -> bool {
         let mut posts = lock(&self.shared.posts);
@@ -252,6 +261,7 @@ impl Shared {
                 since: SystemTime::now(),
                 report: None,
                 renewed: None,
+                stale: false,
             };
             posts.insert(id, post);
             drop(posts);
@@ -268,6 +278,9 @@ impl Shared {
                 let health = post.judge.judge(&sample);
                 let history = Arc::new(post.history.clone());
                 post.report = Some(Report { sample, health, history, since: post.since });
+                if std::mem::take(&mut post.stale) {
+                    device.forget_settings();
+                }
                 if let Some(renewed) = post.renewed.take() {
                     device = renewed;
                 }

@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 use super::{DeviceHealth, change, device_health};
 use crate::body::Statistics;
 use crate::contract::report;
+use crate::numbers;
 use crate::problem::{Body, Id, Problem};
 use crate::server::{App, Operator};
 use crate::state::Group;
@@ -39,7 +40,7 @@ pub(crate) struct NewGroup {
     #[schema(min_length = 1, max_length = 100)]
     group_name: String,
     /// The devices that are in it from the beginning.
-    #[serde(default, deserialize_with = "whole")]
+    #[serde(default, deserialize_with = "numbers::many")]
     #[schema(max_items = 256)]
     device_id_list: Vec<u32>,
 }
@@ -48,19 +49,9 @@ pub(crate) struct NewGroup {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct GroupDevices {
-    #[serde(deserialize_with = "whole")]
+    #[serde(deserialize_with = "numbers::many")]
     #[schema(max_items = 256)]
     device_id_list: Vec<u32>,
-}
-
-/// Whole numbers, also when they are written as `2.0`: to JSON that is the same.
-fn whole<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<u32>, D::Error> {
-    let numbers = Vec::<f64>::deserialize(deserializer)?;
-    let whole = |number: f64| {
-        let right = number.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(&number);
-        right.then_some(number as u32).ok_or_else(|| serde::de::Error::custom("not the number of a device"))
-    };
-    numbers.into_iter().map(whole).collect()
 }
 
 pub(super) fn routes() -> Router<Arc<App>> {
@@ -129,7 +120,7 @@ pub(crate) async fn new_group(
 /// A group.
 #[utoipa::path(
     get, path = "/rest/v1/groups/{id}", tag = "groups",
-    params(("id" = u32, Path, maximum = 4294967295_u32)), responses((status = 200, body = GroupBody))
+    params(Id), responses((status = 200, body = GroupBody))
 )]
 pub(crate) async fn group(State(app): State<Arc<App>>, Id(id): Id) -> Result<Json<GroupBody>, Problem> {
     Ok(Json(body(&app, &find(&app, id)?)))
@@ -138,7 +129,7 @@ pub(crate) async fn group(State(app): State<Arc<App>>, Id(id): Id) -> Result<Jso
 /// Sets the devices of a group.
 #[utoipa::path(
     post, path = "/rest/v1/groups/{id}", tag = "groups", security(("token" = []), ("basic" = [])),
-    params(("id" = u32, Path, maximum = 4294967295_u32)), request_body = GroupDevices, responses((status = 200, body = GroupBody))
+    params(Id), request_body = GroupDevices, responses((status = 200, body = GroupBody))
 )]
 pub(crate) async fn set_group(
     _: Operator,
@@ -154,7 +145,7 @@ pub(crate) async fn set_group(
 /// Takes a group away; its devices stay.
 #[utoipa::path(
     delete, path = "/rest/v1/groups/{id}", tag = "groups", security(("token" = []), ("basic" = [])),
-    params(("id" = u32, Path, maximum = 4294967295_u32)), responses((status = 204))
+    params(Id), responses((status = 204))
 )]
 pub(crate) async fn end_group(
     _: Operator,
@@ -174,7 +165,7 @@ pub(crate) struct GroupHealth {
 /// How the devices of a group are.
 #[utoipa::path(
     get, path = "/rest/v1/groups/{id}/health", tag = "groups",
-    params(("id" = u32, Path, maximum = 4294967295_u32)), responses((status = 200, body = GroupHealth))
+    params(Id), responses((status = 200, body = GroupHealth))
 )]
 pub(crate) async fn group_health(
     State(app): State<Arc<App>>,
@@ -194,7 +185,7 @@ pub(crate) struct GroupStatistics {
 /// The devices of a group over the last minutes.
 #[utoipa::path(
     get, path = "/rest/v1/groups/{id}/stats", tag = "groups",
-    params(("id" = u32, Path, maximum = 4294967295_u32)), responses((status = 200, body = GroupStatistics))
+    params(Id), responses((status = 200, body = GroupStatistics))
 )]
 pub(crate) async fn group_stats(
     State(app): State<Arc<App>>,
