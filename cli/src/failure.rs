@@ -118,6 +118,11 @@ impl Failure {
             Failure::XpuState(StateError::NoSuchGroup(_)) => Status::NotFound,
             Failure::XpuState(StateError::Interval(_) | StateError::Name) => Status::Usage,
             Failure::NoSuchField { .. } => Status::Usage,
+            Failure::XpuSettings(SettingsError::State(error)) => match error {
+                StateError::NoSuchPolicy(_) => Status::NotFound,
+                StateError::Policy(_) | StateError::Address(_) => Status::Usage,
+                _ => Status::Failure,
+            },
             Failure::XpuNotOffered { .. } | Failure::XpuSettings(SettingsError::InUse(_)) => Status::Refused,
             Failure::XpuSettings(SettingsError::Config(error)) => match error {
                 ConfigError::NotOffered { .. } | ConfigError::Reset(_) => Status::Refused,

@@ -126,3 +126,40 @@ fn statistics_and_health_of_a_group() {
     assert_eq!(run("stats", &["-g", "2"]).0, 4);
     assert_eq!(run("health", &["-g", "1", "-d", "0"]).0, 2);
 }
+
+#[test]
+fn policies_are_made_listed_and_ended() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("machine");
+    plant_machine(&root, 2).unwrap();
+    let file = directory.path().join("xpu.toml");
+    let run = |arguments: &[&str]| {
+        let state = file.to_str().unwrap();
+        let mut all = vec!["--root", root.to_str().unwrap(), "-j", "policy", "--state", state];
+        all.extend(arguments);
+        let output = minka(directory.path(), &all);
+        (output.status.code().unwrap(), serde_json::from_slice::<Value>(&output.stdout).unwrap_or_default())
+    };
+    let hot = ["--type", "gpu_temperature", "--condition", "greater", "--threshold", "90"];
+    let make = |more: &[&str]| run(&[&["-c"], &hot[..], more].concat());
+    let (code, all) =
+        make(&["--throttle", "300,600", "--notify", "http://127.0.0.1:1/", "--", "logger", "hot"]);
+    assert_eq!(code, 0);
+    let policies = all["policies"].as_array().unwrap();
+    assert_eq!(policies.len(), 2);
+    for (policies, device) in policies.iter().zip([0, 1]) {
+        let policy = &policies["policy_list"][0];
+        assert_eq!((&policies["device_id"], &policy["device_id"]), (&json!(device), &json!(device)));
+        assert_eq!(policy["type"], "XPUM_POLICY_TYPE_GPU_TEMPERATURE");
+        assert_eq!(policy["action"]["throttle_device_frequency_max"], 600);
+        assert_eq!((&policy["command"], &policy["raised_since"]), (&json!(["logger", "hot"]), &Value::Null));
+    }
+    assert_eq!(run(&["-c", "-d", "0", "--type", "8", "--condition", "when-occur", "--drain"]).0, 0);
+    assert_eq!(run(&["-l", "-d", "0"]).1["policies"][0]["policy_list"].as_array().unwrap().len(), 2);
+    assert_eq!(run(&["-r", "-d", "0", "--type", "0"]).0, 0);
+    assert_eq!(run(&["-r", "-d", "0", "--type", "0"]).0, 4);
+    assert_eq!(run(&["-c", "--type", "gpu_missing", "--condition", "greater", "--threshold", "1"]).0, 2);
+    assert_eq!(run(&["-c", "--type", "10", "--condition", "greater"]).0, 2);
+    assert_eq!(make(&["--notify", "ftp://example.org"]).0, 2);
+    assert_eq!(run(&["--listalltypes"]).1["types"].as_array().unwrap().len(), 10);
+}

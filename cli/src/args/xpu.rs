@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 use minka_accel::config::{Drive, Scheduler, Span};
+use minka_accel::policy::{Comparison, Kind};
 use minka_accel_service::auth::Role;
 
 #[derive(Debug, clap::Args)]
@@ -38,6 +39,7 @@ pub(crate) enum XpuCommand {
     Stats(Devices),
     Health(Devices),
     Config(XpuConfig),
+    Policy(Box<XpuPolicy>),
     Readings(OneDevice),
     Dump(Dump),
     Ps(OneDevice),
@@ -113,6 +115,55 @@ pub(crate) struct Setting {
     pub(crate) reset: bool,
     #[arg(long)]
     pub(crate) ppr: bool,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("action"))]
+pub(crate) struct XpuPolicy {
+    #[arg(short, long, group = "action", requires = "kind", requires = "condition")]
+    pub(crate) create: bool,
+    #[arg(short, long, group = "action", requires = "kind")]
+    pub(crate) remove: bool,
+    #[arg(short, long, group = "action")]
+    pub(crate) list: bool,
+    #[arg(long, group = "action")]
+    pub(crate) listalltypes: bool,
+    #[arg(short, long, value_name = "DEVICE", conflicts_with = "group")]
+    pub(crate) device: Option<String>,
+    #[arg(short, long, value_name = "GROUP")]
+    pub(crate) group: Option<u32>,
+    #[arg(long = "type", value_name = "TYPE", value_parser = policy_kind)]
+    pub(crate) kind: Option<Kind>,
+    #[arg(long, value_name = "CONDITION", value_parser = policy_condition)]
+    pub(crate) condition: Option<Comparison>,
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
+    pub(crate) threshold: Option<f64>,
+    #[arg(long, value_name = "MIN,MAX", value_parser = pair, conflicts_with = "drain")]
+    pub(crate) throttle: Option<(u32, u32)>,
+    #[arg(long)]
+    pub(crate) drain: bool,
+    #[arg(long, value_name = "URL")]
+    pub(crate) notify: Option<String>,
+    #[arg(long, value_name = "FILE")]
+    pub(crate) state: Option<PathBuf>,
+    #[arg(value_name = "CMD", last = true)]
+    pub(crate) command: Vec<String>,
+}
+
+fn policy_kind(text: &str) -> Result<Kind, String> {
+    Kind::named(text).ok_or_else(|| {
+        let names: Vec<&str> = Kind::ALL.iter().map(|kind| kind.name()).collect();
+        format!("expected a number from 0 to 9 or one of {}", names.join(", "))
+    })
+}
+
+fn policy_condition(text: &str) -> Result<Comparison, String> {
+    match text {
+        "greater" | "0" => Ok(Comparison::Greater),
+        "less" | "1" => Ok(Comparison::Less),
+        "when-occur" | "2" => Ok(Comparison::WhenOccur),
+        _ => Err("expected greater, less or when-occur, or 0 to 2".to_owned()),
+    }
 }
 
 fn pair(text: &str) -> Result<(u32, u32), String> {

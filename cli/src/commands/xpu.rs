@@ -2,6 +2,7 @@
 
 mod config;
 mod lasting;
+mod policy;
 mod query;
 mod serve;
 mod show;
@@ -45,6 +46,7 @@ pub(super) fn xpu(arguments: &Xpu, output: &mut Output) -> Result<(), Failure> {
         Some(XpuCommand::Topology(which)) => show::topology(&chosen(&station, which)?, json, output),
         Some(XpuCommand::Stats(which)) => show::stats(&grouped(&station, which)?, &station, json, output),
         Some(XpuCommand::Health(which)) => show::health(&grouped(&station, which)?, json, output),
+        Some(XpuCommand::Policy(which)) => policy::policy(which, &station, json, output),
         Some(XpuCommand::Config(which)) => config::config(which, &station, json, output),
         Some(XpuCommand::Readings(which)) => show::readings(&chosen(&station, which)?, json, output),
         Some(XpuCommand::Ps(which)) => show::processes(&chosen(&station, which)?, &station, json, output),
@@ -105,10 +107,19 @@ fn chosen(station: &Station, which: &OneDevice) -> Result<Vec<Report>, Failure> 
 
 /// The reports of the devices that are meant, perhaps by their group.
 fn grouped(station: &Station, which: &Devices) -> Result<Vec<Report>, Failure> {
-    let Some(group) = which.group else {
-        return chosen(station, &OneDevice { device: which.device.clone() });
+    meant(station, &which.device, which.group, &which.state)
+}
+
+fn meant(
+    station: &Station,
+    device: &Option<String>,
+    group: Option<u32>,
+    state: &Option<PathBuf>,
+) -> Result<Vec<Report>, Failure> {
+    let Some(group) = group else {
+        return chosen(station, &OneDevice { device: device.clone() });
     };
-    let state = Store::at(lasting::path(&which.state)).read()?;
+    let state = Store::at(lasting::path(state)).read()?;
     let keys = &state.group(group)?.devices;
     let mut reports = station.reports();
     reports.retain(|report| keys.contains(&report.sample.identity.key()));

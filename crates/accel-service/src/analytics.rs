@@ -4,11 +4,8 @@
 //! a minute. The devices are those of this machine, or of the service at `XPU_MANAGER_URL`, so that the machine
 //! that computes need not be the one that shows.
 
-use std::io::{Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -18,21 +15,16 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::body::{HealthBody, Metrics};
+use crate::http::Url;
 use crate::problem::Problem;
 use crate::server::{App, ServeError};
-use crate::{contract, time};
+use crate::{child, contract, time};
 
 /// How long Python may take: the first import of PyTorch is slow on a cold disk.
 const PYTHON_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// How long its answer is believed.
 const PYTHON_ANSWER_AGE_MAX: Duration = Duration::from_secs(60);
-
-/// No answer of Python or of another service is longer.
-const ANSWER_BYTES_MAX: u64 = 4 << 20;
-
-/// How long another service may take for one answer.
-const MANAGER_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// How many of another service's devices are asked.
 const MANAGER_DEVICES_MAX: usize = 256;
@@ -143,76 +135,6 @@ pub struct Analyst {
     turn: tokio::sync::Mutex<()>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Url {
-    text: String,
-    host: String,
-    port: u16,
-    path: String,
-}
-
-impl Url {
-    fn parse(text: &str) -> Option<Self> {
-        let rest = text.strip_prefix("http://")?.trim_end_matches('/');
-        let (authority, path) = rest
-            .split_once('/')
-            .map_or((rest, String::new()), |(authority, path)| (authority, format!("/{path}")));
-        let (host, port) = match authority.rsplit_once(':') {
-            Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok()?),
-            _ => (authority, 80),
-        };
-        let clean = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        let right = !host.is_empty() && clean(host) && clean(&path) && !host.contains('@');
-        right.then(|| Url { text: text.to_owned(), host: host.to_owned(), port, path })
-    }
-
-    /// Asks for a path of the service.
-    fn get(&self, path: &str) -> Result<Value, String> {
-        let addresses =
-            (self.host.as_str(), self.port).to_socket_addrs().map_err(|error| error.to_string())?;
-        let mut last = "the name has no address".to_owned();
-        for address in addresses.take(4) {
-            match TcpStream::connect_timeout(&address, MANAGER_TIME_MAX / 2) {
-                Ok(stream) => return self.exchange(stream, path),
-                Err(error) => last = error.to_string(),
-            }
-        }
-        Err(last)
-    }
-
-    fn exchange(&self, mut stream: TcpStream, path: &str) -> Result<Value, String> {
-        let text = |error: std::io::Error| error.to_string();
-        stream.set_read_timeout(Some(MANAGER_TIME_MAX)).map_err(text)?;
-        stream.set_write_timeout(Some(MANAGER_TIME_MAX)).map_err(text)?;
-        // With version 1.0 the answer ends with the connection.
-        let request = format!(
-            "GET {}{path} HTTP/1.0\r\nHost: {}:{}\r\nAccept: application/json\r\n\r\n",
-            self.path, self.host, self.port
-        );
-        stream.write_all(request.as_bytes()).map_err(text)?;
-        let (mut answer, until) = (Vec::new(), Instant::now() + MANAGER_TIME_MAX);
-        let mut piece = [0; 16 * 1024];
-        loop {
-            match stream.read(&mut piece).map_err(text)? {
-                0 => break,
-                length => answer.extend_from_slice(&piece[..length]),
-            }
-            if answer.len() as u64 > ANSWER_BYTES_MAX || Instant::now() > until {
-                return Err("the answer is too long".to_owned());
-            }
-        }
-        let split =
-            answer.windows(4).position(|window| window == b"\r\n\r\n").ok_or("the answer has no head")?;
-        let head = String::from_utf8_lossy(&answer[..split]);
-        let status = head.split(' ').nth(1).unwrap_or_default();
-        if status != "200" {
-            return Err(format!("the answer is {status}"));
-        }
-        serde_json::from_slice(&answer[split + 4..]).map_err(|error| error.to_string())
-    }
-}
-
 impl Analyst {
     /// Who asks this Python, and this service if one is named.
     pub fn new(python: PathBuf, manager_url: Option<&str>) -> Result<Self, ServeError> {
@@ -245,42 +167,11 @@ impl Analyst {
 fn ask_python(python: &PathBuf) -> Result<PytorchGpu, String> {
     let kept = ["PATH", "HOME", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "PYTHONPATH"];
     let environment = kept.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
-    let mut child = Command::new(python)
-        .args(["-c", QUESTION])
-        .env_clear()
-        .envs(environment)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .process_group(0)
-        .spawn()
-        .map_err(|error| format!("{} cannot be started: {error}", python.display()))?;
-    let output = child.stdout.take();
-    let reader = std::thread::spawn(move || {
-        let mut text = String::new();
-        let _ = output.map(|output| output.take(ANSWER_BYTES_MAX).read_to_string(&mut text));
-        text
-    });
-    let until = Instant::now() + PYTHON_TIME_MAX;
-    let ended = loop {
-        match child.try_wait() {
-            Ok(Some(status)) => break Ok(status),
-            Ok(None) if Instant::now() < until => std::thread::sleep(Duration::from_millis(20)),
-            Ok(None) => break Err("Python took too long".to_owned()),
-            Err(error) => break Err(error.to_string()),
-        }
-    };
-    if ended.is_err() {
-        // What it started goes with it.
-        if let Some(group) = rustix::process::Pid::from_raw(child.id().cast_signed()) {
-            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
-        }
-        let _ = child.wait();
-    }
-    let status = ended?;
-    let text = reader.join().unwrap_or_default();
-    let line = text.lines().next_back().unwrap_or_default();
-    serde_json::from_str(line).map_err(|_| format!("Python gave no answer ({status})"))
+    let mut command = Command::new(python);
+    command.args(["-c", QUESTION]).env_clear().envs(environment);
+    let ended = child::run(command, &[], PYTHON_TIME_MAX)?;
+    let line = ended.output.lines().next_back().unwrap_or_default();
+    serde_json::from_str(line).map_err(|_| format!("Python gave no answer ({})", ended.status))
 }
 
 /// What Python and the devices say.
@@ -300,7 +191,7 @@ async fn manager(app: &Arc<App>) -> Manager {
         });
         return Manager { available: true, gpus: gpus.collect(), xpu_manager_url: None, reason: None };
     };
-    let text = url.text.clone();
+    let text = url.to_string();
     let asked = tokio::task::spawn_blocking(move || ask_manager(&url)).await;
     match asked.map_err(|error| error.to_string()).and_then(|asked| asked) {
         Ok(gpus) => Manager { available: true, gpus, xpu_manager_url: Some(text), reason: None },
@@ -354,22 +245,6 @@ pub async fn metrics(app: &Arc<App>, device_id: u32) -> Result<GpuMetrics, Probl
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn addresses_of_other_services() {
-        let check = |text: &str, host: &str, port| {
-            let url = Url::parse(text).unwrap();
-            assert_eq!((url.host.as_str(), url.port), (host, port), "{text}");
-        };
-        check("http://xpu-manager:12788", "xpu-manager", 12788);
-        check("http://[::1]:80/", "::1", 80);
-        check("http://10.0.0.1/base", "10.0.0.1", 80);
-        for wrong in
-            ["", "https://a", "http://", "http://a b", "http://u@h", "http://h:99999", "http://h\r\nx"]
-        {
-            assert_eq!(Url::parse(wrong), None, "{wrong}");
-        }
-    }
 
     #[test]
     fn a_python_that_is_missing_or_talks_nonsense_is_a_reason() {

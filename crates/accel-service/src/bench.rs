@@ -161,7 +161,7 @@ fn scrape(root: &Root, tokens: PathBuf) -> Result<Scraped, BenchError> {
     let server = std::thread::spawn(move || {
         runtime.block_on(async {
             tokio::select! {
-                () = server::accept(listener, server::router(app)) => {}
+                () = server::run(app, listener) => {}
                 _ = end => {}
             }
         });

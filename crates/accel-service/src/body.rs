@@ -1,6 +1,7 @@
 //! What the answers look like.
 
 pub mod config;
+pub mod policy;
 
 use std::collections::BTreeMap;
 

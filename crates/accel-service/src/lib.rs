@@ -13,20 +13,25 @@
 //! takes a token whose role allows it, and is written to the audit log.
 //!
 //! Reading order: [`server`] (connections), [`problem`] (what errors look like), [`auth`] (who may), [`contract`],
-//! [`analytics`], [`state`] (what lasts), [`settings`] (what changes devices), [`rest`], [`openapi`].
+//! [`analytics`], [`state`] (what lasts), [`settings`] (what changes devices), [`warden`] (who looks
+//! after policies), [`rest`], [`openapi`].
 
 pub mod analytics;
 pub mod auth;
 pub mod bench;
 pub mod body;
+pub mod child;
 pub mod contract;
+pub mod http;
 pub mod numbers;
 pub mod openapi;
+pub mod policies;
 pub mod problem;
 pub mod rest;
 pub mod server;
 pub mod settings;
 pub mod state;
 pub mod time;
+pub mod warden;
 
 pub use server::{Options, ServeError, serve};

@@ -46,6 +46,8 @@ pub fn text() -> String {
         rest::restore, rest::set_frequency_range, rest::set_power_limit, rest::set_scheduler, rest::set_standby,
         rest::set_performance_factor, rest::set_memory_ecc, rest::set_port_enabled, rest::set_port_beaconing,
         rest::reset, rest::repair,
+        rest::policies, rest::device_policies, rest::set_device_policy, rest::end_device_policy,
+        rest::group_policies, rest::set_group_policy, rest::end_group_policy,
     ),
     components(schemas(problem::Problem, rest::KindName)),
     modifiers(&Errors)

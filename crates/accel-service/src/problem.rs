@@ -67,10 +67,12 @@ impl Problem {
 impl From<StateError> for Problem {
     fn from(error: StateError) -> Self {
         let status = match &error {
-            StateError::NoSuchGroup(_) => StatusCode::NOT_FOUND,
-            StateError::Name | StateError::TooManyDevices | StateError::Interval(_) => {
-                StatusCode::UNPROCESSABLE_ENTITY
-            }
+            StateError::NoSuchGroup(_) | StateError::NoSuchPolicy(_) => StatusCode::NOT_FOUND,
+            StateError::Name
+            | StateError::TooManyDevices
+            | StateError::Interval(_)
+            | StateError::Policy(_)
+            | StateError::Address(_) => StatusCode::UNPROCESSABLE_ENTITY,
             _ => StatusCode::CONFLICT,
         };
         Problem::of(status, &error)

@@ -22,12 +22,14 @@ mod config;
 mod devices;
 mod groups;
 mod health;
+mod policy;
 mod processes;
 
 pub(crate) use config::*;
 pub(crate) use devices::*;
 pub(crate) use groups::*;
 pub(crate) use health::*;
+pub(crate) use policy::*;
 pub(crate) use processes::*;
 
 /// The paths.
@@ -39,6 +41,7 @@ pub fn routes() -> Router<Arc<App>> {
         .merge(devices::routes())
         .merge(groups::routes())
         .merge(health::routes())
+        .merge(policy::routes())
         .merge(processes::routes())
 }
 

@@ -26,6 +26,7 @@ use crate::analytics::Analyst;
 use crate::auth::{Caller, Gate, Role, TokenError, Verdict};
 use crate::problem::Problem;
 use crate::state::{Keeper, StateError, Store};
+use crate::warden::Warden;
 use crate::{auth, contract, openapi, rest};
 
 /// The port that clients of the service expect.
@@ -115,6 +116,7 @@ pub struct App {
     pub analyst: Analyst,
     /// Groups of devices, and settings.
     pub keeper: Keeper,
+    warden: Warden,
     gate: Gate,
     checks: Semaphore,
     waiting: Semaphore,
@@ -140,6 +142,7 @@ impl App {
             analyst: Analyst::new(options.python.clone(), options.manager_url.as_deref())?,
             station: Station::start_with(options.root.clone(), interval, options.limits.clone()),
             keeper,
+            warden: Warden::start().map_err(ServeError::Start)?,
             checks: Semaphore::new(1),
             waiting: Semaphore::new(WAITING_MAX),
             require_token: options.require_token,
@@ -159,6 +162,17 @@ impl App {
                 self.station.set_interval(Duration::from_millis(interval));
             }
             known = chosen;
+        }
+    }
+
+    /// Judges policies as often as devices are sampled.
+    pub async fn patrol(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(self.station.interval()).await;
+            let app = Arc::clone(&self);
+            // What a policy does may take a while; the next round begins when it is over.
+            let round = tokio::task::spawn_blocking(move || app.warden.round(&app.station, &app.keeper));
+            let _ = round.await;
         }
     }
 
@@ -317,8 +331,7 @@ pub fn serve(options: &Options, ready: impl FnOnce(SocketAddr)) -> Result<(), Se
         let mut interrupted = signal(SignalKind::interrupt()).map_err(ServeError::Start)?;
         ready(listener.local_addr().map_err(listen)?);
         tokio::select! {
-            () = accept(listener, router(Arc::clone(&app))) => {}
-            () = Arc::clone(&app).follow() => {}
+            () = run(Arc::clone(&app), listener) => {}
             _ = ended.recv() => {}
             _ = interrupted.recv() => {}
         }
@@ -329,8 +342,17 @@ pub fn serve(options: &Options, ready: impl FnOnce(SocketAddr)) -> Result<(), Se
     outcome
 }
 
+/// Serves, follows the state and looks after policies, until whoever calls it ends it.
+pub async fn run(app: Arc<App>, listener: TcpListener) {
+    tokio::select! {
+        () = accept(listener, router(Arc::clone(&app))) => {}
+        () = Arc::clone(&app).follow() => {}
+        () = app.patrol() => {}
+    }
+}
+
 /// Takes connections as long as there is room.
-pub async fn accept(listener: TcpListener, router: Router) {
+async fn accept(listener: TcpListener, router: Router) {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let guests: Arc<Mutex<BTreeMap<IpAddr, usize>>> = Arc::default();
     loop {

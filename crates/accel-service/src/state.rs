@@ -1,5 +1,5 @@
-//! What lasts beyond the service: groups of devices, how often devices are sampled, and what was set before somebody
-//! changed a device.
+//! What lasts beyond the service: groups of devices, how often devices are sampled, policies, and what was set
+//! before somebody changed a device.
 //!
 //! ```text
 //!   service ──┐                       ┌── read: whoever has seen another file before reads it anew
@@ -10,6 +10,7 @@
 //! Devices stand in it by what tells them apart on this machine, their PCI address: their numbers may change when a
 //! card is added.
 
+mod policies;
 mod remembered;
 mod store;
 #[cfg(test)]
@@ -19,8 +20,10 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 
+use minka_accel::policy::{Kind, PolicyError};
 use serde::{Deserialize, Serialize};
 
+pub use policies::{Raised, Standing};
 pub use remembered::Remembered;
 pub use store::{Keeper, Store};
 
@@ -46,7 +49,7 @@ pub struct Group {
 }
 
 /// All that lasts.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct State {
     /// Milliseconds between two samples, if somebody chose them.
@@ -61,6 +64,9 @@ pub struct State {
     /// What devices were set to before.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     remembered: Vec<Remembered>,
+    /// The policies.
+    #[serde(default, rename = "policy", skip_serializing_if = "Vec::is_empty")]
+    policies: Vec<Standing>,
 }
 
 /// Why the state is not changed.
@@ -94,6 +100,18 @@ pub enum StateError {
     /// There are too many devices in the group.
     #[error("fill a group: it has 256 devices at most")]
     TooManyDevices,
+    /// There is no such policy.
+    #[error("find a policy of type {0}")]
+    NoSuchPolicy(Kind),
+    /// The policy cannot be.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    /// Nobody can be told there.
+    #[error("tell {0:?}: only http://HOST[:PORT][/PATH] is understood")]
+    Address(String),
+    /// There are too many policies.
+    #[error("make a policy: there are 1024 already")]
+    TooManyPolicies,
     /// More is remembered than can be.
     #[error("remember what was set before: there are too many settings")]
     TooMuchToRemember,
@@ -171,7 +189,8 @@ impl State {
             }
             before = group.id;
         }
-        remembered::check(&self.remembered)
+        remembered::check(&self.remembered)?;
+        policies::check(&self.policies)
     }
 }
 

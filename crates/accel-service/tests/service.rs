@@ -48,8 +48,7 @@ impl Service {
         let thread = std::thread::spawn(move || {
             runtime.block_on(async {
                 tokio::select! {
-                    () = server::accept(listener, server::router(Arc::clone(&app))) => {}
-                    () = Arc::clone(&app).follow() => {}
+                    () = server::run(app, listener) => {}
                     _ = ended => {}
                 }
             });
@@ -261,6 +260,107 @@ fn devices_are_set_by_admins_within_their_limits_and_put_back() {
     assert_eq!(ask("DELETE", &admin, "2/config", "").json()["settings"].as_array().unwrap().len(), 2);
     assert_eq!(held(), "2850");
     assert_eq!(service.get("/rest/v1/devices/2/config").json()["changed"], json!([]));
+}
+
+/// One question that a webhook's owner is asked; answered with 204.
+fn receive(listener: &std::net::TcpListener) -> Value {
+    let (mut stream, _) = listener.accept().unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let (mut text, mut piece) = (String::new(), [0; 4096]);
+    loop {
+        let length = stream.read(&mut piece).unwrap();
+        text.push_str(std::str::from_utf8(&piece[..length]).unwrap());
+        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+        let wanted = head.lines().find_map(|line| line.strip_prefix("Content-Length: ")).unwrap();
+        if body.len() == wanted.parse::<usize>().unwrap() {
+            stream.write_all(b"HTTP/1.0 204 No Content\r\n\r\n").unwrap();
+            return serde_json::from_str(body).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_policy_throttles_drains_tells_and_puts_back() {
+    let service = Service::start(3, |_| {});
+    let role = |name: &str, role| format!("Bearer {}", auth::add(&service.tokens(), name, role).unwrap());
+    let (operator, admin) = (role("operator", Role::Operate), role("admin", Role::Admin));
+    let path = "/rest/v1/devices/2/policy";
+    let ask = |method: &str, token: &str, body: &Value| {
+        let headers = [("Authorization", token), ("Content-Type", "application/json")];
+        service.ask(method, path, &headers, &body.to_string()).status
+    };
+    let hook = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/hook", hook.local_addr().unwrap());
+    let policy = |kind: &str, action: Value| {
+        json!({
+            "type": format!("XPUM_POLICY_TYPE_{kind}"), "action": action, "notify_callback_url": url,
+            "condition": {"type": "XPUM_POLICY_CONDITION_TYPE_GREATER", "threshold": 70},
+        })
+    };
+    let throttle = json!({
+        "type": "XPUM_POLICY_ACTION_TYPE_THROTTLE_DEVICE",
+        "throttle_device_frequency_min": 500, "throttle_device_frequency_max": 800,
+    });
+    let throttle = policy("GPU_TEMPERATURE", throttle);
+    let drain = json!({"type": "MINKA_POLICY_ACTION_TYPE_DRAIN"});
+    let mut drain = policy("GPU_MEMORY_TEMPERATURE", drain);
+    drain["notify_callback_url"] = Value::Null;
+    assert_eq!(ask("POST", &operator, &throttle), 403);
+    assert_eq!(ask("POST", &admin, &throttle), 200);
+    assert_eq!(ask("POST", &admin, &drain), 200);
+
+    let device = service.directory.path().join("sys/class/drm/card2/device");
+    let clocks = || {
+        ["min_freq", "max_freq"].map(|name| {
+            let text = std::fs::read_to_string(device.join("tile0/gt0/freq0").join(name)).unwrap();
+            text.trim().parse::<u32>().unwrap_or_default()
+        })
+    };
+    let heat = |celsius: u32| {
+        for sensor in ["temp2_input", "temp3_input"] {
+            std::fs::write(device.join("hwmon/hwmon4").join(sensor), format!("{celsius}000\n")).unwrap();
+        }
+    };
+    let store = Store::at(service.directory.path().join("state/xpu.toml"));
+    let drained = || store.read().unwrap().drained().map(|(device, _)| device.to_owned()).collect::<Vec<_>>();
+    let wait = |what: &str, holds: &dyn Fn() -> bool| {
+        let until = Instant::now() + Duration::from_secs(30);
+        while !holds() {
+            assert!(Instant::now() < until, "{what}: {:?} {:?}", clocks(), drained());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    let before = clocks();
+    heat(75);
+    let told = receive(&hook);
+    assert_eq!(
+        (&told["state"], &told["device_id"], &told["value"], &told["policy_type"]),
+        (&json!("raised"), &json!(2), &json!(75.0), &json!("gpu_temperature"))
+    );
+    assert_eq!(clocks(), [500, 800]);
+    wait("drained", &|| drained() == ["0000:03:00.0"]);
+    let listed = service.get(path).json();
+    assert!(listed["policy_list"][0]["raised_since"].is_string(), "{listed}");
+    assert_eq!(listed["policy_list"][0]["action"]["throttle_device_frequency_max"], 800);
+
+    heat(50);
+    assert_eq!(receive(&hook)["state"], "cleared");
+    assert_eq!(clocks(), before);
+    wait("not drained", &|| drained().is_empty());
+
+    // What a policy has changed goes with it.
+    heat(80);
+    assert_eq!(receive(&hook)["state"], "raised");
+    assert_eq!((clocks(), ask("DELETE", &operator, &json!({"type": throttle["type"]}))), ([500, 800], 200));
+    assert_eq!(clocks(), before);
+    assert_eq!(ask("DELETE", &operator, &json!({"type": throttle["type"]})), 404);
+    assert_eq!(service.get("/rest/v1/policy").json()[2]["policy_list"].as_array().unwrap().len(), 1);
+    let mut wrong = throttle.clone();
+    wrong["condition"] = json!({"type": "XPUM_POLICY_CONDITION_TYPE_WHEN_OCCUR"});
+    assert_eq!(ask("POST", &admin, &wrong), 422);
+    wrong = throttle.clone();
+    wrong["notify_callback_url"] = json!("https://example.org");
+    assert_eq!(ask("POST", &admin, &wrong), 422);
 }
 
 #[test]

@@ -18,7 +18,7 @@
 //! Reading order: [`value`] (what a reading is), [`metric`] (which there are), [`root`] (where they come from),
 //! [`probe`] (one value's way), the drivers ([`hwmon`], [`intel`], [`amdgpu`], [`mic`], [`nvidia`]),
 //! [`device`] and [`discovery`], [`counter`] (what makes rates safe), [`health`] and [`limits`], [`config`] (what can
-//! be changed).
+//! be changed), [`policy`] (what is done when a device is not well).
 
 pub mod amdgpu;
 pub mod config;
@@ -38,6 +38,7 @@ pub mod mic;
 pub mod names;
 pub mod nvidia;
 pub mod pcie;
+pub mod policy;
 pub mod probe;
 pub mod process;
 pub mod query;

@@ -80,7 +80,7 @@ fn members(app: &App, group: &Group) -> Vec<u32> {
     inside.map(|identity| identity.device_id).collect()
 }
 
-fn find(app: &App, id: u32) -> Result<Group, Problem> {
+pub(super) fn find_group(app: &App, id: u32) -> Result<Group, Problem> {
     let missing = |_| Problem::new(StatusCode::NOT_FOUND, format!("there is no group {id}"));
     app.keeper.state().group(id).cloned().map_err(missing)
 }
@@ -123,7 +123,7 @@ pub(crate) async fn new_group(
     params(Id), responses((status = 200, body = GroupBody))
 )]
 pub(crate) async fn group(State(app): State<Arc<App>>, Id(id): Id) -> Result<Json<GroupBody>, Problem> {
-    Ok(Json(body(&app, &find(&app, id)?)))
+    Ok(Json(body(&app, &find_group(&app, id)?)))
 }
 
 /// Sets the devices of a group.
@@ -171,7 +171,8 @@ pub(crate) async fn group_health(
     State(app): State<Arc<App>>,
     Id(id): Id,
 ) -> Result<Json<GroupHealth>, Problem> {
-    let devices = members(&app, &find(&app, id)?).into_iter().filter_map(|device| report(&app, device).ok());
+    let devices =
+        members(&app, &find_group(&app, id)?).into_iter().filter_map(|device| report(&app, device).ok());
     Ok(Json(GroupHealth { group_id: id, devices: devices.map(|report| device_health(&report)).collect() }))
 }
 
@@ -192,7 +193,8 @@ pub(crate) async fn group_stats(
     Id(id): Id,
 ) -> Result<Json<GroupStatistics>, Problem> {
     let interval = app.station.interval();
-    let devices = members(&app, &find(&app, id)?).into_iter().filter_map(|device| report(&app, device).ok());
+    let devices =
+        members(&app, &find_group(&app, id)?).into_iter().filter_map(|device| report(&app, device).ok());
     Ok(Json(GroupStatistics {
         group_id: id,
         datas: devices.map(|report| Statistics::of(&report, interval)).collect(),

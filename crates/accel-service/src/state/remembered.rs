@@ -27,9 +27,15 @@ pub(super) fn check(all: &[Remembered]) -> Result<(), Box<dyn std::error::Error 
     if all.len() > DEVICES_MAX || all.iter().any(|one| one.files.len() > FILES_MAX) {
         return Err(Box::new(StateError::TooMuchToRemember));
     }
-    // What is put back is written where drivers listen, so it must not lead anywhere else.
+    check_files(all.iter().flat_map(|one| &one.files))
+}
+
+/// What is put back is written where drivers listen, so it must not lead anywhere else.
+pub(super) fn check_files<'a>(
+    mut files: impl Iterator<Item = &'a Content>,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let leads_away = |content: &Content| content.file.split('/').any(|part| part.is_empty() || part == "..");
-    if all.iter().flat_map(|one| &one.files).any(leads_away) {
+    if files.any(leads_away) {
         return Err("a file that is remembered is not in the device's folder".into());
     }
     Ok(())
