@@ -125,7 +125,9 @@ impl Failure {
             },
             Failure::XpuNotOffered { .. } | Failure::XpuSettings(SettingsError::InUse(_)) => Status::Refused,
             Failure::XpuSettings(SettingsError::Config(error)) => match error {
-                ConfigError::NotOffered { .. } | ConfigError::Reset(_) => Status::Refused,
+                ConfigError::NotOffered { .. } | ConfigError::Reset(_) | ConfigError::Vgpu(_) => {
+                    Status::Refused
+                }
                 ConfigError::OutOfRange { .. } | ConfigError::Senseless { .. } => Status::Usage,
                 ConfigError::Write { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                     Status::NotPermitted

@@ -163,3 +163,66 @@ fn policies_are_made_listed_and_ended() {
     assert_eq!(make(&["--notify", "ftp://example.org"]).0, 2);
     assert_eq!(run(&["--listalltypes"]).1["types"].as_array().unwrap().len(), 10);
 }
+
+#[test]
+fn trouble_is_found_in_the_log_and_bundled_for_those_who_help() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("machine");
+    plant_machine(&root, 3).unwrap();
+    let write = |file: &str, text: &str| {
+        let path = root.join(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    let run = |arguments: &[&str]| {
+        let output = minka(directory.path(), &[&["--root", root.to_str().unwrap()], arguments].concat());
+        (output.status.code().unwrap(), serde_json::from_slice::<Value>(&output.stdout).unwrap_or_default())
+    };
+    let unread = run(&["diag", "--precheck", "-j"]).1;
+    assert_eq!((&unread["log"], &unread["component_list"]), (&Value::Null, &json!([])));
+    assert!(unread["reason"].as_str().unwrap().contains("dev/kmsg"), "{unread}");
+    write(
+        "dev/kmsg",
+        "3,1,1000000,-;xe 0000:03:00.0: [drm] GT0: Timedout job: seqno=1\n SUBSYSTEM=pci\n\
+                       3,2,9000000,-;i915 0000:01:00.0: [drm] *ERROR* GuC initialization failed -5\n\
+                       6,3,9500000,-;usb 1-1: new device\n",
+    );
+    write("proc/uptime", "10.00 5.00\n");
+    let found = run(&["diag", "--precheck", "-j"]).1;
+    let ids = |found: &Value| {
+        let list = found["component_list"].as_array().unwrap().iter();
+        list.map(|finding| finding["id"].as_u64().unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(ids(&found), [3, 8]);
+    assert_eq!(ids(&run(&["diag", "--precheck", "--since", "-5s", "-j"]).1), [3]);
+    assert_eq!(
+        run(&["diag", "--precheck", "--listtypes", "-j"]).1["error_type_list"].as_array().unwrap().len(),
+        19
+    );
+    let examined = run(&["diag", "-d", "2", "-l", "2", "-j"]).1;
+    assert_eq!(examined["device_list"][0]["component_count"], 8);
+    assert_eq!(run(&["vgpu", "-l", "-d", "2", "-j"]).1, json!({"vf_list": [], "total": null}));
+    assert_eq!(run(&["vgpu", "-c", "-d", "2", "-n", "2"]).0, 5);
+
+    let archive = directory.path().join("xpu.tar.gz");
+    let state = directory.path().join("xpu.toml");
+    fs::write(
+        &state,
+        "[[policy]]\ndevice = \"0000:03:00.0\"\n[policy.policy]\nkind = \"gpu_missing\"\n\
+                       condition = \"when_occur\"\naction = \"notify\"\nnotify = \"http://h/?secret\"\n",
+    )
+    .unwrap();
+    let (archive, state) = (archive.to_str().unwrap(), state.to_str().unwrap());
+    assert_eq!(run(&["log", "-f", archive, "--state", state]).0, 0);
+    let tar = |arguments: &[&str]| {
+        let output = std::process::Command::new("tar").args(arguments).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let names = tar(&["-tzf", archive]);
+    assert_eq!(names.lines().count(), 11, "{names}");
+    let log = tar(&["-xOzf", archive, "minka-xpu/kernel-log.txt"]);
+    assert!(log.contains("[    1.000000] xe 0000:03:00.0") && !log.contains("usb"), "{log}");
+    let all = tar(&["-xOzf", archive]);
+    assert!(all.contains("gpu_missing") && !all.contains("secret"));
+}

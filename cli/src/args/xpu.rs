@@ -2,10 +2,12 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use clap::Subcommand;
 use minka_accel::config::{Drive, Scheduler, Span};
 use minka_accel::policy::{Comparison, Kind};
+use minka_accel::precheck::seconds_ago;
 use minka_accel_service::auth::Role;
 
 #[derive(Debug, clap::Args)]
@@ -35,11 +37,14 @@ pub(crate) struct Xpu {
 #[derive(Debug, Subcommand)]
 pub(crate) enum XpuCommand {
     Discovery(OneDevice),
-    Topology(OneDevice),
+    Topology(XpuTopology),
     Stats(Devices),
     Health(Devices),
     Config(XpuConfig),
     Policy(Box<XpuPolicy>),
+    Diag(XpuDiag),
+    Vgpu(XpuVgpu),
+    Log(XpuLog),
     Readings(OneDevice),
     Dump(Dump),
     Ps(OneDevice),
@@ -150,6 +155,58 @@ pub(crate) struct XpuPolicy {
     pub(crate) command: Vec<String>,
 }
 
+#[derive(Debug, clap::Args)]
+pub(crate) struct XpuTopology {
+    #[arg(short, long, value_name = "DEVICE")]
+    pub(crate) device: Option<String>,
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct XpuDiag {
+    #[command(flatten)]
+    pub(crate) devices: Devices,
+    #[arg(short = 'l', long, value_name = "LEVEL", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=3))]
+    pub(crate) level: u8,
+    #[arg(long)]
+    pub(crate) precheck: bool,
+    #[arg(long, requires = "precheck")]
+    pub(crate) listtypes: bool,
+    #[arg(long, value_name = "TIME", requires = "precheck", allow_hyphen_values = true, value_parser = ago)]
+    pub(crate) since: Option<f64>,
+}
+
+fn ago(text: &str) -> Result<f64, String> {
+    let ago = seconds_ago(text, SystemTime::now());
+    ago.ok_or_else(|| "expected today, yesterday, or a number with s, min, h or d".to_owned())
+}
+
+#[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("action").required(true))]
+pub(crate) struct XpuVgpu {
+    #[arg(long, group = "action")]
+    pub(crate) precheck: bool,
+    #[arg(short, long, group = "action", requires = "device", requires = "number")]
+    pub(crate) create: bool,
+    #[arg(short, long, group = "action", requires = "device")]
+    pub(crate) list: bool,
+    #[arg(short, long, group = "action", requires = "device")]
+    pub(crate) remove: bool,
+    #[arg(short, long, value_name = "DEVICE")]
+    pub(crate) device: Option<String>,
+    #[arg(short, long, value_name = "N", requires = "create", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) number: Option<u32>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct XpuLog {
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    #[arg(long, value_name = "FILE")]
+    pub(crate) state: Option<PathBuf>,
+}
+
 fn policy_kind(text: &str) -> Result<Kind, String> {
     Kind::named(text).ok_or_else(|| {
         let names: Vec<&str> = Kind::ALL.iter().map(|kind| kind.name()).collect();
@@ -224,6 +281,8 @@ pub(crate) struct Dump {
     pub(crate) interval: u64,
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) number: Option<u64>,
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -267,6 +326,8 @@ pub(crate) struct XpuServe {
     pub(crate) interval: Option<u64>,
     #[arg(long, value_name = "FILE")]
     pub(crate) state: Option<PathBuf>,
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dumps: Option<PathBuf>,
     #[arg(long, value_name = "FILE")]
     pub(crate) tokens: Option<PathBuf>,
     #[arg(long)]

@@ -1,6 +1,7 @@
 //! `minka xpu`: accelerators of any vendor, read here or served to others.
 
 mod config;
+mod examine;
 mod lasting;
 mod policy;
 mod query;
@@ -43,10 +44,19 @@ pub(super) fn xpu(arguments: &Xpu, output: &mut Output) -> Result<(), Failure> {
     station.settle(PATIENCE);
     match &arguments.command {
         Some(XpuCommand::Discovery(which)) => show::discovery(&chosen(&station, which)?, json, output),
-        Some(XpuCommand::Topology(which)) => show::topology(&chosen(&station, which)?, json, output),
+        Some(XpuCommand::Topology(which)) => {
+            let reports = meant(&station, &which.device, None, &None)?;
+            match &which.file {
+                Some(path) => examine::document(&reports, path),
+                None => show::topology(&reports, json, output),
+            }
+        }
         Some(XpuCommand::Stats(which)) => show::stats(&grouped(&station, which)?, &station, json, output),
         Some(XpuCommand::Health(which)) => show::health(&grouped(&station, which)?, json, output),
         Some(XpuCommand::Policy(which)) => policy::policy(which, &station, json, output),
+        Some(XpuCommand::Diag(which)) => examine::diagnose(which, &station, json, output),
+        Some(XpuCommand::Vgpu(which)) => examine::functions(which, &station, json, output),
+        Some(XpuCommand::Log(which)) => examine::bundle(which, &station),
         Some(XpuCommand::Config(which)) => config::config(which, &station, json, output),
         Some(XpuCommand::Readings(which)) => show::readings(&chosen(&station, which)?, json, output),
         Some(XpuCommand::Ps(which)) => show::processes(&chosen(&station, which)?, &station, json, output),

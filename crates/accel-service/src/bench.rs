@@ -143,6 +143,7 @@ fn scrape(root: &Root, tokens: PathBuf) -> Result<Scraped, BenchError> {
         root: root.clone(),
         interval: Some(Duration::from_secs(1)),
         state: tokens.with_file_name("xpu.toml"),
+        dumps: PathBuf::from("/nonexistent"),
         limits: minka_accel::Limits::default(),
         tokens,
         require_token: false,

@@ -28,6 +28,7 @@ pub fn routes() -> Router<Arc<App>> {
         .route("/api/v1/analytics/gpu/status", get(gpu_status))
         .route("/api/v1/analytics/gpu/metrics", get(gpu_metrics))
         .route("/metrics", get(scrape))
+        .route("/healtz", get(alive_xpum))
 }
 
 /// What is known of a device, or the problem that there is none.
@@ -46,6 +47,12 @@ pub(crate) async fn alive(State(app): State<Arc<App>>) -> Json<Alive> {
         devices: app.station.identities().len(),
         absent: absent.collect(),
     })
+}
+
+/// Whether the service works, at the place and under the name where XPU Manager tells it.
+#[utoipa::path(get, path = "/healtz", tag = "service", responses((status = 200, body = Alive)))]
+pub(crate) async fn alive_xpum(app: State<Arc<App>>) -> Json<Alive> {
+    alive(app).await
 }
 
 /// The devices of this machine.

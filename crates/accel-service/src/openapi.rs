@@ -37,7 +37,7 @@ pub fn text() -> String {
     ),
     paths(
         contract::alive, contract::devices, contract::health, contract::metrics, contract::gpu_status,
-        contract::gpu_metrics, contract::scrape,
+        contract::gpu_metrics, contract::scrape, contract::alive_xpum,
         rest::version, rest::devices, rest::device, rest::health, rest::health_of, rest::set_threshold, rest::stats,
         rest::topology, rest::firmware, rest::config, rest::processes, rest::processes_of, rest::sensors,
         rest::settings, rest::set_settings,
@@ -48,6 +48,13 @@ pub fn text() -> String {
         rest::reset, rest::repair,
         rest::policies, rest::device_policies, rest::set_device_policy, rest::end_device_policy,
         rest::group_policies, rest::set_group_policy, rest::end_group_policy,
+        rest::group_health_of, rest::set_group_threshold,
+        rest::diagnose, rest::diagnosis, rest::diagnose_group, rest::group_diagnosis,
+        rest::begin_dump, rest::dumps, rest::end_dump,
+        rest::update_firmware, rest::update_all_firmware, rest::update_state, rest::controller_versions,
+        rest::topology_document, rest::links,
+        rest::vgpu_precheck, rest::create_functions, rest::remove_functions, rest::functions,
+        rest::function_statistics,
     ),
     components(schemas(problem::Problem, rest::KindName)),
     modifiers(&Errors)
@@ -140,6 +147,67 @@ mod tests {
                 let responses = operation["responses"].as_object().unwrap();
                 assert!(responses.contains_key("401"), "{method} {path}");
                 assert!(operation["summary"].is_string(), "{method} {path}");
+            }
+        }
+    }
+
+    /// XPU Manager 1's paths below `/rest/v1/`, with their methods.
+    const XPU_MANAGER: &[(&str, &str)] = &[
+        ("version", "get"),
+        ("devices", "get"),
+        ("devices/{id}", "get"),
+        ("devices/amcversions", "get"),
+        ("devices/{id}/diagnostics", "post get"),
+        ("groups/{id}/diagnostics", "post get"),
+        ("devices/{id}/health", "get"),
+        ("groups/{id}/health", "get"),
+        ("devices/{id}/health/{kind}", "get put"),
+        ("groups/{id}/health/{kind}", "get put"),
+        ("policy", "get"),
+        ("devices/{id}/policy", "get post delete"),
+        ("groups/{id}/policy", "get post delete"),
+        ("groups", "get post"),
+        ("groups/{id}", "get post delete"),
+        ("devices/{id}/updatefw", "post"),
+        ("devices/{id}/firmware", "get"),
+        ("devices/updatefw", "post"),
+        ("devices/firmware", "get"),
+        ("agentSettings", "get post"),
+        ("devices/{id}/stats", "get"),
+        ("groups/{id}/stats", "get"),
+        ("devices/{id}/standby", "put"),
+        ("devices/{id}/powerlimit", "put"),
+        ("devices/{id}/frequencyrange", "put"),
+        ("devices/{id}/scheduler", "put"),
+        ("devices/{id}/config", "get"),
+        ("devices/{id}/performancefactor", "put"),
+        ("devices/{id}/reset", "post"),
+        ("devices/{id}/ppr", "post"),
+        ("devices/{id}/portenabled", "put"),
+        ("devices/{id}/portbeaconing", "put"),
+        ("devices/{id}/memoryecc", "put"),
+        ("devices/{id}/topology", "get"),
+        ("topology", "get"),
+        ("topology/xelink", "get"),
+        ("devices/{id}/ps", "get"),
+        ("ps", "get"),
+        ("dump", "post get"),
+        ("dump/{id}", "delete"),
+        ("sensor", "get"),
+        ("vgpu/precheck", "get"),
+        ("vgpu/createvf", "post"),
+        ("vgpu/removevf", "post"),
+        ("devices/{id}/vgpulist", "get"),
+        ("devices/{id}/vgpustats", "get"),
+    ];
+
+    #[test]
+    fn every_operation_of_xpu_manager_is_there() {
+        let document: serde_json::Value = serde_json::from_str(&text()).unwrap();
+        for (path, methods) in XPU_MANAGER {
+            for method in methods.split(' ') {
+                let operation = &document["paths"][format!("/rest/v1/{path}")][method];
+                assert!(operation.is_object(), "{method} {path}");
             }
         }
     }

@@ -13,6 +13,7 @@ use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, SchemaFormat, Type};
 use utoipa::{IntoParams, ToSchema};
 
+use crate::dumps::DumpError;
 use crate::settings::SettingsError;
 use crate::state::StateError;
 
@@ -88,6 +89,16 @@ impl From<SettingsError> for Problem {
                 StatusCode::UNPROCESSABLE_ENTITY
             }
             SettingsError::Config(_) | SettingsError::InUse(_) => StatusCode::CONFLICT,
+        };
+        Problem::of(status, &error)
+    }
+}
+
+impl From<DumpError> for Problem {
+    fn from(error: DumpError) -> Self {
+        let status = match &error {
+            DumpError::NoSuchDump(_) => StatusCode::NOT_FOUND,
+            DumpError::TooMany | DumpError::File { .. } => StatusCode::CONFLICT,
         };
         Problem::of(status, &error)
     }

@@ -20,17 +20,27 @@ use crate::state::{SAMPLE_INTERVALS_MS, State as Lasting, StateError};
 
 mod config;
 mod devices;
+pub mod diagnostics;
+mod dump;
+mod firmware;
 mod groups;
 mod health;
 mod policy;
 mod processes;
+pub mod topology;
+pub mod vgpu;
 
 pub(crate) use config::*;
 pub(crate) use devices::*;
+pub(crate) use diagnostics::*;
+pub(crate) use dump::*;
+pub(crate) use firmware::*;
 pub(crate) use groups::*;
 pub(crate) use health::*;
 pub(crate) use policy::*;
 pub(crate) use processes::*;
+pub(crate) use topology::*;
+pub(crate) use vgpu::*;
 
 /// The paths.
 pub fn routes() -> Router<Arc<App>> {
@@ -39,10 +49,15 @@ pub fn routes() -> Router<Arc<App>> {
         .route("/rest/v1/agentSettings", get(settings).post(set_settings))
         .merge(config::routes())
         .merge(devices::routes())
+        .merge(diagnostics::routes())
+        .merge(dump::routes())
+        .merge(firmware::routes())
         .merge(groups::routes())
         .merge(health::routes())
         .merge(policy::routes())
         .merge(processes::routes())
+        .merge(topology::routes())
+        .merge(vgpu::routes())
 }
 
 /// The versions of what answers.

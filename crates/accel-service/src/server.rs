@@ -24,13 +24,18 @@ use tokio::sync::Semaphore;
 
 use crate::analytics::Analyst;
 use crate::auth::{Caller, Gate, Role, TokenError, Verdict};
+use crate::dumps::Dumps;
 use crate::problem::Problem;
+use crate::rest::diagnostics::Diagnosis;
 use crate::state::{Keeper, StateError, Store};
 use crate::warden::Warden;
 use crate::{auth, contract, openapi, rest};
 
 /// The port that clients of the service expect.
 pub const PORT: u16 = 12788;
+
+/// What is told to everybody.
+const OPEN: [&str; 3] = ["/api/v1/health", "/healtz", "/rest/v1/version"];
 
 /// No body of a request is larger.
 const BODY_BYTES_MAX: usize = 64 * 1024;
@@ -62,6 +67,8 @@ pub struct Options {
     pub limits: Limits,
     /// The file of groups and settings.
     pub state: PathBuf,
+    /// The folder of the files of values that it writes.
+    pub dumps: PathBuf,
     /// The file of tokens.
     pub tokens: PathBuf,
     /// Whether reading takes a token too.
@@ -116,6 +123,10 @@ pub struct App {
     pub analyst: Analyst,
     /// Groups of devices, and settings.
     pub keeper: Keeper,
+    /// Files of values that are being written.
+    pub dumps: Dumps,
+    /// What devices' last examinations found.
+    pub diagnoses: Mutex<BTreeMap<u32, Diagnosis>>,
     warden: Warden,
     gate: Gate,
     checks: Semaphore,
@@ -142,6 +153,8 @@ impl App {
             analyst: Analyst::new(options.python.clone(), options.manager_url.as_deref())?,
             station: Station::start_with(options.root.clone(), interval, options.limits.clone()),
             keeper,
+            dumps: Dumps::at(options.dumps.clone()),
+            diagnoses: Mutex::default(),
             warden: Warden::start().map_err(ServeError::Start)?,
             checks: Semaphore::new(1),
             waiting: Semaphore::new(WAITING_MAX),
@@ -165,13 +178,16 @@ impl App {
         }
     }
 
-    /// Judges policies as often as devices are sampled.
+    /// Judges policies and writes values as often as devices are sampled.
     pub async fn patrol(self: Arc<Self>) {
         loop {
             tokio::time::sleep(self.station.interval()).await;
             let app = Arc::clone(&self);
             // What a policy does may take a while; the next round begins when it is over.
-            let round = tokio::task::spawn_blocking(move || app.warden.round(&app.station, &app.keeper));
+            let round = tokio::task::spawn_blocking(move || {
+                app.warden.round(&app.station, &app.keeper);
+                app.dumps.round(&app.station);
+            });
             let _ = round.await;
         }
     }
@@ -273,7 +289,7 @@ async fn guard(State(app): State<Arc<App>>, mut request: Request, next: Next) ->
         request.headers().get(header::AUTHORIZATION).map(|value| value.to_str().unwrap_or("?").to_owned());
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let identified = app.identify(header.as_deref(), from).await;
-    let open = !app.require_token || path == "/api/v1/health";
+    let open = !app.require_token || OPEN.contains(&path.as_str());
     let (caller, mut response) = match identified {
         Err(problem) => (None, problem.into_response()),
         Ok(None) if !open => {

@@ -31,6 +31,7 @@ impl Service {
             root: Root::at(directory.path()),
             interval: Some(Duration::from_millis(100)),
             state: directory.path().join("state/xpu.toml"),
+            dumps: directory.path().join("state/dumps"),
             limits: Limits::default(),
             tokens: directory.path().join("tokens.toml"),
             require_token: false,
@@ -361,6 +362,75 @@ fn a_policy_throttles_drains_tells_and_puts_back() {
     wrong = throttle.clone();
     wrong["notify_callback_url"] = json!("https://example.org");
     assert_eq!(ask("POST", &admin, &wrong), 422);
+}
+
+#[test]
+fn devices_are_examined_divided_and_written_down() {
+    let service = Service::start(3, |_| {});
+    let token = format!("Bearer {}", auth::add(&service.tokens(), "ana", Role::Admin).unwrap());
+    let headers = [("Authorization", token.as_str()), ("Content-Type", "application/json")];
+    let ask = |method: &str, path: &str, body: &str| {
+        service.ask(method, &format!("/rest/v1/{path}"), &headers, body)
+    };
+    assert_eq!(service.get("/rest/v1/devices/2/diagnostics").status, 404);
+    assert_eq!(ask("POST", "devices/2/diagnostics", r#"{"level": 4}"#).status, 422);
+    assert_eq!(ask("POST", "devices/2/diagnostics", r#"{"level": 3}"#).status, 201);
+    let found = service.get("/rest/v1/devices/2/diagnostics").json();
+    assert_eq!((&found["component_count"], &found["finished"]), (&json!(14), &json!(true)));
+    let component = |name: &str| {
+        let list = found["component_list"].as_array().unwrap();
+        list.iter().find(|one| one["component_type"] == name).unwrap().clone()
+    };
+    assert_eq!(component("XPUM_DIAG_HARDWARE_SYSMAN")["result"], "Pass");
+    let light = component("XPUM_DIAG_LIGHT_COMPUTATION");
+    assert_eq!(light["result"], "Unknown");
+    assert!(light["message"].as_str().unwrap().contains("takes a compute runtime"));
+    ask("POST", "groups", r#"{"group_name": "two", "device_id_list": [0, 2]}"#);
+    assert_eq!(ask("POST", "groups/1/diagnostics", r#"{"level": 1}"#).status, 201);
+    assert_eq!(service.get("/rest/v1/groups/1/diagnostics").json()["device_list"][1]["level"], 1);
+    let health = ask("PUT", "groups/1/health/coreTemperature", r#"{"custom_threshold": 40}"#).json();
+    assert_eq!(health["devices"][1]["custom_threshold"], 40.0);
+    assert_eq!(service.get("/rest/v1/groups/1/health/coreTemperature").json(), health);
+
+    let device = service.directory.path().join("sys/class/drm/card2/device");
+    assert_eq!(ask("POST", "vgpu/createvf", r#"{"device_id": 2, "num_vfs": 2}"#).status, 409);
+    std::fs::write(device.join("sriov_totalvfs"), "8\n").unwrap();
+    std::fs::write(device.join("sriov_numvfs"), "0\n").unwrap();
+    assert_eq!(
+        ask("POST", "vgpu/createvf", r#"{"device_id": 2, "num_vfs": 2, "lmem_per_vf": 9}"#).status,
+        409
+    );
+    assert_eq!(ask("POST", "vgpu/createvf", r#"{"device_id": 2, "num_vfs": 2}"#).json()["total"], 8);
+    assert_eq!(std::fs::read_to_string(device.join("sriov_numvfs")).unwrap(), "2");
+    assert_eq!(ask("POST", "vgpu/removevf", r#"{"device_id": 2}"#).status, 200);
+    assert_eq!(service.get("/rest/v1/vgpu/precheck").json()["sriov_status"], "Pass");
+
+    let wanted =
+        r#"{"device_id": 2, "metrics_type_list": ["XPUM_DUMP_GPU_FREQUENCY", "XPUM_DUMP_EU_ACTIVE"]}"#;
+    let begun = ask("POST", "dump", wanted).json();
+    assert_eq!(service.get("/rest/v1/dump").json()["dump_task_ids"], json!([1]));
+    let path = begun["dump_file_path"].as_str().unwrap();
+    let until = Instant::now() + Duration::from_secs(30);
+    let text = loop {
+        let text = std::fs::read_to_string(path).unwrap();
+        if text.lines().count() >= 3 {
+            break text;
+        }
+        assert!(Instant::now() < until, "{text}");
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    let mut lines = text.lines();
+    assert_eq!(lines.next(), Some("Timestamp, DeviceId, GPU Frequency (MHz), GPU EU Array Active (%)"));
+    assert!(lines.next().unwrap().ends_with(", 2, 400.00, N/A"), "{text}");
+    assert_eq!(ask("DELETE", "dump/1", "").json()["dump_file_path"], path);
+    assert_eq!(ask("DELETE", "dump/1", "").status, 404);
+
+    let image = r#"{"file": "/tmp/image.bin", "firmware_name": "GFX"}"#;
+    let refused = ask("POST", "devices/2/updatefw", image);
+    assert!(refused.status == 409 && refused.body.contains("fwupd"), "{}", refused.body);
+    let document = service.get("/rest/v1/topology").json();
+    assert!(document["xmlstring"].as_str().unwrap().contains("pci=\"0000:03:00.0\""), "{document}");
+    assert_eq!(service.get("/healtz").json()["status"], "ok");
 }
 
 #[test]

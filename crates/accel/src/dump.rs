@@ -46,6 +46,60 @@ pub const HEADINGS: [&str; 37] = [
     "Media Engine Frequency (MHz)",
 ];
 
+/// Names by number, as in XPU Manager's interface for programs.
+pub const NAMES: [&str; 37] = [
+    "XPUM_DUMP_GPU_UTILIZATION",
+    "XPUM_DUMP_POWER",
+    "XPUM_DUMP_GPU_FREQUENCY",
+    "XPUM_DUMP_GPU_CORE_TEMPERATURE",
+    "XPUM_DUMP_MEMORY_TEMPERATURE",
+    "XPUM_DUMP_MEMORY_UTILIZATION",
+    "XPUM_DUMP_MEMORY_READ_THROUGHPUT",
+    "XPUM_DUMP_MEMORY_WRITE_THROUGHPUT",
+    "XPUM_DUMP_ENERGY",
+    "XPUM_DUMP_EU_ACTIVE",
+    "XPUM_DUMP_EU_STALL",
+    "XPUM_DUMP_EU_IDLE",
+    "XPUM_DUMP_RAS_ERROR_CAT_RESET",
+    "XPUM_DUMP_RAS_ERROR_CAT_PROGRAMMING_ERRORS",
+    "XPUM_DUMP_RAS_ERROR_CAT_DRIVER_ERRORS",
+    "XPUM_DUMP_RAS_ERROR_CAT_CACHE_ERRORS_CORRECTABLE",
+    "XPUM_DUMP_RAS_ERROR_CAT_CACHE_ERRORS_UNCORRECTABLE",
+    "XPUM_DUMP_MEMORY_BANDWIDTH",
+    "XPUM_DUMP_MEMORY_USED",
+    "XPUM_DUMP_PCIE_READ_THROUGHPUT",
+    "XPUM_DUMP_PCIE_WRITE_THROUGHPUT",
+    "XPUM_DUMP_COMPUTE_XE_LINK_THROUGHPUT",
+    "XPUM_DUMP_COMPUTE_ENGINE_UTILIZATION",
+    "XPUM_DUMP_RENDER_ENGINE_UTILIZATION",
+    "XPUM_DUMP_DECODE_ENGINE_UTILIZATION",
+    "XPUM_DUMP_ENCODE_ENGINE_UTILIZATION",
+    "XPUM_DUMP_COPY_ENGINE_UTILIZATION",
+    "XPUM_DUMP_MEDIA_ENHANCEMENT_ENGINE_UTILIZATION",
+    "XPUM_DUMP_3D_ENGINE_UTILIZATION",
+    "XPUM_DUMP_RAS_ERROR_CAT_NON_COMPUTE_ERRORS_CORRECTABLE",
+    "XPUM_DUMP_RAS_ERROR_CAT_NON_COMPUTE_ERRORS_UNCORRECTABLE",
+    "XPUM_DUMP_COMPUTE_ENGINE_GROUP_UTILIZATION",
+    "XPUM_DUMP_RENDER_ENGINE_GROUP_UTILIZATION",
+    "XPUM_DUMP_MEDIA_ENGINE_GROUP_UTILIZATION",
+    "XPUM_DUMP_COPY_ENGINE_GROUP_UTILIZATION",
+    "XPUM_DUMP_FREQUENCY_THROTTLE_REASON_GPU",
+    "XPUM_DUMP_MEDIA_ENGINE_FREQUENCY",
+];
+
+/// A line of chosen columns: when, which device, and each value or `N/A`.
+pub fn row(time: &str, sample: &Sample, columns: &[usize]) -> String {
+    let known = [time.to_owned(), sample.identity.device_id.to_string()];
+    let cells = columns.iter().map(|column| cell(sample, *column).unwrap_or_else(|| "N/A".to_owned()));
+    known.into_iter().chain(cells).collect::<Vec<_>>().join(", ")
+}
+
+/// The line above such lines.
+pub fn heading(columns: &[usize]) -> String {
+    let headings = columns.iter().filter_map(|column| HEADINGS.get(*column).copied());
+    ["Timestamp", "DeviceId"].into_iter().chain(headings).collect::<Vec<_>>().join(", ")
+}
+
 /// A column of a sample; `None` when it is not known.
 pub fn cell(sample: &Sample, column: usize) -> Option<String> {
     let quantity = |quantity: Quantity, scale: f64| Some(format!("{:.2}", quantity.of(sample)? * scale));

@@ -18,12 +18,14 @@
 //! Reading order: [`value`] (what a reading is), [`metric`] (which there are), [`root`] (where they come from),
 //! [`probe`] (one value's way), the drivers ([`hwmon`], [`intel`], [`amdgpu`], [`mic`], [`nvidia`]),
 //! [`device`] and [`discovery`], [`counter`] (what makes rates safe), [`health`] and [`limits`], [`config`] (what can
-//! be changed), [`policy`] (what is done when a device is not well).
+//! be changed), [`policy`] (what is done when a device is not well),
+//! [`diagnostics`] and [`precheck`] (whether one can be worked with), [`vgpu`].
 
 pub mod amdgpu;
 pub mod config;
 pub mod counter;
 pub mod device;
+pub mod diagnostics;
 pub mod discovery;
 pub mod dump;
 pub mod exposition;
@@ -32,6 +34,7 @@ pub mod health;
 pub mod hwmon;
 pub mod identity;
 pub mod intel;
+pub mod kernel_log;
 pub mod limits;
 pub mod metric;
 pub mod mic;
@@ -39,6 +42,7 @@ pub mod names;
 pub mod nvidia;
 pub mod pcie;
 pub mod policy;
+pub mod precheck;
 pub mod probe;
 pub mod process;
 pub mod query;
@@ -46,6 +50,7 @@ pub mod root;
 pub mod station;
 pub mod statistics;
 pub mod value;
+pub mod vgpu;
 
 pub use device::{Device, Moment, Sample};
 pub use identity::Identity;

@@ -1,9 +1,11 @@
 //! `minka xpu --query-gpu` and `minka xpu dump`: tables of chosen columns, for programs and spreadsheets.
 
+use std::fs::File;
+use std::io::Write;
 use std::time::{Duration, Instant, SystemTime};
 
 use minka_accel::Station;
-use minka_accel::dump::{HEADINGS, cell};
+use minka_accel::dump::{heading, row};
 use minka_accel::query::Field;
 use minka_accel_service::time;
 
@@ -45,26 +47,31 @@ pub(super) fn query(arguments: &Xpu, station: &Station, output: &mut Output) -> 
     })
 }
 
+/// Takes lines.
+type Sink<'a> = Box<dyn FnMut(&str) -> Result<(), Failure> + 'a>;
+
 pub(super) fn dump(dump: &Dump, station: &Station, output: &mut Output) -> Result<(), Failure> {
     station.set_interval(Duration::from_secs(dump.interval).min(Duration::from_secs(1)));
     let devices = if dump.device.iter().any(|device| device == "-1") { &[][..] } else { &dump.device[..] };
     devices.iter().try_for_each(|device| named(station, device).map(drop))?;
     let columns: Vec<usize> =
         dump.metrics.iter().filter_map(|column| usize::try_from(*column).ok()).collect();
-    let headings = columns.iter().filter_map(|column| HEADINGS.get(*column).copied());
-    let headings: Vec<&str> = ["Timestamp", "DeviceId"].into_iter().chain(headings).collect();
-    output.line(&headings.join(", "))?;
+    let mut sink: Sink<'_> = match &dump.file {
+        Some(path) => {
+            let report = |source| Failure::Report { path: path.clone(), source };
+            let mut file = File::create(path).map_err(report)?;
+            Box::new(move |line| writeln!(file, "{line}").map_err(report))
+        }
+        None => Box::new(|line| output.line(line)),
+    };
+    sink(&heading(&columns))?;
     each(Duration::from_secs(dump.interval), dump.number.unwrap_or(u64::MAX), |now| {
         let reports = match devices {
             [] => station.reports(),
             devices => devices.iter().filter_map(|device| named(station, device).ok()).collect(),
         };
         for report in reports {
-            let known = [time::text(now), report.sample.identity.device_id.to_string()];
-            let cells = columns
-                .iter()
-                .map(|column| cell(&report.sample, *column).unwrap_or_else(|| "N/A".to_owned()));
-            output.line(&known.into_iter().chain(cells).collect::<Vec<_>>().join(", "))?;
+            sink(&row(&time::text(now), &report.sample, &columns))?;
         }
         Ok(())
     })

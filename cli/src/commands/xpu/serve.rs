@@ -24,11 +24,13 @@ pub(super) fn serve(
 ) -> Result<(), Failure> {
     crate::commands::node::log_to_stderr();
     let url = std::env::var("XPU_MANAGER_URL").ok().filter(|url| !url.is_empty());
+    let state = lasting::path(&arguments.state);
     let options = Options {
         listen: arguments.listen,
         root,
         interval: arguments.interval.map(Duration::from_millis),
-        state: lasting::path(&arguments.state),
+        dumps: arguments.dumps.clone().unwrap_or_else(|| state.with_file_name("xpu-dumps")),
+        state,
         limits,
         tokens: tokens(&arguments.tokens),
         require_token: arguments.require_token,

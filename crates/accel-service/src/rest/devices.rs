@@ -20,8 +20,6 @@ pub(super) fn routes() -> Router<Arc<App>> {
         .route("/rest/v1/devices", get(devices))
         .route("/rest/v1/devices/{id}", get(device))
         .route("/rest/v1/devices/{id}/stats", get(stats))
-        .route("/rest/v1/devices/{id}/topology", get(topology))
-        .route("/rest/v1/devices/{id}/firmware", get(firmware))
         .route("/rest/v1/sensor", get(sensors))
 }
 
@@ -81,42 +79,6 @@ pub(crate) async fn stats(State(app): State<Arc<App>>, Id(id): Id) -> Result<Jso
     Ok(Json(Statistics::of(&report(&app, id)?, app.station.interval())))
 }
 
-/// Where a device is.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Topology {
-    device_id: u32,
-    /// Processors of the host that are nearest.
-    affinity_localcpulist: Option<String>,
-    /// Memory node of the host that is nearest.
-    numa_node: Option<i32>,
-    /// Speed and width of the link to the host, with reasons where they are not known.
-    link: Vec<ReadingBody>,
-}
-
-/// Where a device is.
-#[utoipa::path(
-    get, path = "/rest/v1/devices/{id}/topology", tag = "rest",
-    params(Id), responses((status = 200, body = Topology))
-)]
-pub(crate) async fn topology(State(app): State<Arc<App>>, Id(id): Id) -> Result<Json<Topology>, Problem> {
-    let sample = report(&app, id)?.sample;
-    let text = |place: &str| Some(sample.at(Metric::Property, place)?.value.as_ref().ok()?.to_string());
-    let link = |metric: Metric| {
-        metric.name().starts_with("pcie_") && metric.kind() == minka_accel::metric::Kind::Setting
-    };
-    Ok(Json(Topology {
-        device_id: id,
-        affinity_localcpulist: text("processors of the host nearby"),
-        numa_node: text("memory node of the host").and_then(|node| node.parse().ok()),
-        link: sample
-            .sorted()
-            .into_iter()
-            .filter(|reading| link(reading.metric))
-            .map(ReadingBody::of)
-            .collect(),
-    }))
-}
-
 /// A list of values.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Readings {
@@ -124,18 +86,9 @@ pub(crate) struct Readings {
     readings: Vec<ReadingBody>,
 }
 
-fn readings(report: &Report, wanted: impl Fn(Metric) -> bool) -> Readings {
+pub(super) fn readings(report: &Report, wanted: impl Fn(Metric) -> bool) -> Readings {
     let chosen = report.sample.sorted().into_iter().filter(|reading| wanted(reading.metric));
     Readings { device_id: report.sample.identity.device_id, readings: chosen.map(ReadingBody::of).collect() }
-}
-
-/// The versions of a device's firmware.
-#[utoipa::path(
-    get, path = "/rest/v1/devices/{id}/firmware", tag = "rest",
-    params(Id), responses((status = 200, body = Readings))
-)]
-pub(crate) async fn firmware(State(app): State<Arc<App>>, Id(id): Id) -> Result<Json<Readings>, Problem> {
-    Ok(Json(readings(&report(&app, id)?, |metric| metric == Metric::Firmware)))
 }
 
 /// All temperatures, voltages, fans and powers.

@@ -1,17 +1,18 @@
 //! Groups of devices.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{DeviceHealth, change, device_health};
-use crate::body::Statistics;
+use super::health::{checked, kind_named, wanted_threshold};
+use super::{DeviceHealth, HealthEntry, KindName, change, device_health};
+use crate::body::{CustomThreshold, Statistics};
 use crate::contract::report;
 use crate::numbers;
 use crate::problem::{Body, Id, Problem};
@@ -59,6 +60,7 @@ pub(super) fn routes() -> Router<Arc<App>> {
         .route("/rest/v1/groups", get(groups).post(new_group))
         .route("/rest/v1/groups/{id}", get(group).post(set_group).delete(end_group))
         .route("/rest/v1/groups/{id}/health", get(group_health))
+        .route("/rest/v1/groups/{id}/health/{kind}", get(group_health_of).put(set_group_threshold))
         .route("/rest/v1/groups/{id}/stats", get(group_stats))
 }
 
@@ -74,7 +76,7 @@ fn body(app: &App, group: &Group) -> GroupBody {
 }
 
 /// The numbers of a group's devices, as far as they are known: a card may not be there today.
-fn members(app: &App, group: &Group) -> Vec<u32> {
+pub(super) fn members(app: &App, group: &Group) -> Vec<u32> {
     let identities = app.station.identities();
     let inside = identities.iter().filter(|identity| group.devices.contains(&identity.key()));
     inside.map(|identity| identity.device_id).collect()
@@ -174,6 +176,60 @@ pub(crate) async fn group_health(
     let devices =
         members(&app, &find_group(&app, id)?).into_iter().filter_map(|device| report(&app, device).ok());
     Ok(Json(GroupHealth { group_id: id, devices: devices.map(|report| device_health(&report)).collect() }))
+}
+
+/// What one check found of a group's devices.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct GroupHealthEntry {
+    group_id: u32,
+    devices: Vec<DeviceHealthEntry>,
+}
+
+/// What one check found of a device.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct DeviceHealthEntry {
+    device_id: u32,
+    #[serde(flatten)]
+    entry: HealthEntry,
+}
+
+/// What one check found of a group's devices.
+#[utoipa::path(
+    get, path = "/rest/v1/groups/{id}/health/{kind}", tag = "groups", params(Id, ("kind" = KindName, Path)),
+    responses((status = 200, body = GroupHealthEntry))
+)]
+pub(crate) async fn group_health_of(
+    State(app): State<Arc<App>>,
+    Id(id): Id,
+    Path(path): Path<BTreeMap<String, String>>,
+) -> Result<Json<GroupHealthEntry>, Problem> {
+    let kind = kind_named(&path)?;
+    let devices = members(&app, &find_group(&app, id)?);
+    let entries = devices.into_iter().filter_map(|device_id| {
+        let entry = checked(&report(&app, device_id).ok()?, kind)?;
+        Some(DeviceHealthEntry { device_id, entry })
+    });
+    Ok(Json(GroupHealthEntry { group_id: id, devices: entries.collect() }))
+}
+
+/// Sets a threshold of one's own for a check of a group's devices; −1 takes it away.
+#[utoipa::path(
+    put, path = "/rest/v1/groups/{id}/health/{kind}", tag = "groups", security(("token" = []), ("basic" = [])),
+    params(Id, ("kind" = KindName, Path)), request_body = CustomThreshold,
+    responses((status = 200, body = GroupHealthEntry))
+)]
+pub(crate) async fn set_group_threshold(
+    _: Operator,
+    State(app): State<Arc<App>>,
+    Id(id): Id,
+    Path(path): Path<BTreeMap<String, String>>,
+    Body(body): Body<CustomThreshold>,
+) -> Result<Json<GroupHealthEntry>, Problem> {
+    let (kind, threshold) = wanted_threshold(&path, &body)?;
+    for device in members(&app, &find_group(&app, id)?) {
+        app.station.set_custom(device, kind, threshold);
+    }
+    group_health_of(State(app), Id(id), Path(path)).await
 }
 
 /// The devices of a group over the last minutes.

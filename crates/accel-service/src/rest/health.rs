@@ -98,7 +98,7 @@ pub(crate) enum KindName {
     Frequency,
 }
 
-fn kind_named(path: &BTreeMap<String, String>) -> Result<Kind, Problem> {
+pub(super) fn kind_named(path: &BTreeMap<String, String>) -> Result<Kind, Problem> {
     Ok(match path.get("kind").map(String::as_str) {
         Some("coreTemperature") => Kind::CoreTemperature,
         Some("memoryTemperature") => Kind::MemoryTemperature,
@@ -121,9 +121,28 @@ pub(crate) async fn health_of(
     Path(path): Path<BTreeMap<String, String>>,
 ) -> Result<Json<HealthEntry>, Problem> {
     let kind = kind_named(&path)?;
-    let report = report(&app, id)?;
-    let check = report.health.checks.iter().find(|check| check.kind == kind);
-    check.map(|check| Json(HealthEntry::of(check))).ok_or_else(|| Problem::no_device(id))
+    checked(&report(&app, id)?, kind).map(Json).ok_or_else(|| Problem::no_device(id))
+}
+
+/// What a check found.
+pub(super) fn checked(report: &Report, kind: Kind) -> Option<HealthEntry> {
+    report.health.checks.iter().find(|check| check.kind == kind).map(HealthEntry::of)
+}
+
+/// The check and the threshold that somebody wants; `None` takes it away.
+pub(super) fn wanted_threshold(
+    path: &BTreeMap<String, String>,
+    body: &CustomThreshold,
+) -> Result<(Kind, Option<f64>), Problem> {
+    let kind = kind_named(path)?;
+    if !matches!(kind, Kind::CoreTemperature | Kind::MemoryTemperature | Kind::Power) {
+        return Err(Problem::new(StatusCode::CONFLICT, "this check has no threshold"));
+    }
+    let threshold = body.custom_threshold;
+    if !(-1.0..=100_000.0).contains(&threshold) {
+        return Err(Problem::unprocessable("a threshold is from -1 to 100000"));
+    }
+    Ok((kind, (threshold >= 0.0).then_some(threshold)))
 }
 
 /// Sets a threshold of one's own for a check; −1 takes it away.
@@ -139,16 +158,8 @@ pub(crate) async fn set_threshold(
     Path(path): Path<BTreeMap<String, String>>,
     Body(body): Body<CustomThreshold>,
 ) -> Result<Json<HealthEntry>, Problem> {
-    let kind = kind_named(&path)?;
-    if !matches!(kind, Kind::CoreTemperature | Kind::MemoryTemperature | Kind::Power) {
-        return Err(Problem::new(StatusCode::CONFLICT, "this check has no threshold"));
-    }
-    let threshold = body.custom_threshold;
-    let right = (-1.0..=100_000.0).contains(&threshold);
-    if !right {
-        return Err(Problem::unprocessable("a threshold is from -1 to 100000"));
-    }
-    if !app.station.set_custom(id, kind, (threshold >= 0.0).then_some(threshold)) {
+    let (kind, threshold) = wanted_threshold(&path, &body)?;
+    if !app.station.set_custom(id, kind, threshold) {
         return Err(Problem::no_device(id));
     }
     health_of(State(app), Id(id), Path(path)).await

@@ -193,6 +193,9 @@ pub enum ConfigError {
         /// Why not.
         source: io::Error,
     },
+    /// The device cannot be divided.
+    #[error("divide the device into virtual functions: {0}")]
+    Vgpu(&'static str),
     /// The device cannot be reset.
     #[error("reset the device: {0}")]
     Reset(&'static str),

@@ -1,0 +1,304 @@
+//! Whether a device can be worked with, as XPU Manager's diagnostics ask on three levels.
+//!
+//! What takes no library is done: environment, libraries, rights, other users, sensors. What takes a program that
+//! computes on the device (Level Zero's, CUDA's or HIP's) is not done, and each such test says so: its result is
+//! unknown, never passed.
+
+use std::path::Path;
+
+use rustix::fs::Access;
+use serde::Serialize;
+
+use crate::device::Sample;
+use crate::health::{Health, State};
+use crate::identity::Identity;
+use crate::metric::Metric;
+use crate::process;
+use crate::root::Root;
+
+/// How a test came out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum Outcome {
+    /// It was not done.
+    #[serde(rename = "Unknown")]
+    Unknown,
+    /// All is well.
+    #[serde(rename = "Pass")]
+    Pass,
+    /// Something is not.
+    #[serde(rename = "Fail")]
+    Fail,
+}
+
+/// A test and how it came out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Component {
+    /// XPU Manager's name of the test.
+    #[serde(rename = "component_type")]
+    pub name: &'static str,
+    /// How it came out.
+    pub result: Outcome,
+    /// In words: what was found, or what the test lacks.
+    pub message: String,
+}
+
+/// The tests of each level, besides those before it.
+const LEVELS: [&[&str]; 3] = [
+    &[
+        "XPUM_DIAG_SOFTWARE_ENV_VARIABLES",
+        "XPUM_DIAG_SOFTWARE_LIBRARY",
+        "XPUM_DIAG_SOFTWARE_PERMISSION",
+        "XPUM_DIAG_SOFTWARE_EXCLUSIVE",
+        "XPUM_DIAG_LIGHT_COMPUTATION",
+    ],
+    &["XPUM_DIAG_HARDWARE_SYSMAN", "XPUM_DIAG_INTEGRATION_PCIE", "XPUM_DIAG_MEDIA_CODEC"],
+    &[
+        "XPUM_DIAG_PERFORMANCE_COMPUTATION",
+        "XPUM_DIAG_PERFORMANCE_POWER",
+        "XPUM_DIAG_PERFORMANCE_MEMORY_BANDWIDTH",
+        "XPUM_DIAG_PERFORMANCE_MEMORY_ALLOCATION",
+        "XPUM_DIAG_MEMORY_ERROR",
+        "XPUM_DIAG_XE_LINK_THROUGHPUT",
+    ],
+];
+
+/// Variables that hide devices from programs, or change what those are told.
+const VARIABLES: &[&str] = &[
+    "ZE_AFFINITY_MASK",
+    "ONEAPI_DEVICE_SELECTOR",
+    "SYCL_DEVICE_FILTER",
+    "CUDA_VISIBLE_DEVICES",
+    "HIP_VISIBLE_DEVICES",
+    "ROCR_VISIBLE_DEVICES",
+    "GPU_DEVICE_ORDINAL",
+];
+
+/// Folders in which libraries lie.
+const FOLDERS: &[&str] = &[
+    "usr/lib/x86_64-linux-gnu",
+    "usr/lib64",
+    "usr/lib",
+    "lib/x86_64-linux-gnu",
+    "usr/local/lib",
+    "usr/local/lib/x86_64-linux-gnu",
+    "usr/local/cuda/lib64",
+    "opt/rocm/lib",
+];
+
+/// Libraries by which programs compute, by the vendor's number.
+const LIBRARIES: &[(u16, &[&str])] = &[
+    (0x8086, &["libze_loader.so.1", "libze_intel_gpu.so.1"]),
+    (0x1002, &["libhsa-runtime64.so.1", "libamdhip64.so"]),
+    (0x10de, &["libcuda.so.1", "libnvidia-ml.so.1"]),
+];
+
+/// What is known of a device that is to be diagnosed.
+#[derive(Debug)]
+pub struct Patient<'a> {
+    /// The tree that it is in.
+    pub root: &'a Root,
+    /// Its last sample.
+    pub sample: &'a Sample,
+    /// How it is.
+    pub health: &'a Health,
+    /// The value of an environment variable.
+    pub variable: fn(&str) -> Option<String>,
+}
+
+/// Does the tests of a level from 1 to 3, and of those before it.
+pub fn run(patient: &Patient<'_>, level: u8) -> Vec<Component> {
+    let names = LEVELS.iter().take(level.into()).flat_map(|level| level.iter().copied());
+    names
+        .map(|name| {
+            let (result, message) = test(patient, name);
+            Component { name, result, message }
+        })
+        .collect()
+}
+
+/// How all tests together came out: failed if one did, unknown if one was not done.
+pub fn verdict(components: &[Component]) -> Outcome {
+    let any = |outcome| components.iter().any(|component| component.result == outcome);
+    if any(Outcome::Fail) {
+        Outcome::Fail
+    } else if any(Outcome::Unknown) {
+        Outcome::Unknown
+    } else {
+        Outcome::Pass
+    }
+}
+
+fn test(patient: &Patient<'_>, name: &str) -> (Outcome, String) {
+    match name {
+        "XPUM_DIAG_SOFTWARE_ENV_VARIABLES" => environment(patient.variable),
+        "XPUM_DIAG_SOFTWARE_LIBRARY" => libraries(patient.root, &patient.sample.identity),
+        "XPUM_DIAG_SOFTWARE_PERMISSION" => permission(patient.root, &patient.sample.identity),
+        "XPUM_DIAG_SOFTWARE_EXCLUSIVE" => exclusive(patient.root, &patient.sample.identity),
+        "XPUM_DIAG_HARDWARE_SYSMAN" => sensors(patient.sample, patient.health),
+        "XPUM_DIAG_XE_LINK_THROUGHPUT" => {
+            (Outcome::Unknown, "not done: the kernel shows no links between cards of this device".to_owned())
+        }
+        "XPUM_DIAG_MEDIA_CODEC" => (
+            Outcome::Unknown,
+            "not done: it takes a media runtime, which this program does not use".to_owned(),
+        ),
+        _ => (
+            Outcome::Unknown,
+            "not done: it takes a compute runtime, which this program does not use".to_owned(),
+        ),
+    }
+}
+
+fn environment(variable: fn(&str) -> Option<String>) -> (Outcome, String) {
+    let set: Vec<String> =
+        VARIABLES.iter().filter_map(|name| Some(format!("{name}={}", variable(name)?))).collect();
+    if set.is_empty() {
+        (Outcome::Pass, "no variable hides devices from programs".to_owned())
+    } else {
+        (Outcome::Fail, format!("devices may be hidden from programs by {}", set.join(", ")))
+    }
+}
+
+fn libraries(root: &Root, identity: &Identity) -> (Outcome, String) {
+    let vendor = identity.pci.as_ref().map(|pci| pci.vendor_id);
+    let Some((_, wanted)) = LIBRARIES.iter().find(|(of, _)| Some(*of) == vendor) else {
+        return (Outcome::Unknown, "not done: the libraries of this vendor are not known".to_owned());
+    };
+    let there = |name: &&&str| FOLDERS.iter().any(|folder| root.has(&format!("{folder}/{name}")));
+    let missing: Vec<&str> = wanted.iter().filter(|name| !there(name)).copied().collect();
+    if missing.is_empty() {
+        (Outcome::Pass, format!("found {}", wanted.join(", ")))
+    } else {
+        (Outcome::Fail, format!("programs that compute do not find {}", missing.join(", ")))
+    }
+}
+
+fn permission(root: &Root, identity: &Identity) -> (Outcome, String) {
+    let Some(file) = identity.device_file.as_deref() else {
+        return (Outcome::Unknown, "not done: the device has no file for programs that compute".to_owned());
+    };
+    let path = root.locate(file.trim_start_matches('/'));
+    let Some(path) = path.filter(|path| path.exists()) else {
+        return (Outcome::Fail, format!("{file} is not there"));
+    };
+    match rustix::fs::access(Path::new(&path), Access::READ_OK | Access::WRITE_OK) {
+        Ok(()) => (Outcome::Pass, format!("{file} may be read and written")),
+        Err(error) => (Outcome::Fail, format!("{file} may not be read and written: {error}")),
+    }
+}
+
+fn exclusive(root: &Root, identity: &Identity) -> (Outcome, String) {
+    let Some(pci) = &identity.pci else {
+        return (Outcome::Unknown, "not done: the device is not on a PCI bus".to_owned());
+    };
+    let (processes, hidden) = process::list(root);
+    let users = processes.iter().filter(|process| process.pci_address == pci.address);
+    let users: Vec<String> =
+        users.map(|process| format!("{} ({})", process.process_id, process.process_name)).collect();
+    if !users.is_empty() {
+        return (Outcome::Fail, format!("it is used by {}", users.join(", ")));
+    }
+    if hidden > 0 {
+        let message =
+            format!("{hidden} processes of others could not be looked into: that takes CAP_SYS_PTRACE");
+        return (Outcome::Unknown, message);
+    }
+    (Outcome::Pass, "no process uses it".to_owned())
+}
+
+/// Whether the device tells how it is, and is well.
+fn sensors(sample: &Sample, health: &Health) -> (Outcome, String) {
+    if sample.gone {
+        return (Outcome::Fail, "the device is gone".to_owned());
+    }
+    let known =
+        |metric| sample.readings.iter().any(|reading| reading.metric == metric && reading.number().is_some());
+    let metrics = [Metric::Temperature, Metric::Frequency, Metric::Power];
+    let told: Vec<&str> =
+        metrics.iter().filter(|metric| known(**metric)).map(|metric| metric.name()).collect();
+    match health.state {
+        _ if told.is_empty() => {
+            (Outcome::Fail, "it tells neither temperature nor clock nor power".to_owned())
+        }
+        State::Critical => {
+            let bad = health.checks.iter().filter(|check| check.state == State::Critical);
+            let bad: Vec<&str> = bad.map(|check| check.description.as_str()).collect();
+            (Outcome::Fail, bad.join("; "))
+        }
+        _ => (Outcome::Pass, format!("it tells {}", told.join(", "))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::Recording;
+    use crate::health::Judge;
+    use crate::{Moment, discovery};
+
+    fn plant(name: &str) -> tempfile::TempDir {
+        let directory = tempfile::tempdir().unwrap();
+        Recording::named(name).unwrap().plant(directory.path()).unwrap();
+        directory
+    }
+
+    fn examine(
+        directory: &tempfile::TempDir,
+        level: u8,
+        variable: fn(&str) -> Option<String>,
+    ) -> Vec<Component> {
+        let root = Root::at(directory.path());
+        let mut device = discovery::discover(&root).devices.remove(0);
+        let sample = device.sample(Moment(0.0));
+        let health = Judge::default().judge(&sample);
+        run(&Patient { root: &root, sample: &sample, health: &health, variable }, level)
+    }
+
+    fn of<'a>(components: &'a [Component], name: &str) -> (Outcome, &'a str) {
+        let component = components.iter().find(|component| component.name.ends_with(name)).unwrap();
+        (component.result, component.message.as_str())
+    }
+
+    #[test]
+    fn what_is_not_done_never_passes() {
+        let directory = plant("b580_6_16");
+        for (level, count) in [(1, 5), (2, 8), (3, 14)] {
+            let components = examine(&directory, level, |_| None);
+            assert_eq!(components.len(), count);
+            for component in components.iter().filter(|component| component.message.starts_with("not done")) {
+                assert_eq!(component.result, Outcome::Unknown, "{component:?}");
+            }
+            assert_ne!(verdict(&components), Outcome::Pass);
+        }
+        assert_eq!(of(&examine(&directory, 2, |_| None), "SYSMAN").0, Outcome::Pass);
+    }
+
+    #[test]
+    fn libraries_rights_and_variables() {
+        let directory = plant("b580_6_16");
+        let write = |file: &str, content: &str| {
+            let path = directory.path().join(file);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, content).unwrap();
+        };
+        let before = examine(&directory, 1, |name| (name == "ZE_AFFINITY_MASK").then(|| "1".to_owned()));
+        assert_eq!(
+            of(&before, "LIBRARY"),
+            (Outcome::Fail, "programs that compute do not find libze_loader.so.1, libze_intel_gpu.so.1")
+        );
+        assert!(of(&before, "ENV_VARIABLES").1.ends_with("ZE_AFFINITY_MASK=1"));
+        for library in ["libze_loader.so.1", "libze_intel_gpu.so.1"] {
+            write(&format!("usr/lib/x86_64-linux-gnu/{library}"), "");
+        }
+        write("sys/class/drm/card1/device/drm/renderD128/uevent", "");
+        assert!(of(&examine(&directory, 1, |_| None), "PERMISSION").1.ends_with("is not there"));
+        write("dev/dri/renderD128", "");
+        write("proc/77/comm", "trainer\n");
+        write("proc/77/fdinfo/5", "drm-driver:\txe\ndrm-pdev:\t0000:0b:00.0\ndrm-client-id:\t7\n");
+        let after = examine(&directory, 1, |_| None);
+        for name in ["LIBRARY", "ENV_VARIABLES", "PERMISSION"] {
+            assert_eq!(of(&after, name).0, Outcome::Pass, "{after:?}");
+        }
+        assert_eq!(of(&after, "EXCLUSIVE"), (Outcome::Fail, "it is used by 77 (trainer)"));
+    }
+}
