@@ -11,17 +11,26 @@
 //! ```
 //!
 //! Instead of `[peers]`, or besides, `map = "cluster.toml"` names the file of all nodes; see [`crate::roster`].
+//!
+//! Nodes have numbers, too, as in openMosix: what the last two parts of the address come to (10.0.0.2 is number 2,
+//! 192.168.10.220 is 2780). Where that does not serve, a table `[ids]` says others, the same in all nodes' files.
+//! Who is moved without being asked is said in `[balance]`; see [`BalanceConfig`].
+
+mod balance;
 
 use std::{
     collections::BTreeMap,
     fs::File,
     io::{self, Read},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
+    num::NonZeroU16,
     path::{Path, PathBuf},
 };
 
 use serde::Deserialize;
 use thiserror::Error;
+
+pub use balance::{BalanceConfig, BalanceMode};
 
 use crate::{
     keys::{self, KeyError, NodeKeys},
@@ -76,6 +85,26 @@ pub enum ConfigError {
         /// The name.
         name: String,
     },
+    /// A node has no number.
+    #[error(
+        "number the node {name}: the last two parts of {address} do not make one (say it in the table [ids])"
+    )]
+    NoNumber {
+        /// Its name.
+        name: String,
+        /// Where it listens.
+        address: SocketAddr,
+    },
+    /// Two nodes have the same number.
+    #[error("number the nodes: {one} and {other} are both {number} (say others in the table [ids])")]
+    SameNumber {
+        /// One of them.
+        one: String,
+        /// The other.
+        other: String,
+        /// The number.
+        number: u16,
+    },
 }
 
 /// The configuration of a node.
@@ -91,6 +120,12 @@ pub struct NodeConfig {
     pub peers: BTreeMap<String, SocketAddr>,
     /// A file of all nodes, this one among them; they are added to the peers.
     pub map: Option<PathBuf>,
+    /// The numbers of nodes whose addresses do not make one.
+    #[serde(default)]
+    pub ids: BTreeMap<String, NonZeroU16>,
+    /// Who is moved without being asked.
+    #[serde(default)]
+    pub balance: BalanceConfig,
     /// The directory with the keys of this node; see [`crate::keys`].
     pub keys: PathBuf,
     /// Where the sockets for programs on this node lie.
@@ -137,9 +172,36 @@ impl NodeConfig {
         Ok(config)
     }
 
+    /// The numbers of all nodes, by name.
+    pub fn numbers(&self) -> Result<BTreeMap<String, NonZeroU16>, ConfigError> {
+        let mut numbers: BTreeMap<String, NonZeroU16> = BTreeMap::new();
+        for (name, address) in self.peers.iter().chain([(&self.name, &self.listen)]) {
+            let number = self.ids.get(name).copied().or_else(|| number_of(address.ip()));
+            let number =
+                number.ok_or_else(|| ConfigError::NoNumber { name: name.clone(), address: *address })?;
+            if let Some((other, _)) = numbers.iter().find(|(_, other)| **other == number) {
+                let (one, other) = (other.clone(), name.clone());
+                return Err(ConfigError::SameNumber { one, other, number: number.get() });
+            }
+            numbers.insert(name.clone(), number);
+        }
+        Ok(numbers)
+    }
+
     /// Loads the keys that the configuration names.
     pub fn read_keys(&self) -> Result<NodeKeys, KeyError> {
         NodeKeys::read(&self.keys)
+    }
+}
+
+/// openMosix's rule: the last two parts of the address.
+fn number_of(address: IpAddr) -> Option<NonZeroU16> {
+    match address {
+        IpAddr::V4(address) => {
+            let [_, _, high, low] = address.octets();
+            NonZeroU16::new(u16::from_be_bytes([high, low]))
+        }
+        IpAddr::V6(_) => None,
     }
 }
 
@@ -194,6 +256,26 @@ mod tests {
         assert_eq!(config.without_cpu, ["avx512f"]);
         let link = Tuning { dead_after_ms: 3000, send_buffer_bytes: Some(65536), ..Tuning::default() };
         assert_eq!(config.link, link);
+    }
+
+    #[test]
+    fn nodes_have_numbers() {
+        let numbers = |rest: &str| {
+            let config =
+                read(&format!("name = 'a'\nlisten = '192.168.10.220:1'\nkeys = 'k'\n{rest}")).unwrap();
+            let numbers = config.numbers().map_err(|error| error.to_string())?;
+            Ok::<_, String>(
+                numbers.into_iter().map(|(name, number)| (name, number.get())).collect::<Vec<_>>(),
+            )
+        };
+        let named = |name: &str, number| (name.to_owned(), number);
+        assert_eq!(numbers("[peers]\nb = '10.0.0.2:1'\n").unwrap(), [named("a", 2780), named("b", 2)]);
+        let moved = numbers("[peers]\nb = '[::1]:1'\n[ids]\nb = 7\na = 1\n").unwrap();
+        assert_eq!(moved, [named("a", 1), named("b", 7)]);
+        let mistake = numbers("[peers]\nb = '10.1.10.220:1'\n").unwrap_err();
+        assert!(mistake.contains("b and a are both 2780"), "{mistake}");
+        assert!(numbers("[peers]\nb = '[::1]:1'\n").unwrap_err().contains("number the node b"));
+        assert!(numbers("[peers]\nb = '10.1.0.0:1'\n").unwrap_err().contains("number the node b"));
     }
 
     #[test]

@@ -12,6 +12,8 @@
 //! thread in here: calls block, and whoever wants to wait for several things gives each a thread, or polls the
 //! descriptor of the [`Receiver`].
 //!
+//! What goes by UDP is sealed with keys that two nodes have agreed on over such a channel (`seal`).
+//!
 //! rustls makes the handshake; the records after it are encrypted and decrypted in `record`, whose documentation says
 //! why. All input is bounded: the preamble and the handshake by a deadline and a length, frames by their class.
 
@@ -24,14 +26,19 @@ pub mod keys;
 mod receiver;
 mod record;
 pub mod roster;
+mod seal;
 mod sender;
 mod socket;
 
 pub use channel::{Channel, Closer, accept, connect, read_preamble};
-pub use config::{ConfigError, NodeConfig};
+pub use config::{BalanceConfig, BalanceMode, ConfigError, NodeConfig};
 pub use credentials::Credentials;
 pub use error::ChannelError;
 pub use keys::{Authority, KeyError, NodeKeys};
 pub use receiver::Receiver;
+pub use seal::{
+    DatagramKeys, KeyId, Opened, Opener, SEAL_BYTES, SealError, Sealer, agree_on_keys, answer_keys,
+    unknown_key,
+};
 pub use sender::Sender;
 pub use socket::Tuning;

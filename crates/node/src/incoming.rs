@@ -63,6 +63,7 @@ impl Daemon {
         let socket = match preamble.purpose {
             Purpose::Open => self.open(preamble),
             Purpose::Join => self.host_socket(preamble),
+            Purpose::Keys => None,
         };
         let Some(socket) = socket else {
             debug!(%session, purpose = ?preamble.purpose, "closed a connection: no place for it");

@@ -22,6 +22,9 @@ const THREADS_MAX: usize = 1024;
 /// A process that does not run is looked at once in so many samples.
 const SLEEPER_SAMPLES: u64 = 8;
 
+/// Milliseconds of a clock tick in `/proc`, on every machine (`USER_HZ`).
+const TICK_MS: u64 = 10;
+
 /// Bytes of a page, on every x86-64 kernel.
 const PAGE_BYTES: u64 = 4096;
 
@@ -131,6 +134,8 @@ pub struct Sampler {
     decay: Decay,
     followed: BTreeMap<i32, Followed>,
     last: Option<Totals>,
+    /// When the last sample was made: whatever has started after that is seen for the first time.
+    before: Option<Duration>,
     samples: u64,
     text: String,
 }
@@ -144,6 +149,7 @@ impl Sampler {
             decay: Decay::default(),
             followed: BTreeMap::new(),
             last: None,
+            before: None,
             samples: 0,
             text: String::new(),
         }
@@ -154,8 +160,9 @@ impl Sampler {
         self.decay = decay;
     }
 
-    /// Looks at everything. `now` is the time of a clock that never goes back. The first sample has no load and no
-    /// processes, for there is nothing to compare with.
+    /// Looks at everything. `now` is the time since the machine was started (`CLOCK_BOOTTIME`), by which processes that
+    /// have just been started are known; any other clock that never goes back will do as well, but for those. The first
+    /// sample has no load and no processes, for there is nothing to compare with.
     ///
     /// # Errors
     /// When what every Linux tells is not there. A process that ends meanwhile is no error.
@@ -167,6 +174,7 @@ impl Sampler {
         let memory_us = self.told("pressure/memory", parse::pressure).unwrap_or(0);
         let totals = Totals { at: now, cpu, schedstat, io_us, memory_us };
         let last = self.last.replace(totals);
+        self.before = last.map(|last| last.at);
         let elapsed = last.map_or(Duration::ZERO, |last| now.saturating_sub(last.at));
         let (processes, visible) = self.processes(now)?;
         let machine = last.and_then(|last| Some((schedstat?, last.schedstat?)));
@@ -235,16 +243,22 @@ impl Sampler {
             }
             Some(known) => self.measure(pid, stat, known, now),
             None => {
-                let followed = self.threads(pid, stat.threads).map(|(ran_ns, waited_ns)| Followed {
+                let new = |ran_ns, waited_ns, looked_at| Followed {
                     start_ticks: stat.start_ticks,
                     used_ticks: stat.used_ticks,
                     ran_ns,
                     waited_ns,
                     usage: Usage::new(Pace::Slow),
-                    looked_at: now,
+                    looked_at,
                     asleep: false,
-                });
-                (followed, None)
+                };
+                let start = Duration::from_millis(stat.start_ticks.saturating_mul(TICK_MS));
+                // All that it has done it has done since then.
+                if start < now && self.before.is_some_and(|before| before <= start) {
+                    return self.measure(pid, stat.clone(), new(0, 0, start), now);
+                }
+                let times = self.threads(pid, stat.threads);
+                (times.map(|(ran_ns, waited_ns)| new(ran_ns, waited_ns, now)), None)
             }
         }
     }

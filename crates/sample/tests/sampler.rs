@@ -136,6 +136,19 @@ fn a_pid_that_passed_to_another_process_begins_anew() {
 }
 
 #[test]
+fn a_process_is_told_as_soon_as_it_was_started() {
+    let root = TempDir::new().unwrap();
+    let mut sampler = Sampler::new(root.path(), Scope::Visible);
+    machine(root.path(), 10);
+    sampler.sample(10 * SECOND).unwrap();
+    // Half a second before the next sample; it was kept waiting for half of that time.
+    process(root.path(), 43, 1050, HALF / 2, HALF / 2);
+    let sample = sampler.sample(11 * SECOND).unwrap();
+    let [process] = &sample.processes[..] else { panic!("{sample:?}") };
+    assert_eq!((process.pid, process.tasks, process.computed), (43, 1.0, Duration::from_millis(250)));
+}
+
+#[test]
 fn what_is_missing_or_odd_is_named() {
     let root = TempDir::new().unwrap();
     let mut sampler = Sampler::new(root.path(), Scope::Machine);

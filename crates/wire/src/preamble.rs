@@ -42,6 +42,13 @@ pub enum Purpose {
     Open = 1,
     /// It is a further channel of a session that exists.
     Join = 2,
+    /// The daemons agree on keys for their datagrams. The session and the lane mean nothing then.
+    Keys = 3,
+}
+
+impl Purpose {
+    /// All purposes, in the order of their numbers.
+    pub const ALL: [Purpose; 3] = [Purpose::Open, Purpose::Join, Purpose::Keys];
 }
 
 /// Which of a session's channels a connection is, so that a fault never waits behind a stream of pages.
@@ -113,7 +120,7 @@ const _: () = assert!(size_of::<Layout>() == PREAMBLE_BYTES);
 
 impl Purpose {
     fn from_number(number: u8) -> Option<Self> {
-        [Purpose::Open, Purpose::Join].into_iter().find(|purpose| *purpose as u8 == number)
+        Purpose::ALL.into_iter().find(|purpose| *purpose as u8 == number)
     }
 }
 
@@ -194,7 +201,7 @@ mod tests {
 
     #[test]
     fn all_purposes_and_lanes_survive() {
-        for purpose in [Purpose::Open, Purpose::Join] {
+        for purpose in Purpose::ALL {
             for lane in Lane::ALL {
                 let preamble = Preamble { purpose, lane, ..pinned() };
                 assert_eq!(Preamble::parse(&preamble.encode()), Ok(preamble));
