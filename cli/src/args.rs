@@ -91,6 +91,28 @@ pub(crate) struct LabUp {
     pub(crate) nodes: u32,
     #[arg(long, value_name = "NAME", default_value = LAB)]
     pub(crate) name: String,
+    #[arg(long, value_name = "CPUS", value_delimiter = ',')]
+    pub(crate) cpus: Vec<f64>,
+    #[arg(long, value_name = "MODE", value_enum, default_value = "none")]
+    pub(crate) balance: Balance,
+}
+
+/// Which processes the nodes of a lab move by themselves.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub(crate) enum Balance {
+    All,
+    Started,
+    None,
+}
+
+impl From<Balance> for minka_lab::BalanceMode {
+    fn from(balance: Balance) -> Self {
+        match balance {
+            Balance::All => minka_lab::BalanceMode::All,
+            Balance::Started => minka_lab::BalanceMode::Started,
+            Balance::None => minka_lab::BalanceMode::None,
+        }
+    }
 }
 
 #[derive(Debug, clap::Args)]

@@ -10,7 +10,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 
 use minka_node::protocol::{
-    Answer, Event, Message, Migrated, Node, Process, Refusal, Request, State, Status, VERSION,
+    Answer, Event, Figures, Message, Migrated, Node, Process, Refusal, Request, State, Status, VERSION,
 };
 
 /// A daemon that gives prepared answers to whatever it is asked, and remembers the questions.
@@ -221,17 +221,45 @@ fn trace_prints_events_as_lines_until_the_end() {
     assert_eq!(stdout(&output).lines().nth(2), Some("{\"lost\":{\"lines\":2}}"));
 }
 
+fn figures() -> Figures {
+    Figures {
+        age_ms: 700,
+        load: 1.5,
+        running: 1.0,
+        standard_load: 19,
+        cpus: 4,
+        speed: 20_000,
+        utilisation: 40,
+        io_stall: 0,
+        memory_mib: 8000,
+        free_mib: 5000,
+        available_mib: 6000,
+        blocked: false,
+        stays: false,
+        leaving: false,
+    }
+}
+
 #[test]
 fn nodes_and_status() {
     let node = |name: &str, this, reachable| {
-        Answer::Node(Node { name: name.into(), address: format!("{name}:1"), this, reachable, guests: 0 })
+        Answer::Node(Node {
+            name: name.into(),
+            address: format!("{name}:1"),
+            this,
+            reachable,
+            guests: 0,
+            number: None,
+            member: false,
+            figures: (name == "b").then(figures),
+        })
     };
     let answers = vec![node("a", true, true), node("b", false, true), node("c", false, false), Answer::End];
     let output = Daemon::answering(answers).run(&["nodes"]);
-    let expected = "NODE  ADDRESS  REACHABLE  OURS THERE\n\
-                    a     a:1      this node           0\n\
-                    b     b:1      yes                 0\n\
-                    c     c:1      no                  0\n";
+    let expected = "NODE  ADDRESS  REACHABLE  LOAD  CPUS  SPEED  MEMORY (MiB)  AVAILABLE  OURS THERE\n\
+                    a     a:1      this node                                                       0\n\
+                    b     b:1      yes        1.50     4  20000          8000       6000           0\n\
+                    c     c:1      no                                                              0\n";
     assert_eq!(stdout(&output), expected);
     let status = Status {
         node: "a".into(),

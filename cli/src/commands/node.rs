@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use minka_link::NodeConfig;
 use minka_node::processes::ProcFs;
-use minka_node::{Daemon, RUN_DIR_VARIABLE, Settings};
+use minka_node::{ClusterSettings, Daemon, RUN_DIR_VARIABLE, Settings};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing::warn;
@@ -49,6 +49,7 @@ fn settings(arguments: &Serve) -> Result<Settings, Failure> {
     {
         return Err(Failure::ReservedName { name: name.clone() });
     }
+    let cluster = ClusterSettings::new(&config)?;
     let run_dir = std::env::var_os(RUN_DIR_VARIABLE).filter(|value| !value.is_empty());
     let program = |name: &str| vec![OsString::from("/proc/self/exe"), OsString::from(name)];
     Ok(Settings {
@@ -56,6 +57,7 @@ fn settings(arguments: &Serve) -> Result<Settings, Failure> {
         listen: config.listen.to_string(),
         peers: config.peers.into_iter().map(|(name, address)| (name, address.to_string())).collect(),
         tuning: config.link,
+        cluster: Some(cluster),
         config: path,
         run_dir: run_dir.map_or(config.run_dir, Into::into),
         deputy: program("__deputy"),

@@ -1,5 +1,7 @@
 //! `minka status` and `minka nodes`: this node, and the others.
 
+use minka_node::protocol::Figures;
+
 use super::client;
 use crate::failure::Failure;
 use crate::output::{Output, Table};
@@ -27,16 +29,42 @@ pub(super) fn nodes(output: &mut Output) -> Result<(), Failure> {
     if output.is_json() {
         return output.json(&nodes);
     }
-    let headings = ["nodes-node", "nodes-address", "nodes-reachable", "nodes-guests"];
+    let headings = [
+        "nodes-node",
+        "nodes-address",
+        "nodes-reachable",
+        "nodes-load",
+        "nodes-cpus",
+        "nodes-speed",
+        "nodes-memory",
+        "nodes-available",
+        "nodes-guests",
+    ];
     let headings = headings.map(|id| output.text.get(id)).to_vec();
-    let mut table = Table::new(headings, vec![false, false, false, true]);
+    let mut table = Table::new(headings, vec![false, false, false, true, true, true, true, true, true]);
     for node in nodes {
         let reachable = match (node.this, node.reachable) {
             (true, _) => "nodes-this",
             (false, true) => "nodes-yes",
             (false, false) => "nodes-no",
         };
-        table.row(vec![node.name, node.address, output.text.get(reachable), node.guests.to_string()]);
+        let mut row = vec![node.name, node.address, output.text.get(reachable)];
+        row.extend(figures(node.figures.as_ref()));
+        row.push(node.guests.to_string());
+        table.row(row);
     }
     table.lines().iter().try_for_each(|line| output.line(line))
+}
+
+/// What a node told of itself; nothing where it did not.
+fn figures(figures: Option<&Figures>) -> [String; 5] {
+    figures.map_or_else(Default::default, |figures| {
+        [
+            format!("{:.2}", figures.load),
+            figures.cpus.to_string(),
+            figures.speed.to_string(),
+            figures.memory_mib.to_string(),
+            figures.available_mib.to_string(),
+        ]
+    })
 }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::LabError;
 use crate::network::{node_address, node_name};
+use crate::share;
 
 /// The description's name in the lab's directory.
 pub(crate) const FILE_NAME: &str = "lab.json";
@@ -17,7 +18,7 @@ pub(crate) const FILE_NAME: &str = "lab.json";
 const FORMAT: u32 = 1;
 
 /// What a lab is. Paths are absolute; PIDs are those that the lab's maker sees.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Description {
     /// Version of this layout.
     pub format: u32,
@@ -32,7 +33,7 @@ pub struct Description {
 }
 
 /// What a node is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NodeDescription {
     /// Its number, from 1.
     pub number: u32,
@@ -42,6 +43,12 @@ pub struct NodeDescription {
     pub address: Ipv4Addr,
     /// Where its keys, configuration, log and sockets lie.
     pub directory: PathBuf,
+    /// How many processors it has, if they are limited.
+    #[serde(default)]
+    pub cpus: Option<f64>,
+    /// The control group that limits them.
+    #[serde(default)]
+    pub control_group: Option<PathBuf>,
     /// Its first process; none until all nodes are up.
     pub init: Option<ProcessIdentity>,
 }
@@ -76,6 +83,8 @@ impl Description {
             name: node_name(number),
             address: node_address(number),
             directory: directory.join(node_name(number)),
+            cpus: None,
+            control_group: None,
             init: None,
         };
         Self {
@@ -99,6 +108,23 @@ impl Description {
             Ok(description) => Ok(Some(description)),
             Err(source) => Err(LabError::Description { path, source }),
         }
+    }
+
+    /// Makes the control groups of the nodes whose processors are limited.
+    pub(crate) fn limit_processors(&mut self) -> Result<(), LabError> {
+        let supervisor = self.supervisor.map_or(0, |supervisor| supervisor.pid);
+        let prefix = format!("minka-{}-{supervisor}", self.name);
+        for node in &mut self.nodes {
+            if let Some(cpus) = node.cpus {
+                node.control_group = Some(share::make(&format!("{prefix}-{}", node.name), cpus)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the control groups of nodes that are gone.
+    pub(crate) fn remove_control_groups(&self) {
+        self.nodes.iter().filter_map(|node| node.control_group.as_deref()).for_each(share::remove);
     }
 
     /// Writes it, so that others find the old one or the new one.

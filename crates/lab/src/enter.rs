@@ -29,6 +29,7 @@ use std::io::{self, IsTerminal, Read, Stdin};
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
@@ -39,9 +40,10 @@ use crate::channel::Channel;
 use crate::error::LabError;
 use crate::message::ProgramEvent;
 use crate::node::NODE_NAMESPACES;
+use crate::share;
 
 /// The argument that makes a program the parent of one in a node. Then come two descriptors: the caller's
-/// channel and the node's init; whether to enter the lab's user namespace; the working directory; the program
+/// channel and the node's init; the node's control group, if it has one; whether to enter the lab's user namespace; the working directory; the program
 /// and its arguments.
 pub(crate) const ROLE: &str = "enter";
 /// What stands for "enter the lab's user namespace".
@@ -68,6 +70,10 @@ pub(crate) fn main(mut arguments: impl Iterator<Item = OsString>) -> Result<(), 
     let caller_process = Caller::find().map_err(LabError::system("find the calling process"))?;
     let caller = Channel::from(adopt(&argument())?);
     let init = adopt(&argument())?;
+    let group = argument();
+    if !group.is_empty() {
+        share::join(Path::new(&group), 0).map_err(LabError::file("join the control group", &group))?;
+    }
     let with_user_namespace = argument() == WITH_USER_NAMESPACE;
     let directory = argument();
     let program = argument();

@@ -9,6 +9,7 @@ use minka_kernel::spawn::SpawnError;
 use minka_link::keys::KeyError;
 
 use crate::network::NODES_MAX;
+use crate::share::SHARE_MIN;
 
 /// Why something could not be done with a lab. Every text continues "failed to …".
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +27,20 @@ pub enum LabError {
         /// The path.
         path: PathBuf,
         /// What is the matter with it.
+        why: &'static str,
+    },
+    /// A share of the processors that no node can have, or not one for each node.
+    #[error(
+        "give {nodes} nodes these shares of the processors: one of at least {SHARE_MIN}, or as many as nodes"
+    )]
+    Shares {
+        /// How many nodes there are.
+        nodes: u32,
+    },
+    /// Shares of the processors cannot be given here.
+    #[error("give a node a share of the processors: {why}")]
+    NoShares {
+        /// Why not.
         why: &'static str,
     },
     /// There is a running lab in this directory.

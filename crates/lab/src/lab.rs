@@ -57,7 +57,10 @@ impl Lab {
             None => default_directory(&options.name)?,
         };
         text(directory.clone().into())?;
-        let description = Description::new(&options.name, &directory, options.nodes);
+        let mut description = Description::new(&options.name, &directory, options.nodes);
+        for node in &mut description.nodes {
+            node.cpus = options.share(node.number);
+        }
         check_socket_paths(&description)?;
         let node_command = options.node_command()?;
         let plan = Plan {
@@ -71,7 +74,7 @@ impl Lab {
         let started = plan
             .description
             .write()
-            .and_then(|()| material::prepare(&plan.description))
+            .and_then(|()| material::prepare(&plan.description, options.balance))
             .and_then(|()| start_supervisor(&options.helper, &plan, &claim));
         match started {
             Ok((supervisor, hold, description)) => {
@@ -178,7 +181,10 @@ impl Lab {
         let deadline = Instant::now() + END_TIMEOUT;
         loop {
             match Claim::take(directory) {
-                Ok(Some(claim)) => return claim.remove().map(|()| true),
+                Ok(Some(claim)) => {
+                    description.remove_control_groups();
+                    return claim.remove().map(|()| true);
+                }
                 Ok(None) => return Ok(true),
                 // Somebody else removes it, or makes it just now.
                 Err(LabError::Running(_)) if Instant::now() < deadline => {
@@ -305,12 +311,12 @@ fn end_supervisor(supervisor: &ProcessHandle, directory: &Path) -> Result<(), La
 
 /// Removes what a crashed lab has left in a directory that is claimed now.
 fn remove_remains(claim: &Claim, directory: &Path) -> Result<(), LabError> {
-    let description = Description::read(directory).ok().flatten();
-    let supervisor =
-        description.and_then(|description| description.supervisor).and_then(ProcessIdentity::open);
-    if let Some(supervisor) = supervisor {
-        // It no longer holds the lock, so it is about to go.
-        end_supervisor(&supervisor, directory)?;
+    if let Some(description) = Description::read(directory).ok().flatten() {
+        if let Some(supervisor) = description.supervisor.and_then(ProcessIdentity::open) {
+            // It no longer holds the lock, so it is about to go.
+            end_supervisor(&supervisor, directory)?;
+        }
+        description.remove_control_groups();
     }
     claim.clear()
 }

@@ -22,6 +22,9 @@
 //! **Privilege.** Root needs nothing else. Others get all of it inside one user namespace whose only user,
 //! root, is the caller, where the system allows that.
 //!
+//! **What nodes have.** As much of the machine's processors as [`LabOptions::cpus`] says, where the system has control
+//! groups for that and they may be made; otherwise all share all of them.
+//!
 //! **What nodes share.** Processors, memory and the file system, so that a program finds its files and its
 //! working directory in every node. Abstract sockets, ports and System V IPC are their own; `/dev/shm` and
 //! `/tmp` are not.
@@ -65,6 +68,7 @@ mod network;
 mod node;
 mod options;
 mod program;
+mod share;
 mod supervisor;
 
 use std::ffi::OsString;
@@ -74,6 +78,7 @@ pub use description::{Description, NodeDescription, ProcessIdentity};
 pub use error::LabError;
 pub use lab::Lab;
 pub use message::{DaemonState, NodeStatus};
+pub use minka_link::BalanceMode;
 pub use network::{NETWORK, NODE_PORT, NODES_MAX, PREFIX_LENGTH, node_address, node_name};
 pub use options::{LabOptions, Lifetime};
 pub use program::{Program, Running, shell_code};

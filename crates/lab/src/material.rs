@@ -12,6 +12,7 @@
 use std::fmt::Write;
 use std::fs;
 
+use minka_link::BalanceMode;
 use minka_link::keys::Authority;
 
 use crate::description::{Description, NodeDescription};
@@ -20,7 +21,7 @@ use crate::error::LabError;
 use crate::network::NODE_PORT;
 
 /// Writes all of it.
-pub(crate) fn prepare(description: &Description) -> Result<(), LabError> {
+pub(crate) fn prepare(description: &Description, balance: BalanceMode) -> Result<(), LabError> {
     let authority = Authority::create()?;
     for node in &description.nodes {
         make_private(&node.directory)?;
@@ -29,16 +30,26 @@ pub(crate) fn prepare(description: &Description) -> Result<(), LabError> {
         make_private(&keys)?;
         authority.issue(&node.name)?.write(&keys)?;
         let path = node.configuration();
-        fs::write(&path, configuration(node, description)).map_err(LabError::file("write", path))?;
+        fs::write(&path, configuration(node, description, balance)).map_err(LabError::file("write", path))?;
     }
     let path = description.hosts();
     fs::write(&path, hosts(description)).map_err(LabError::file("write", path))
 }
 
 /// The text of a node's `node.toml`; see [`minka_link::config::NodeConfig`]. Paths are relative to the file.
-fn configuration(node: &NodeDescription, description: &Description) -> String {
+fn configuration(node: &NodeDescription, description: &Description, balance: BalanceMode) -> String {
+    let mode = match balance {
+        BalanceMode::All => "all",
+        BalanceMode::Started => "started",
+        BalanceMode::None => "none",
+    };
+    // A part of a processor is a slow one. All nodes have the same kind, so none is measured.
+    let cpus = node.cpus.map(|share| (share.ceil(), share / share.ceil()));
+    let speed = (10_000.0 * cpus.map_or(1.0, |(_, speed)| speed)).round();
+    let cpus = cpus.map_or_else(|| processors_of_one(description.nodes.len()), |(cpus, _)| cpus);
     let mut text = format!(
-        "name = \"{}\"\nlisten = \"{}:{NODE_PORT}\"\nkeys = \"keys\"\nrun_dir = \"run\"\n\n[peers]\n",
+        "name = \"{}\"\nlisten = \"{}:{NODE_PORT}\"\nkeys = \"keys\"\nrun_dir = \"run\"\n\n\
+         [balance]\nmode = \"{mode}\"\nuid_min = 0\ncpus = {cpus}\nspeed = {speed}\nvisible_only = true\n\n[peers]\n",
         node.name, node.address
     );
     for peer in description.nodes.iter().filter(|peer| peer.number != node.number) {
@@ -46,6 +57,12 @@ fn configuration(node: &NodeDescription, description: &Description) -> String {
         let _ = writeln!(text, "{} = \"{}:{NODE_PORT}\"", peer.name, peer.address);
     }
     text
+}
+
+/// How many processors a node can count on while all nodes have as much to do.
+fn processors_of_one(nodes: usize) -> f64 {
+    let machine = std::thread::available_parallelism().map_or(1, usize::from);
+    (machine / nodes.max(1)).max(1) as f64
 }
 
 /// The machine's own hosts file, and the nodes.
@@ -69,8 +86,9 @@ mod tests {
     #[test]
     fn a_node_can_read_what_was_prepared_for_it() {
         let directory = tempfile::tempdir().unwrap();
-        let description = Description::new("x", directory.path(), 3);
-        prepare(&description).unwrap();
+        let mut description = Description::new("x", directory.path(), 3);
+        description.nodes[1].cpus = Some(1.5);
+        prepare(&description, BalanceMode::Started).unwrap();
         let node = description.node(2).unwrap();
         let config = NodeConfig::read(&node.configuration()).unwrap();
         assert_eq!(config.name, "node2");
@@ -79,6 +97,9 @@ mod tests {
         let peers: Vec<_> = config.peers.keys().map(String::as_str).collect();
         assert_eq!(peers, ["node1", "node3"]);
         config.read_keys().unwrap();
+        let balance = &config.balance;
+        assert_eq!((balance.mode, balance.uid_min, balance.visible_only), (BalanceMode::Started, 0, true));
+        assert_eq!((balance.cpus.unwrap().get(), balance.speed.unwrap().get()), (2, 7_500));
     }
 
     #[test]

@@ -18,6 +18,7 @@ use crate::message::{DaemonState, Go, NodeEvent, NodePlan};
 use crate::network::Hub;
 use crate::options::OWN_PROGRAM;
 use crate::program::shell_code;
+use crate::share;
 use crate::{INTERNAL_COMMAND, init};
 
 /// What every node has of its own. The user namespace, if there is one, is the lab's.
@@ -51,8 +52,7 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// Makes the node's namespaces and its init, and connects it with the hub. What is to limit a node must
-    /// be in force before its init executes, so it belongs to the launch here.
+    /// Makes the node's namespaces and its init, limits it, and connects it with the hub.
     pub(crate) fn start(
         description: &NodeDescription,
         command: &[String],
@@ -69,6 +69,10 @@ impl Node {
             .standard(null.into(), log, duplicate)
             .keep(theirs.into())
             .start()?;
+        if let Some(group) = &description.control_group {
+            // It waits for its plan, so nothing of the node runs before.
+            share::join(group, process.pid()).map_err(LabError::file("put a node into", group))?;
+        }
         let plan = NodePlan {
             number: description.number,
             name: description.name.clone(),

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use crate::error::LabError;
 use crate::network::NODES_MAX;
+use crate::share::{SHARE_MAX, SHARE_MIN};
+use minka_link::BalanceMode;
 
 /// Longest name of a lab, in bytes.
 const NAME_LENGTH_MAX: usize = 32;
@@ -45,6 +47,11 @@ pub struct LabOptions {
     pub helper: PathBuf,
     /// The node daemon, `--config FILE` is added to it. None: the helper with `node serve`.
     pub node_command: Option<Vec<OsString>>,
+    /// How many processors each node has, in numbers such as 0.4: one for all of them, or one for each. None: what the
+    /// machine has, shared by all.
+    pub cpus: Vec<f64>,
+    /// Which processes the nodes move by themselves. In a lab root is a user like any other.
+    pub balance: BalanceMode,
     /// How long it lives.
     pub lifetime: Lifetime,
     /// How long all nodes together may take until they answer.
@@ -60,6 +67,8 @@ impl LabOptions {
             directory: None,
             helper: OWN_PROGRAM.into(),
             node_command: None,
+            cpus: Vec::new(),
+            balance: BalanceMode::None,
             lifetime: Lifetime::default(),
             start_timeout: START_TIMEOUT,
         }
@@ -67,7 +76,21 @@ impl LabOptions {
 
     pub(crate) fn check(&self) -> Result<(), LabError> {
         check_name(&self.name)?;
-        if (1..=NODES_MAX).contains(&self.nodes) { Ok(()) } else { Err(LabError::NodeCount(self.nodes)) }
+        if !(1..=NODES_MAX).contains(&self.nodes) {
+            return Err(LabError::NodeCount(self.nodes));
+        }
+        let fits = self.cpus.len() <= 1 || self.cpus.len() == self.nodes as usize;
+        if fits && self.cpus.iter().all(|share| (SHARE_MIN..=SHARE_MAX).contains(share)) {
+            Ok(())
+        } else {
+            Err(LabError::Shares { nodes: self.nodes })
+        }
+    }
+
+    /// How many processors a node has, which counts from 1; none if they are not limited.
+    pub(crate) fn share(&self, node: u32) -> Option<f64> {
+        let own = if self.cpus.len() > 1 { node.saturating_sub(1) as usize } else { 0 };
+        self.cpus.get(own).copied()
     }
 
     /// The daemon's command line as text, without its configuration.
@@ -106,6 +129,23 @@ mod tests {
         }
         for name in ["a", "Lab_1-b", &"x".repeat(32)] {
             assert!(check_name(name).is_ok(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn shares_are_for_all_nodes_or_for_each() {
+        let with = |cpus: &[f64]| LabOptions { cpus: cpus.to_vec(), ..LabOptions::named("x") };
+        assert_eq!(with(&[]).share(1), None);
+        assert_eq!(with(&[0.4]).share(3), Some(0.4));
+        assert_eq!(
+            [1, 2, 3].map(|node| with(&[0.1, 0.2, 0.4]).share(node)),
+            [Some(0.1), Some(0.2), Some(0.4)]
+        );
+        for good in [&[][..], &[0.4], &[0.1, 0.2, 3.0]] {
+            assert!(with(good).check().is_ok(), "{good:?}");
+        }
+        for bad in [&[0.4, 0.4][..], &[0.0], &[f64::NAN], &[-1.0], &[1e9]] {
+            assert!(with(bad).check().is_err(), "{bad:?}");
         }
     }
 

@@ -96,6 +96,7 @@ impl Program {
         }
         let [stdin, stdout, stderr] = self.standard;
         command
+            .arg(node.control_group.clone().unwrap_or_default())
             .arg(if shares_user_namespace(init.pid()) {
                 enter::WITHOUT_USER_NAMESPACE
             } else {

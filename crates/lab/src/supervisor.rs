@@ -89,7 +89,10 @@ impl Supervisor {
         std::env::set_current_dir("/").map_err(LabError::file("enter", "/"))?;
         let own = ProcessIdentity::of_self().map_err(LabError::system("find the own PID"))?;
         self.plan.description.supervisor = Some(own);
+        let limited = self.plan.description.limit_processors();
+        // Also what was made before it failed, so that it is removed.
         self.plan.description.write()?;
+        limited?;
         // The first thing that takes privilege.
         namespace::keep_mounts_inside().map_err(LabError::Restricted)?;
         self.show_hosts()?;
@@ -232,5 +235,6 @@ impl Supervisor {
         for node in &mut self.nodes {
             node.wait_for_end(deadline);
         }
+        self.plan.description.remove_control_groups();
     }
 }

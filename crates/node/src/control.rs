@@ -15,10 +15,11 @@ use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use rustix::net::{RecvFlags, recv};
 use tracing::{debug, warn};
 
+use crate::book::{Standing, Target};
 use crate::daemon::{Daemon, Follower};
 use crate::lines::{LineError, Lines};
 use crate::processes::Identity;
-use crate::protocol::{Answer, Event, Message, Process, Refusal, Request, State, Status, VERSION};
+use crate::protocol::{Answer, Event, Message, Migrated, Process, Refusal, Request, State, Status, VERSION};
 
 /// Most clients at a time, and most of one user who is not root.
 const CLIENTS_MAX: usize = 64;
@@ -191,7 +192,10 @@ impl Client {
     }
 
     fn nodes(&mut self) -> Result<(), LineError> {
-        let nodes = self.daemon.lock().book.nodes(&self.daemon.settings.listen);
+        let mut nodes = self.daemon.lock().book.nodes(&self.daemon.settings.listen);
+        if let Some(cluster) = self.daemon.cluster() {
+            cluster.describe(&mut nodes);
+        }
         for node in nodes {
             self.send(&Answer::Node(node))?;
         }
@@ -248,6 +252,13 @@ impl Client {
                 return Err(Refusal::CannotMove { pid, reasons });
             }
         }
+        let target = match self.placed(pid, target, at_exec)? {
+            Some(target) => target,
+            None => {
+                let at = self.daemon.settings.node.clone();
+                return Ok(Answer::Migrated(Migrated { pid, at, moved: false, freeze_us: 0 }));
+            }
+        };
         let (sender, receiver) = sync_channel(1);
         let ticket = self.daemon.tell(|state| {
             let ticket = state.book.ticket();
@@ -262,6 +273,22 @@ impl Client {
             });
             Refusal::TimedOut { pid, seconds: MOVE.as_secs() }
         })
+    }
+
+    /// Where `best` is at the moment, if that is to be told by loads; `None` if it is here.
+    fn placed(&self, pid: i32, target: Target, at_exec: bool) -> Result<Option<Target>, Refusal> {
+        let Some(cluster) =
+            self.daemon.cluster().filter(|cluster| target == Target::Best && cluster.balances())
+        else {
+            return Ok(Some(target));
+        };
+        let is_away = matches!(self.daemon.lock().book.standing(pid), Some(Standing::Elsewhere { .. }));
+        if is_away {
+            return Ok(Some(target));
+        }
+        // Of a program that begins nobody knows how much it is going to want.
+        let memory_mib = if at_exec { None } else { Some(memory_mib(pid)) };
+        Ok(self.daemon.place(&cluster, pid, memory_mib).map(Target::Lent))
     }
 
     fn trace(&mut self, pid: i32) -> Result<(), LineError> {
@@ -300,6 +327,14 @@ impl Client {
         self.daemon.tell(|state| state.book.unwatch(&process));
         outcome
     }
+}
+
+/// Memory that a process uses, in MiB (`/proc/PID/statm`); nothing if it has ended.
+fn memory_mib(pid: i32) -> f64 {
+    const PAGE_BYTES: f64 = 4096.0;
+    let text = std::fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
+    let pages = text.split_ascii_whitespace().nth(1).and_then(|field| field.parse::<u64>().ok());
+    pages.unwrap_or(0) as f64 * PAGE_BYTES / f64::from(1 << 20)
 }
 
 /// Whether the peer has closed its end.

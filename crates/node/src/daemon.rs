@@ -12,12 +12,14 @@
 //!                   deputy programs       host programs
 //! ```
 //!
+//! A further thread takes part in the cluster ([`crate::cluster`]) under a lock of its own.
+//!
 //! Everything that happens is told to the book under the one lock, and its effects are carried out under
 //! the same lock, so that they happen in the order in which they were decided. None of them waits.
 
 use std::collections::HashMap;
 use std::sync::mpsc::{SyncSender, TrySendError};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use minka_wire::local::{DeputyOrder, DeputyReport, HostOrder};
@@ -25,6 +27,7 @@ use tracing::{debug, info, warn};
 
 use crate::book::{Book, DeputyId, Effect, HostId, Ticket};
 use crate::child::{self, PacketSocket};
+use crate::cluster::Cluster;
 use crate::processes::Processes;
 use crate::protocol::{Answer, Event};
 use crate::settings::Settings;
@@ -44,6 +47,8 @@ pub struct Daemon {
     pub(crate) processes: Box<dyn Processes>,
     pub(crate) eligibility: Eligibility,
     pub(crate) started: Instant,
+    /// This node's part in the cluster, if it takes one; there from the start of serving.
+    pub(crate) cluster: OnceLock<Arc<Cluster>>,
     state: Mutex<State>,
     /// The next alarm is sooner than the one that the timekeeper waits for.
     sooner: Condvar,
@@ -101,6 +106,7 @@ impl Daemon {
             processes,
             eligibility,
             started: Instant::now(),
+            cluster: OnceLock::new(),
             state: Mutex::new(state),
             sooner: Condvar::new(),
         })
@@ -108,6 +114,11 @@ impl Daemon {
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// This node's part in the cluster.
+    pub(crate) fn cluster(&self) -> Option<Arc<Cluster>> {
+        self.cluster.get().map(Arc::clone)
     }
 
     /// Tells the book something and carries out what follows.

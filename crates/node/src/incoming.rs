@@ -1,7 +1,8 @@
 //! Connections from other nodes: each is handed, undecrypted, to the host program of its session.
 //!
 //! Anybody on the network may connect, so nothing that is read here is believed: the preamble only says
-//! which program gets the connection, and that program demands the peer's certificate.
+//! which program gets the connection, and that program demands the peer's certificate. The daemon itself takes those
+//! that bring keys for datagrams.
 
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsFd;
@@ -50,6 +51,9 @@ impl Daemon {
                 let kept = pending.remove(number);
                 match preamble {
                     _ if !kept => debug!(%address, "closed a connection that had said nothing: others wait"),
+                    Ok(preamble) if preamble.purpose == Purpose::Keys => {
+                        daemon.answer_keys(stream, &preamble)
+                    }
                     Ok(preamble) => daemon.pass_on(&stream, &preamble),
                     // Mostly another daemon that looked whether this node can be reached.
                     Err(error) => debug!(%address, error = %chain(&error), "closed a connection"),
@@ -105,11 +109,14 @@ impl Daemon {
             std::thread::spawn(move || {
                 daemon.follow_host(id, session, &kept);
                 child::reap(&mut process, CHILD_GRACE);
-                daemon.tell(|state| {
+                let guest = daemon.tell(|state| {
                     state.hosts.remove(&id);
                     state.book.helper_gone(helper);
-                    state.book.host_gone(id);
+                    state.book.host_gone(id)
                 });
+                if let Some((home, pid)) = guest {
+                    daemon.guest_left(&home, pid);
+                }
             });
             Some(socket)
         })
@@ -136,6 +143,7 @@ impl Daemon {
             match &report {
                 HostReport::Guest { home, pid, local_pid, command } => {
                     info!(home, pid, local_pid, command, "a guest computes here");
+                    self.guest_arrived(home, *pid);
                 }
                 HostReport::Memory(memory) => info!(%session, ?memory, "all of a guest's memory is here"),
                 HostReport::Ended { reason: Some(reason) } => warn!(%session, reason, "a guest ended"),

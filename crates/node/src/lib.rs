@@ -7,10 +7,12 @@
 //! * [`protocol`] and [`lines`]: what the tools say over the control socket; [`client`] is their side.
 //! * `book`: the rules, pure. `daemon`: carries them out.
 //! * `control`, `incoming`, `peers`: the daemon's three doors to the world.
+//! * `cluster`: the node's load and that of the others, and moves that nobody has asked for.
 
 mod book;
 mod child;
 pub mod client;
+mod cluster;
 mod control;
 mod daemon;
 mod incoming;
@@ -22,6 +24,7 @@ pub mod protocol;
 mod serve;
 mod settings;
 
+pub use cluster::{ClusterError, ClusterSettings};
 pub use daemon::{Daemon, Eligibility};
 pub use serve::ServeError;
 pub use settings::{RUN_DIR, RUN_DIR_VARIABLE, SOCKET_NAME, Settings, run_dir};

@@ -70,7 +70,7 @@ pub enum Request {
 }
 
 /// What the daemon answers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
     /// See [`Request::Status`].
@@ -161,7 +161,7 @@ pub struct Process {
 }
 
 /// A node of the cluster as this node sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Node {
     /// Its name.
     pub name: String,
@@ -173,6 +173,48 @@ pub struct Node {
     pub reachable: bool,
     /// Processes of this node that compute there.
     pub guests: usize,
+    /// Its number, as openMosix's tools name it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub number: Option<u16>,
+    /// Whether it has joined the cluster and is up, as far as is known here.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub member: bool,
+    /// What it told of itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub figures: Option<Figures>,
+}
+
+/// What a node told of itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Figures {
+    /// How long ago, in milliseconds.
+    pub age_ms: u64,
+    /// Runnable tasks, on average: rises at once and falls slowly.
+    pub load: f64,
+    /// Runnable tasks in the last second.
+    pub running: f64,
+    /// The load per processor, as a standard processor would have it, in hundredths.
+    pub standard_load: u32,
+    /// Processors.
+    pub cpus: u16,
+    /// Of one of them; 10000 is the standard processor's.
+    pub speed: u32,
+    /// Processor time in use, in percent.
+    pub utilisation: u8,
+    /// Time in which somebody waited for a disk, in percent.
+    pub io_stall: u8,
+    /// Memory that Linux has, in MiB.
+    pub memory_mib: u32,
+    /// Memory that Linux calls free, in MiB.
+    pub free_mib: u32,
+    /// Memory that processes can have, in MiB.
+    pub available_mib: u32,
+    /// It takes no guests.
+    pub blocked: bool,
+    /// Its own processes do not leave it by themselves.
+    pub stays: bool,
+    /// It is being emptied.
+    pub leaving: bool,
 }
 
 /// Where a process is after a move.
@@ -344,7 +386,16 @@ mod tests {
         let line = r#"{"version":1,"body":{"refused":{"not_moved":{"pid":7,"at":"a","reason":"no room"}}}}"#;
         pinned(Answer::Refused(refusal), line);
         pinned(Answer::Reasons(vec!["x".into()]), r#"{"version":1,"body":{"reasons":["x"]}}"#);
-        let node = Node { name: "a".into(), address: "a:1".into(), this: true, reachable: true, guests: 0 };
+        let node = Node {
+            number: None,
+            member: false,
+            figures: None,
+            name: "a".into(),
+            address: "a:1".into(),
+            this: true,
+            reachable: true,
+            guests: 0,
+        };
         let line = r#"{"version":1,"body":{"node":{"name":"a","address":"a:1","this":true,"reachable":true,"guests":0}}}"#;
         pinned(Answer::Node(node), line);
     }

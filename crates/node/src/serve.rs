@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use minka_wire::local::RECORD_PREFIX;
 use tracing::info;
 
+use crate::cluster::Cluster;
 use crate::daemon::Daemon;
 
 /// How often an ending daemon looks whether everybody is home.
@@ -64,6 +65,13 @@ impl Daemon {
         let address = &self.settings.listen;
         let nodes = TcpListener::bind(address)
             .map_err(|source| ServeError::Listen { address: address.clone(), source })?;
+        if let Some(settings) = &self.settings.cluster {
+            let cluster = Cluster::open(settings.clone());
+            let cluster =
+                cluster.map_err(|source| ServeError::Listen { address: address.clone(), source })?;
+            // A daemon is started once.
+            let _ = self.cluster.set(Arc::new(cluster));
+        }
         let run_dir = &self.settings.run_dir;
         fs::create_dir_all(run_dir).map_err(|source| ServeError::RunDir { path: run_dir.clone(), source })?;
         let control = bind_control(&self.settings.socket())?;
@@ -72,6 +80,9 @@ impl Daemon {
         self.look_for_records();
         self.in_a_thread(Daemon::keep_time);
         self.in_a_thread(Daemon::look_after_peers);
+        if let Some(cluster) = self.cluster() {
+            self.in_a_thread(move |daemon| daemon.take_part(&cluster));
+        }
         info!(node = self.settings.node, listen = address, socket = %self.settings.socket().display(), "serving");
         Ok(())
     }
@@ -107,6 +118,7 @@ impl Daemon {
         info!("ending");
         // The file first: a daemon that starts now makes its own.
         let _ = fs::remove_file(self.settings.socket());
+        self.leave_cluster();
         self.tell(|state| state.book.end());
         let deadline = Instant::now() + limit;
         loop {

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use minka_link::Tuning;
 
+use crate::cluster::ClusterSettings;
+
 /// The directory of the control socket when nothing else is said.
 pub const RUN_DIR: &str = "/run/minka";
 
@@ -27,6 +29,8 @@ pub struct Settings {
     pub tuning: Tuning,
     /// The node's configuration file, which deputy and host programs read for themselves.
     pub config: PathBuf,
+    /// What it takes to exchange loads with the others and to move processes by itself; without, the node does neither.
+    pub cluster: Option<ClusterSettings>,
     /// Directory of the control socket; made when it is missing.
     pub run_dir: PathBuf,
     /// The deputy program and its arguments.

@@ -9,7 +9,12 @@ use crate::output::{Output, Table};
 use crate::text::Text;
 
 pub(super) fn up(arguments: &LabUp, output: &mut Output) -> Result<(), Failure> {
-    let options = LabOptions { nodes: arguments.nodes, ..LabOptions::named(&arguments.name) };
+    let options = LabOptions {
+        nodes: arguments.nodes,
+        cpus: arguments.cpus.clone(),
+        balance: arguments.balance.into(),
+        ..LabOptions::named(&arguments.name)
+    };
     let lab = Lab::up(&options)?;
     let description = lab.description();
     if output.is_json() {

@@ -82,6 +82,12 @@ impl Demand {
     pub fn new(prices: &Prices, tasks: f64, computed_s: f64, memory_mib: f64) -> Self {
         Demand { tasks, haste: tasks * weight(prices, computed_s), memory_mib }
     }
+
+    /// For how long it has computed, by its weight.
+    pub fn computed_s(&self, prices: &Prices) -> f64 {
+        let weight = self.haste / self.tasks;
+        if weight > 0.0 && weight < 1.0 { prices.young_s / weight - prices.young_s } else { 0.0 }
+    }
 }
 
 impl Room {
@@ -184,6 +190,9 @@ mod tests {
         let prices = Prices::default();
         assert_eq!((weight(&prices, 0.0), weight(&prices, 2.0)), (1.0, 0.5));
         assert!(weight(&prices, 3600.0) < 0.001);
+        let told =
+            [0.0, 2.0, 3600.0].map(|computed| Demand::new(&prices, 0.7, computed, 0.0).computed_s(&prices));
+        assert!((told[0], told[1].round(), told[2].round()) == (0.0, 2.0, 3600.0), "{told:?}");
     }
 
     proptest! {

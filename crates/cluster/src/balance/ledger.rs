@@ -136,6 +136,12 @@ impl Ledger {
         self.reservations.retain(|it| (it.from, it.process) != (from, process));
     }
 
+    /// A process has come, whoever has asked for it; what it was said to want, if anybody has.
+    pub fn take(&mut self, process: ProcessId) -> Option<Demand> {
+        let position = self.reservations.iter().position(|it| it.process == process)?;
+        Some(self.reservations.swap_remove(position).demand)
+    }
+
     /// A node is down, and nothing comes from it any more.
     pub fn forget(&mut self, from: NodeId) {
         self.reservations.retain(|reservation| reservation.from != from);
@@ -172,6 +178,8 @@ mod tests {
         assert_eq!(ask(&mut ledger, 0, 2, claim(9, 0.0, 1.5)), Ok(()));
         ledger.forget(node(2));
         assert_eq!(ask(&mut ledger, 0, 3, claim(9, 0.0, 1.5)), Ok(()));
+        let wanted = ledger.take(ProcessId(9)).map(|demand| demand.tasks);
+        assert_eq!((wanted, ledger.take(ProcessId(9))), (Some(1.0), None));
     }
 
     #[test]

@@ -263,6 +263,13 @@ impl Balancer {
         self.ledger.settle(from, process);
     }
 
+    pub(super) fn received(&mut self, process: ProcessId) -> Option<Demand> {
+        let demand = self.ledger.take(process)?;
+        // It counts until the next look at this node shows it.
+        self.here = self.here.map(|here| here.with(&demand));
+        Some(demand)
+    }
+
     pub(super) fn forget(&mut self, node: NodeId) {
         self.ledger.forget(node);
         for (until, pending) in self.pending.values_mut() {

@@ -25,7 +25,9 @@ use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 
 use crate::NodeId;
-use crate::balance::{ANSWER, Answer, CLAIM, Candidate, Claim, Pool, Presence, ProcessId, Room, Settings};
+use crate::balance::{
+    ANSWER, Answer, CLAIM, Candidate, Claim, Demand, Pool, Presence, ProcessId, Room, Settings,
+};
 use crate::gossip::datagram::WINDOW;
 use crate::gossip::{Datagram, DatagramError, Millis, Vector};
 use crate::load::{Flags, Info, Load, Meter, Speed};
@@ -170,6 +172,11 @@ impl Node {
         }
     }
 
+    /// How it is set up.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
     /// How it is set up, to be changed between calls. The node's own name is changed by [`Self::move_to`] alone.
     pub fn config_mut(&mut self) -> &mut Config {
         &mut self.config
@@ -272,6 +279,12 @@ impl Node {
     /// A process has come from another node: the next sample will have it.
     pub fn arrived(&mut self, from: NodeId, process: ProcessId) {
         self.balancer.arrived(from, process);
+    }
+
+    /// A process has come from wherever it was, where processes have names that no two in the cluster share; what it was
+    /// said to want when it was asked for, if the balancer of some node has.
+    pub fn received(&mut self, process: ProcessId) -> Option<Demand> {
+        self.balancer.received(process)
     }
 
     /// Takes in a datagram that an authenticated channel says to be from `from`.

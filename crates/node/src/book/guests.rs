@@ -41,6 +41,12 @@ impl Guests {
         hosts.find(|(_, host)| host.guest.as_ref().is_some_and(|guest| guest.pid == pid)).map(|(id, _)| *id)
     }
 
+    pub(super) fn host_of_guest(&self, home: &str, home_pid: i32) -> Option<HostId> {
+        let is_it = |guest: &Process| guest.home == home && guest.home_pid == home_pid;
+        let mut hosts = self.hosts.iter();
+        hosts.find(|(_, host)| host.guest.as_ref().is_some_and(is_it)).map(|(id, _)| *id)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.hosts.is_empty()
     }
@@ -110,10 +116,11 @@ impl Book {
         }
     }
 
-    /// A host program is gone, and reaped.
-    pub(crate) fn host_gone(&mut self, id: HostId) {
-        let Some(host) = self.guests.hosts.remove(&id) else { return };
+    /// A host program is gone, and reaped. Returns the home and the PID there of its guest, if it had one.
+    pub(crate) fn host_gone(&mut self, id: HostId) -> Option<(String, i32)> {
+        let host = self.guests.hosts.remove(&id)?;
         let reason = if host.ended { host.reason } else { Some("host program died".to_owned()) };
+        let gone = host.guest.as_ref().map(|guest| (guest.home.clone(), guest.home_pid));
         if let Some(guest) = host.guest {
             for ticket in host.expelling {
                 let left = Migrated { pid: guest.pid, at: guest.home.clone(), moved: true, freeze_us: 0 };
@@ -123,6 +130,7 @@ impl Book {
                 self.remember_process(Process { state: State::Ended, reason, ..guest });
             }
         }
+        gone
     }
 
     pub(super) fn expel(&mut self, ticket: Ticket, pid: i32, id: HostId) -> Result<(), Refusal> {

@@ -18,6 +18,7 @@ mod guests;
 mod orders;
 mod peers;
 mod reports;
+mod standing;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -29,6 +30,7 @@ use crate::processes::Identity;
 use crate::protocol::{Answer, Event, Process};
 
 pub(crate) use guests::HostId;
+pub(crate) use standing::{Standing, Standings};
 
 /// Most processes of this node that the daemon takes care of at a time.
 pub(crate) const PROCESSES_MAX: usize = 1024;
@@ -61,7 +63,7 @@ pub(crate) struct DeputyId(u64);
 pub(crate) struct Ticket(u64);
 
 /// What the daemon has to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Effect {
     /// Start a deputy program.
     Spawn(DeputyId),
@@ -83,6 +85,16 @@ pub(crate) enum Target {
     Home,
     Node(String),
     Best,
+    /// Where the balancer puts it, which nobody has asked for: it may be put elsewhere at any time, and when it comes
+    /// home it is thought about anew.
+    Lent(String),
+}
+
+impl Target {
+    /// What is remembered of it as its user's wish.
+    fn wish(&self) -> Option<Target> {
+        (!matches!(self, Target::Lent(_))).then(|| self.clone())
+    }
 }
 
 /// An order that a deputy has not yet carried out.

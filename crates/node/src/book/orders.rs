@@ -70,7 +70,7 @@ impl Book {
         }
         let to = match &target {
             Target::Home => None,
-            Target::Node(name) => Some(name.clone()),
+            Target::Node(name) | Target::Lent(name) => Some(name.clone()),
             Target::Best => {
                 let best = self.peers.best(record.away_at.as_deref());
                 Some(best.ok_or_else(|| Refusal::NoSuchNode { name: "best".to_owned() })?)
@@ -79,7 +79,7 @@ impl Book {
         let armed = record.order.take().is_some_and(|order| order.armed);
         if record.away_at == to && !armed && (to.is_none() || !at_exec) {
             if target != Target::Home {
-                record.wanted = Some(target);
+                record.wanted = target.wish();
             }
             let at = to.unwrap_or_else(|| self.node.clone());
             self.answer(Some(ticket), Answer::Migrated(Migrated { pid, at, moved: false, freeze_us: 0 }));
@@ -99,7 +99,7 @@ impl Book {
             let Some(record) = self.records.get_mut(&pid) else { continue };
             record.back_off.due = None;
             let to = match &record.wanted {
-                Some(Target::Node(name)) => Some(name.clone()),
+                Some(Target::Node(name) | Target::Lent(name)) => Some(name.clone()),
                 Some(Target::Best) => self.peers.best(None),
                 Some(Target::Home) | None => continue,
             };
@@ -261,7 +261,7 @@ impl Record {
         self.back_off.due.is_some_and(|due| due <= now)
     }
 
-    fn is_being_rescued(&self) -> bool {
+    pub(super) fn is_being_rescued(&self) -> bool {
         self.rescue_due.is_some() || self.deputy.is_some_and(|deputy| deputy.rescuing)
     }
 

@@ -31,7 +31,7 @@ impl Book {
         let Some(record) = self.records.get_mut(&pid) else { return };
         let Some(order) = record.order.as_mut().filter(|order| order.at_exec) else { return };
         order.armed = true;
-        record.wanted = Some(order.target.clone());
+        record.wanted = order.target.wish();
         let ticket = order.ticket.take();
         self.answer(ticket, Answer::Armed);
     }
@@ -47,7 +47,7 @@ impl Book {
         record.back_off.due = None;
         let order = record.order.take();
         if let Some(order) = &order {
-            record.wanted = Some(order.target.clone());
+            record.wanted = order.target.wish();
         }
         self.peers.set_reachable(&at, true);
         let ticket = order.and_then(|order| order.ticket);

@@ -31,6 +31,9 @@ impl Book {
             this: true,
             reachable: true,
             guests: 0,
+            number: None,
+            member: false,
+            figures: None,
         };
         let peers = self.peers.iter().map(|peer| Node {
             name: peer.name.clone(),
@@ -42,6 +45,9 @@ impl Book {
                 .values()
                 .filter(|record| record.away_at.as_deref() == Some(&peer.name))
                 .count(),
+            number: None,
+            member: false,
+            figures: None,
         });
         std::iter::once(this).chain(peers).collect()
     }
@@ -106,7 +112,7 @@ impl Record {
             moves: self.moves,
             wanted: self.wanted.as_ref().map(|target| match target {
                 Target::Home => "home".to_owned(),
-                Target::Node(name) => name.clone(),
+                Target::Node(name) | Target::Lent(name) => name.clone(),
                 Target::Best => "best".to_owned(),
             }),
             freeze_us: self.freeze_us,

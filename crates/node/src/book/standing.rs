@@ -1,0 +1,67 @@
+//! What the balancer has to know of processes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Book, Effect, Record};
+
+/// Where a process of this node is, as far as the balancer cares.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// At home, and nothing is being done with it.
+    Home {
+        /// Its user wants it somewhere: it is not for the balancer to move.
+        placed: bool,
+    },
+    /// On its way, or away.
+    Elsewhere {
+        /// The node where it computes, unless it is on its way.
+        at: Option<String>,
+        /// Only the balancer wants it there.
+        free: bool,
+    },
+}
+
+/// The standing of everybody who has one.
+#[derive(Debug)]
+pub(crate) struct Standings {
+    /// Minka's own programs.
+    pub(crate) helpers: BTreeSet<i32>,
+    /// Processes of this node that were ever moved.
+    pub(crate) own: BTreeMap<i32, Standing>,
+    /// Guests: by their PID here, the home's name and the PID there.
+    pub(crate) guests: BTreeMap<i32, (String, i32)>,
+}
+
+impl Record {
+    fn standing(&self) -> Standing {
+        let at_rest = self.order.is_none() && !self.is_being_rescued();
+        match &self.away_at {
+            None if at_rest => Standing::Home { placed: self.wanted.is_some() },
+            at => Standing::Elsewhere { at: at.clone().filter(|_| at_rest), free: self.wanted.is_none() },
+        }
+    }
+}
+
+impl Book {
+    /// The standing of everybody who has one.
+    pub(crate) fn standings(&self) -> Standings {
+        let guests = self.guests.iter().map(|guest| (guest.pid, (guest.home.clone(), guest.home_pid)));
+        Standings {
+            helpers: self.helpers.clone(),
+            own: self.records.iter().map(|(pid, record)| (*pid, record.standing())).collect(),
+            guests: guests.collect(),
+        }
+    }
+
+    /// That of one process of this node.
+    pub(crate) fn standing(&self, pid: i32) -> Option<Standing> {
+        self.records.get(&pid).map(Record::standing)
+    }
+
+    /// Sends a guest home, if it is here.
+    pub(crate) fn expel_guest(&mut self, home: &str, home_pid: i32) {
+        if let Some(id) = self.guests.host_of_guest(home, home_pid) {
+            self.effects.push(Effect::Expel(id));
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! What the tools are told of the cluster.
+
+use minka_cluster::NodeId;
+use minka_cluster::gossip::Known;
+
+use super::{Cluster, millis, now};
+use crate::protocol::{Figures, Node};
+
+impl Cluster {
+    /// Adds to nodes, by name, what is known of them.
+    pub(crate) fn describe(&self, nodes: &mut [Node]) {
+        let state = self.lock();
+        let time = millis(now());
+        for node in nodes {
+            let Some(number) = self.settings.number(&node.name) else { continue };
+            node.number = Some(number.get());
+            node.member = node.this || state.node.membership().find(number).is_some();
+            node.figures = state.node.vector().get(number).map(|known| figures(known, time));
+        }
+    }
+
+    /// The number of a node and its name.
+    pub(crate) fn own(&self) -> (NodeId, &str) {
+        (self.settings.own.number, &self.settings.own.name)
+    }
+}
+
+fn figures(known: &Known, time: u64) -> Figures {
+    let info = &known.info;
+    Figures {
+        age_ms: known.age_ms(time),
+        load: info.load.tasks(),
+        running: info.running.tasks(),
+        standard_load: info.standard_load().0,
+        cpus: info.cpus,
+        speed: info.speed.get(),
+        utilisation: info.utilisation,
+        io_stall: info.io_stall,
+        memory_mib: info.memory_mib,
+        free_mib: info.free_mib,
+        available_mib: info.available_mib,
+        blocked: info.flags.blocked,
+        stays: info.flags.stays,
+        leaving: info.flags.leaving,
+    }
+}
