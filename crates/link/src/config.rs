@@ -13,7 +13,8 @@
 //! Instead of `[peers]`, or besides, `map = "cluster.toml"` names the file of all nodes; see [`crate::roster`].
 //!
 //! Nodes have numbers, too, as in openMosix: what the last two parts of the address come to (10.0.0.2 is number 2,
-//! 192.168.10.220 is 2780). Where that does not serve, a table `[ids]` says others, the same in all nodes' files.
+//! 192.168.10.220 is 2780), or, where that does not tell them apart, their names. A table `[ids]` can say others, the same
+//! in all nodes' files.
 //! Who is moved without being asked is said in `[balance]`; see [`BalanceConfig`].
 
 mod balance;
@@ -84,16 +85,6 @@ pub enum ConfigError {
         path: PathBuf,
         /// The name.
         name: String,
-    },
-    /// A node has no number.
-    #[error(
-        "number the node {name}: the last two parts of {address} do not make one (say it in the table [ids])"
-    )]
-    NoNumber {
-        /// Its name.
-        name: String,
-        /// Where it listens.
-        address: SocketAddr,
     },
     /// Two nodes have the same number.
     #[error("number the nodes: {one} and {other} are both {number} (say others in the table [ids])")]
@@ -174,11 +165,13 @@ impl NodeConfig {
 
     /// The numbers of all nodes, by name.
     pub fn numbers(&self) -> Result<BTreeMap<String, NonZeroU16>, ConfigError> {
+        let all = || self.peers.iter().chain([(&self.name, &self.listen)]);
         let mut numbers: BTreeMap<String, NonZeroU16> = BTreeMap::new();
-        for (name, address) in self.peers.iter().chain([(&self.name, &self.listen)]) {
-            let number = self.ids.get(name).copied().or_else(|| number_of(address.ip()));
-            let number =
-                number.ok_or_else(|| ConfigError::NoNumber { name: name.clone(), address: *address })?;
+        for (name, address) in all() {
+            let by_address = number_of(address.ip()).filter(|number| {
+                all().all(|(other, address)| other == name || number_of(address.ip()) != Some(*number))
+            });
+            let number = self.ids.get(name).copied().or(by_address).unwrap_or_else(|| number_of_name(name));
             if let Some((other, _)) = numbers.iter().find(|(_, other)| **other == number) {
                 let (one, other) = (other.clone(), name.clone());
                 return Err(ConfigError::SameNumber { one, other, number: number.get() });
@@ -203,6 +196,13 @@ fn number_of(address: IpAddr) -> Option<NonZeroU16> {
         }
         IpAddr::V6(_) => None,
     }
+}
+
+/// A number from a name, where addresses do not tell nodes apart: FNV-1a, folded to sixteen bits.
+fn number_of_name(name: &str) -> NonZeroU16 {
+    let hash =
+        name.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    NonZeroU16::new((hash >> 16) as u16 ^ hash as u16).unwrap_or(NonZeroU16::MAX)
 }
 
 #[cfg(test)]
@@ -272,10 +272,13 @@ mod tests {
         assert_eq!(numbers("[peers]\nb = '10.0.0.2:1'\n").unwrap(), [named("a", 2780), named("b", 2)]);
         let moved = numbers("[peers]\nb = '[::1]:1'\n[ids]\nb = 7\na = 1\n").unwrap();
         assert_eq!(moved, [named("a", 1), named("b", 7)]);
-        let mistake = numbers("[peers]\nb = '10.1.10.220:1'\n").unwrap_err();
-        assert!(mistake.contains("b and a are both 2780"), "{mistake}");
-        assert!(numbers("[peers]\nb = '[::1]:1'\n").unwrap_err().contains("number the node b"));
-        assert!(numbers("[peers]\nb = '10.1.0.0:1'\n").unwrap_err().contains("number the node b"));
+        // Where addresses do not tell the nodes apart their names do.
+        let same = numbers("[peers]\nb = '192.168.10.220:2'\nc = '10.0.0.3:1'\n").unwrap();
+        let other = numbers("[peers]\nb = '[::1]:1'\n").unwrap();
+        assert_eq!((&same[1], &same[2]), (&other[1], &named("c", 3)));
+        assert_ne!(same[0].1, same[1].1);
+        let mistake = numbers("[peers]\nb = '10.0.0.3:1'\n[ids]\na = 3\n").unwrap_err();
+        assert!(mistake.contains("b and a are both 3"), "{mistake}");
     }
 
     #[test]

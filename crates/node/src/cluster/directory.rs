@@ -14,7 +14,10 @@ pub enum ClusterError {
     /// Its keys are of no use.
     #[error("load the keys of this node")]
     Keys(#[from] KeyError),
-    /// The nodes have no numbers.
+    /// The configuration names not even this node.
+    #[error("find this node in its configuration")]
+    Nobody,
+    /// Two nodes would have the same number.
     #[error(transparent)]
     Numbers(#[from] ConfigError),
 }
@@ -49,8 +52,8 @@ impl ClusterSettings {
             let number = NodeId::new(numbers.get(name)?.get())?;
             Some(Member { name: name.clone(), number, address })
         };
-        let own = member(&config.name, config.listen)
-            .ok_or(ConfigError::NoNumber { name: config.name.clone(), address: config.listen })?;
+        // All of them have one.
+        let own = member(&config.name, config.listen).ok_or(ClusterError::Nobody)?;
         let mut others: Vec<_> =
             config.peers.iter().filter_map(|(name, address)| member(name, *address)).collect();
         others.sort_by_key(|other| other.number);
