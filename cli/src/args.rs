@@ -29,7 +29,9 @@ pub(crate) enum Command {
     Trace(Trace),
     Nodes,
     Status,
+    Doctor(Doctor),
     Cluster(cluster::Cluster),
+    Install(Install),
     #[command(subcommand)]
     Lab(Lab),
     Bench(Bench),
@@ -206,6 +208,20 @@ pub(crate) enum Node {
 pub(crate) struct Serve {
     #[arg(long, value_name = "FILE")]
     pub(crate) config: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Doctor {
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Install {
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub(crate) root: PathBuf,
 }
 
 #[derive(Debug, clap::Args)]

@@ -48,6 +48,18 @@ pub(crate) enum Failure {
     Config(#[from] minka_link::ConfigError),
     #[error(transparent)]
     Roster(#[from] RosterError),
+    #[error(transparent)]
+    Keys(#[from] minka_link::KeyError),
+    #[error("install {}", path.display())]
+    Install {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("install {}: another one is there, so this machine is another node already", path.display())]
+    OtherNode { path: PathBuf },
+    #[error("have systemd do: systemctl {words}")]
+    Systemd { words: String },
     #[error("name a node {name:?}: the word has a meaning of its own")]
     ReservedName { name: String },
     #[error(transparent)]

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -76,6 +77,17 @@ fn machines_become_a_cluster_and_programs_run_on_the_other_one() {
         assert!(Instant::now() < until, "{shown}{}", String::from_utf8_lossy(&nodes.stderr));
         std::thread::sleep(Duration::from_millis(100));
     }
+    let output = at_first(&["doctor", "--config", "minka-cluster/one/node.toml"]);
+    let shown = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{shown}");
+    let good = [
+        "the configuration of a node",
+        "the keys of the node: one",
+        "the daemon of the node",
+        "the other nodes",
+    ];
+    good.iter().for_each(|good| assert!(shown.contains(&format!("ok      {good}")), "{good}: {shown}"));
+
     let output = at_first(&["run", "--on", "two", "--strict", "--", "sh", "-c", "echo $((6 * 7)); exit 3"]);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(3), "{errors}");
@@ -100,4 +112,41 @@ fn mistakes_have_their_exit_status_and_change_nothing() {
     fails(&["cluster", "add", "one", "0.0.0.0"], 2, "other machines cannot reach it there");
     fails(&["cluster", "remove", "one"], 4, "find the node one");
     assert_eq!(done(directory, &["--json", "cluster", "list"]), "{}\n");
+}
+
+#[test]
+fn a_machine_is_made_a_node_once() {
+    let scratch = tempfile::tempdir().unwrap();
+    let directory = scratch.path();
+    done(directory, &["cluster", "init"]);
+    done(directory, &["cluster", "add", "one", "10.0.0.1"]);
+    done(directory, &["cluster", "add", "two", "10.0.0.2"]);
+    let told = done(directory, &["install", "--root", "image", "minka-cluster/one"]);
+    assert!(told.starts_with("this machine is the node one now; nothing has been started"), "{told}");
+    let unit = std::fs::read_to_string(directory.join("image/etc/systemd/system/minkad.service")).unwrap();
+    assert!(
+        unit.contains("ExecStart=/usr/local/bin/minka node serve --config /etc/minka/node.toml\n"),
+        "{unit}"
+    );
+    let installed =
+        Command::new(directory.join("image/usr/local/bin/minka")).arg("--version").output().unwrap();
+    assert!(installed.status.success());
+    let mode = |path: &str| {
+        directory.join("image/etc/minka").join(path).metadata().unwrap().permissions().mode() & 0o777
+    };
+    assert_eq!(
+        (mode(""), mode("keys"), mode("keys/node.key"), mode("node.toml")),
+        (0o700, 0o700, 0o600, 0o644)
+    );
+
+    // Once more, with a list that has changed meanwhile.
+    done(directory, &["cluster", "add", "three", "10.0.0.3"]);
+    done(directory, &["install", "--root", "image", "minka-cluster/one"]);
+    let nodes = std::fs::read_to_string(directory.join("image/etc/minka/cluster.toml")).unwrap();
+    assert!(nodes.contains("three = "), "{nodes}");
+    let output = run(directory, &["install", "--root", "image", "minka-cluster/two"]);
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && errors.contains("this machine is another node already"), "{errors}");
+    let config = std::fs::read_to_string(directory.join("image/etc/minka/node.toml")).unwrap();
+    assert!(config.contains("name = \"one\""), "{config}");
 }

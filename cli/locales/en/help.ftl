@@ -28,6 +28,13 @@ help-trace--pid = The process
 help-nodes = List the nodes of the cluster
 help-status = Show what this node is and does
 
+help-install = Make this machine a node: puts the program, the node's directory and a systemd service in their places
+help-install--directory = The node's directory, as `minka cluster add` has made it
+help-install--root = Install below this directory, as for an image, and start nothing
+
+help-doctor = Look what this machine lacks to be a node, and say how to mend it
+help-doctor--config = The node's configuration (normally /etc/minka/node.toml, where there is one)
+
 help-cluster = Make the keys and lists of a cluster of real machines, on the machine of whoever looks after it
 help-cluster--dir = The cluster's directory, to be kept safe: whoever has it decides who belongs to the cluster
 help-cluster-init = Begin a cluster, which has no nodes yet

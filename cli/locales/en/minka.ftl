@@ -39,14 +39,51 @@ ps-moving = moving
 ps-guest = guest
 ps-ended = ended
 
+## minka install
+
+install-started = this machine is the node { $name } now, and its daemon runs
+install-done = this machine is the node { $name } now; nothing has been started
+    {"  "}start the daemon: systemctl enable --now minkad, or, as root: minka node serve --config /etc/minka/node.toml
+
+## minka doctor
+
+doctor-good = ok
+doctor-poor = poor
+doctor-bad = lacking
+doctor-processor = an x86-64 processor
+doctor-processor-mend = Programs move between x86-64 machines only.
+doctor-written-pages = a kernel that tells which memory a program has written
+doctor-written-pages-mend = Install Linux 6.7 or newer (on Debian 12, from backports).
+doctor-tracked-writes = a kernel that notes what a program writes without stopping it
+doctor-tracked-writes-mend = Install Linux 6.7 or newer, built with CONFIG_USERFAULTFD.
+doctor-memory-on-demand = memory that follows on demand
+doctor-memory-on-demand-mend = Run the daemon as root; until then all memory of a program travels before it goes on.
+doctor-forwarding = filters that forward system calls
+doctor-forwarding-mend = The kernel must be built with CONFIG_SECCOMP_FILTER.
+doctor-tracing = the right to trace programs
+doctor-tracing-mend = Run the daemon as root, or set kernel.yama.ptrace_scope = 0 in /etc/sysctl.d.
+doctor-namespaces = namespaces for guests
+doctor-namespaces-mend = Run the daemon as root, or let users make user namespaces.
+doctor-kernel = the kernel's own code in programs; all nodes must show the same
+doctor-kernel-mend = The kernel shows none; programs cannot be moved from or to this machine.
+doctor-config = the configuration of a node
+doctor-config-mend = `minka cluster` makes one; put it where it is looked for, or name it with --config.
+doctor-keys = the keys of the node
+doctor-keys-mend = `minka cluster add` makes them; they belong in the directory that the configuration names, mode 600.
+doctor-address = the address at which the node listens
+doctor-address-mend = It must be one of this machine's own: see `ip address`.
+doctor-daemon = the daemon of the node
+doctor-daemon-mend = Start it, as root: minka node serve --config /etc/minka/node.toml
+doctor-peers = the other nodes
+doctor-peers-mend = These do not answer. Are they on, do their daemons run, does a firewall keep the port closed?
+
 ## minka cluster
 
 cluster-made = { $directory } is the directory of a new cluster: keep it safe
     {"  "}next: `minka cluster add NAME ADDRESS`, once for each machine
 cluster-added = { $name } is a node of the cluster now; all that its machine needs is in { $directory }
-    {"  "}copy that directory to the machine as /etc/minka, readable only by root, and start there, as root:
-    {"  "}minka node serve --config /etc/minka/node.toml
-    {"  "}copy cluster.toml to the machines that were nodes before, and start their daemons anew
+    {"  "}copy that directory to the machine, and there, as root: minka install { $name }
+    {"  "}copy its cluster.toml to /etc/minka of the machines that were nodes before, and start their daemons anew
 cluster-removed = { $name } is off the lists in { $directory }
     {"  "}copy cluster.toml to all other machines, and start their daemons anew
 

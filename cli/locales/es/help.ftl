@@ -28,6 +28,13 @@ help-trace--pid = El proceso
 help-nodes = Enumera los nodos del clúster
 help-status = Muestra qué es y qué hace este nodo
 
+help-install = Haz de esta máquina un nodo: pone en su lugar el programa, el directorio del nodo y un servicio de systemd
+help-install--directory = El directorio del nodo, tal como lo hizo `minka cluster add`
+help-install--root = Instala bajo este directorio, como para una imagen, y no arranca nada
+
+help-doctor = Mira qué le falta a esta máquina para ser un nodo, y di cómo remediarlo
+help-doctor--config = La configuración del nodo (normalmente /etc/minka/node.toml, donde lo hay)
+
 help-cluster = Hace las claves y las listas de un clúster de máquinas reales, en la máquina de quien lo cuida
 help-cluster--dir = El directorio del clúster, que debe guardarse bien: quien lo tiene decide quién pertenece al clúster
 help-cluster-init = Empieza un clúster, todavía sin nodos

@@ -39,14 +39,51 @@ ps-moving = en viaje
 ps-guest = huésped
 ps-ended = terminado
 
+## minka install
+
+install-started = esta máquina ya es el nodo { $name }, y su demonio está en marcha
+install-done = esta máquina ya es el nodo { $name }; no se ha arrancado nada
+    {"  "}arranca el demonio: systemctl enable --now minkad o, como root: minka node serve --config /etc/minka/node.toml
+
+## minka doctor
+
+doctor-good = bien
+doctor-poor = regular
+doctor-bad = falta
+doctor-processor = un procesador x86-64
+doctor-processor-mend = Los programas solo se mueven entre máquinas x86-64.
+doctor-written-pages = un núcleo que dice qué memoria ha escrito un programa
+doctor-written-pages-mend = Instala Linux 6.7 o más nuevo (en Debian 12, de backports).
+doctor-tracked-writes = un núcleo que anota lo que un programa escribe sin detenerlo
+doctor-tracked-writes-mend = Instala Linux 6.7 o más nuevo, compilado con CONFIG_USERFAULTFD.
+doctor-memory-on-demand = memoria que llega cuando hace falta
+doctor-memory-on-demand-mend = Ejecuta el demonio como root; hasta entonces toda la memoria de un programa viaja antes de que siga.
+doctor-forwarding = filtros que reenvían llamadas al sistema
+doctor-forwarding-mend = El núcleo debe estar compilado con CONFIG_SECCOMP_FILTER.
+doctor-tracing = el derecho de trazar programas
+doctor-tracing-mend = Ejecuta el demonio como root, o pon kernel.yama.ptrace_scope = 0 en /etc/sysctl.d.
+doctor-namespaces = espacios de nombres para los huéspedes
+doctor-namespaces-mend = Ejecuta el demonio como root, o deja que los usuarios hagan espacios de nombres de usuario.
+doctor-kernel = el código del propio núcleo en los programas; todos los nodos deben mostrar el mismo
+doctor-kernel-mend = El núcleo no muestra ninguno; no se pueden mover programas desde esta máquina ni hacia ella.
+doctor-config = la configuración de un nodo
+doctor-config-mend = `minka cluster` hace una; ponla donde se la busca, o nómbrala con --config.
+doctor-keys = las claves del nodo
+doctor-keys-mend = `minka cluster add` las hace; van en el directorio que nombra la configuración, con modo 600.
+doctor-address = la dirección en que escucha el nodo
+doctor-address-mend = Debe ser una de esta misma máquina: mira `ip address`.
+doctor-daemon = el demonio del nodo
+doctor-daemon-mend = Arráncalo, como root: minka node serve --config /etc/minka/node.toml
+doctor-peers = los otros nodos
+doctor-peers-mend = Estos no responden. ¿Están encendidos, corren sus demonios, cierra el puerto un cortafuegos?
+
 ## minka cluster
 
 cluster-made = { $directory } es el directorio de un clúster nuevo: guárdalo bien
     {"  "}ahora: `minka cluster add NOMBRE DIRECCIÓN`, una vez por cada máquina
 cluster-added = { $name } ya es un nodo del clúster; todo lo que su máquina necesita está en { $directory }
-    {"  "}copia ese directorio a la máquina como /etc/minka, legible solo por root, y arranca allí, como root:
-    {"  "}minka node serve --config /etc/minka/node.toml
-    {"  "}copia cluster.toml a las máquinas que ya eran nodos, y reinicia sus demonios
+    {"  "}copia ese directorio a la máquina y allí, como root: minka install { $name }
+    {"  "}copia su cluster.toml a /etc/minka de las máquinas que ya eran nodos, y reinicia sus demonios
 cluster-removed = { $name } ya no está en las listas de { $directory }
     {"  "}copia cluster.toml a todas las demás máquinas, y reinicia sus demonios
 

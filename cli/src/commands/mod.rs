@@ -2,7 +2,9 @@
 
 mod bench;
 mod cluster;
+mod doctor;
 mod foreground;
+mod install;
 mod lab;
 mod migrate;
 pub(crate) mod node;
@@ -32,6 +34,8 @@ pub(crate) fn perform(command: Command, output: &mut Output) -> Result<ExitCode,
         Command::Migrate(arguments) => migrate::migrate(&arguments, output)?,
         Command::Ps(arguments) => ps::ps(&arguments, output)?,
         Command::Trace(arguments) => trace::trace(&arguments, output)?,
+        Command::Doctor(arguments) => return doctor::doctor(&arguments, output),
+        Command::Install(arguments) => install::install(&arguments, output)?,
         Command::Cluster(arguments) => cluster::cluster(&arguments, output)?,
         Command::Nodes => status::nodes(output)?,
         Command::Status => status::status(output)?,

@@ -6,6 +6,7 @@
 //! | module | what |
 //! |---|---|
 //! | `arrive` | from the first connection to a running guest |
+//! | `fitness` | whether this machine can be a host at all |
 //! | `prepare`, `build` | before and during the freeze |
 //! | `queued` | signals that are pending in the guest |
 //! | `tracer` | the main thread: traces the guest |
@@ -19,6 +20,7 @@ mod build;
 mod calls;
 mod early;
 mod fault;
+pub mod fitness;
 mod guest;
 mod leave;
 mod mapping;

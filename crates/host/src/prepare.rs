@@ -81,7 +81,7 @@ pub(crate) fn judge(hello: &Hello, config: &NodeConfig) -> Option<String> {
 }
 
 /// Digest of the vDSO's code, and the bytes from its data to it.
-fn own_vdso() -> std::io::Result<([u8; 32], u64)> {
+pub(crate) fn own_vdso() -> std::io::Result<([u8; 32], u64)> {
     let pid = std::process::id() as i32;
     let maps = procfs::maps(pid)?;
     let code = maps.iter().find(|mapping| mapping.backing == Backing::Vdso);

@@ -2,7 +2,7 @@
 
 use crate::check;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 const API: u64 = 0xaa;
 const FEATURE_EVENT_REMAP: u64 = 1 << 2;
@@ -115,6 +115,24 @@ impl Userfault {
         // SAFETY: `struct uffdio_api` is three words, which live over the call.
         check(i64::from(unsafe { libc::ioctl(fd.as_raw_fd(), UFFDIO_API, api.as_mut_ptr()) }))?;
         Ok(Self { fd, mode })
+    }
+
+    /// Makes one for this program, only to see whether the kernel has what is needed and gives it to this user.
+    pub fn try_out(mode: Mode) -> io::Result<()> {
+        let flags = libc::O_CLOEXEC | libc::O_NONBLOCK;
+        let descriptor = match mode {
+            Mode::Serve => {
+                let device = std::fs::File::open("/dev/userfaultfd")?;
+                // SAFETY: the request takes plain flags.
+                unsafe { libc::ioctl(device.as_raw_fd(), USERFAULTFD_IOC_NEW, flags) }.into()
+            }
+            // SAFETY: the call takes plain flags.
+            Mode::Track => unsafe { libc::syscall(USERFAULTFD, flags as u64 | USER_MODE_ONLY) },
+        };
+        let descriptor = check(descriptor)?;
+        // SAFETY: the kernel has just made it, and nobody else has it.
+        let fd = unsafe { OwnedFd::from_raw_fd(descriptor as i32) };
+        Self::new(fd, mode).map(drop)
     }
 
     /// What it may be used for.
