@@ -1,8 +1,9 @@
 //! The agents of a parked process, one per thread, as everybody reaches them who has a thread make a call at home.
 
 use minka_image::timed::Waiting;
-use minka_kernel::ring::{Leave, Ring, Slot};
+use minka_kernel::ring::{Ended, Leave, Ring, Slot};
 use minka_wire::frame::Header;
+use minka_wire::message::{INTERRUPTED, SIGNALS_SHIFT};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -19,8 +20,7 @@ pub(crate) struct Agent {
     calls: AtomicU32,
     /// The call under way sets a signal mask for its own time only.
     pub(crate) temporary_mask: AtomicBool,
-    /// A signal was handed to the guest's thread during the call under way.
-    pub(crate) signalled: AtomicBool,
+    signals: Mutex<Signals>,
     /// The call that the thread is going to make again, if its time-out counts from the first time.
     waiting: Mutex<Option<Waiting>>,
     /// The thread is on its way out, and only to be waited for.
@@ -48,8 +48,61 @@ impl Agent {
 
     /// The thread gets a signal, whose handler runs before anything else.
     pub(crate) fn signal(&self) {
-        self.signalled.store(true, Ordering::SeqCst);
+        lock(&self.signals).during_call = true;
         *self.waiting() = None;
+    }
+
+    /// The guest's thread has got the signal.
+    pub(crate) fn has_got_signal(&self) {
+        let mut signals = lock(&self.signals);
+        signals.handed_over = signals.handed_over.wrapping_add(1);
+        (signals.during_call, signals.is_to_end) = (true, true);
+    }
+
+    /// A call arrives that the guest's thread may have made before it got its last signal, or before it was recalled.
+    pub(crate) fn heed_signals(&self, frame: &Header, recalling: bool) {
+        let mut signals = lock(&self.signals);
+        let known = (frame.flags >> SIGNALS_SHIFT) as u16;
+        signals.during_call = frame.flags & INTERRUPTED != 0 || known != signals.handed_over;
+        signals.is_to_end = signals.during_call || recalling;
+    }
+
+    /// Whether the guest's thread has got a signal since it made the call under way.
+    pub(crate) fn is_signalled(&self) -> bool {
+        lock(&self.signals).during_call
+    }
+
+    /// Whether it has been told to make a call that may wait.
+    pub(crate) fn is_calling(&self) -> bool {
+        lock(&self.signals).is_ordered
+    }
+
+    /// Whether the call under way is to end as soon as it would wait.
+    pub(crate) fn is_to_end_call(&self) -> bool {
+        let signals = lock(&self.signals);
+        signals.is_ordered && signals.is_to_end
+    }
+
+    /// Makes the call under way, or one that waits in its place. If it is to end at once already, `late` has to see to it;
+    /// later on that is known to whoever hands a signal over, or recalls the guest.
+    pub(crate) fn call(
+        &self,
+        slot: &mut Slot,
+        number: u64,
+        arguments: [u64; 6],
+        late: impl FnOnce(),
+    ) -> Result<i64, Ended> {
+        let mut signals = lock(&self.signals);
+        slot.order(number, arguments);
+        signals.is_ordered = true;
+        let is_late = signals.is_to_end;
+        drop(signals);
+        if is_late {
+            late();
+        }
+        let result = slot.result();
+        lock(&self.signals).is_ordered = false;
+        result
     }
 
     /// Has the thread end, some time.
@@ -79,6 +132,19 @@ impl Drop for Busy {
     fn drop(&mut self) {
         self.0.calls.fetch_sub(1, Ordering::SeqCst);
     }
+}
+
+/// What a thread's call has to do with its signals.
+#[derive(Debug, Default)]
+struct Signals {
+    /// How many have been handed to the guest's thread in this session.
+    handed_over: u16,
+    /// One was when the call under way had been made there.
+    during_call: bool,
+    /// The call under way is to end as soon as it would wait, for that reason or because the guest is recalled.
+    is_to_end: bool,
+    /// The agent has been told to make it.
+    is_ordered: bool,
 }
 
 /// All agents of a process.
@@ -112,7 +178,7 @@ impl Agents {
             index,
             calls: AtomicU32::new(0),
             temporary_mask: AtomicBool::new(false),
-            signalled: AtomicBool::new(false),
+            signals: Mutex::default(),
             waiting: Mutex::default(),
             ending: AtomicBool::new(false),
             leave: slot.leave(),
@@ -126,6 +192,11 @@ impl Agents {
     /// Whether one more thread would find a slot.
     pub(crate) fn have_room(&self) -> bool {
         lock(&self.slots).iter().any(|user| user.strong_count() == 0)
+    }
+
+    /// A session begins: its host has got no signal yet.
+    pub(crate) fn begin_session(&self) {
+        lock(&self.by_tid).values().for_each(|agent| lock(&agent.signals).handed_over = 0);
     }
 
     /// The agent of a thread.

@@ -90,7 +90,19 @@ impl Away {
 
     /// Something that a thread of the session told.
     pub(crate) fn next_event(&mut self) -> Option<Event> {
-        self.session.later.pop().or_else(|| self.session.events.try_recv().ok())
+        let session = &mut self.session;
+        let late = || session.shared.next_late_call().map(Event::Late);
+        session.later.pop().or_else(late).or_else(|| session.events.try_recv().ok())
+    }
+
+    /// Has a thread stop for a moment, in which the call that it is in is ended ([`signals::end_call`]).
+    pub(crate) fn interrupt(&mut self, tid: i32) -> Step {
+        if let Some(task) = self.tasks.take(tid) {
+            // If it has ended, that is news by itself.
+            let _ = task.interrupt();
+            self.tasks.put(task);
+        }
+        Step::Stay
     }
 
     /// Whether somebody wants to write to a file that the process maps shared.
@@ -128,6 +140,15 @@ impl Away {
                 let (maker, made) = self.parked.adopt(task)?;
                 [Some(maker), made].into_iter().flatten().for_each(|task| self.tasks.put(task));
                 Ok(Step::Stay)
+            }
+            Ok(Waited::Stopped(task, Stop::Interrupt)) => {
+                match signals::end_call(&self.parked, &mut self.session, task) {
+                    Ok(task) => {
+                        self.tasks.put(task);
+                        Ok(Step::Stay)
+                    }
+                    Err(_) => Ok(self.over()),
+                }
             }
             Ok(Waited::Stopped(task, _)) => Ok(self.resume(task, 0)),
             Ok(Waited::Gone(end)) => Ok(match self.parked.thread_ended(tid, end) {

@@ -258,6 +258,7 @@ impl Deputy {
                 Ok(Step::Stay)
             }
             Event::Homeward(reason) => Ok(Step::Home(Some(reason))),
+            Event::Late(tid) => Ok(away.interrupt(tid)),
             Event::Lost(reason) => Err(Fault::Said(reason)),
         }
     }

@@ -36,7 +36,7 @@ pub(crate) fn bring_home(parked: &mut Parked, tasks: &mut Tasks, session: &mut S
     faultpoint::reach(Point::DeputyRecalling);
     session.say(&FromHome::Recall)?;
     let mut stream = session.take_stream()?;
-    let leaving = receive_until_leaving(parked, session, &mut stream)?;
+    let leaving = receive_until_leaving(parked, tasks, session, &mut stream)?;
     faultpoint::reach(Point::DeputyReturning);
     session.commit()?;
     rearrange(parked, &leaving)?;
@@ -74,15 +74,10 @@ pub(crate) fn write_early_pages(shared: &Shared, stream: &mut Receiver) -> Resul
     }
 }
 
-/// A signal arrived before an agent stopped. It goes to the guest, if it is for it: the call that it interrupted is
-/// about to return there. Or the call has made a thread, which is to be stopped too.
-fn arrived(
-    parked: &mut Parked,
-    tasks: &mut Tasks,
-    session: &mut Session,
-    task: Stopped,
-    stop: Stop,
-) -> Result<Running> {
+/// A signal arrived before an agent stopped: it waits here until the guest is back, which does not execute another
+/// instruction after the call that it is in ([`minka_wire::message::HOLD`]). Or the call has made a thread, which is to
+/// be stopped too.
+fn arrived(parked: &mut Parked, tasks: &mut Tasks, task: Stopped, stop: Stop) -> Result<Running> {
     let Stop::Signal(signal) = stop else {
         let (task, made) = parked.adopt(task)?;
         made.into_iter().for_each(|made| tasks.put(made));
@@ -90,11 +85,7 @@ fn arrived(
     };
     match signals::fate(parked, task.tid(), signal) {
         Fate::Native => task.resume(signal).map_err(Fault::Trace),
-        Fate::Homeward => tracee::postpone(task, signal, &mut parked.held),
-        Fate::Guest => {
-            let (task, handed_over) = signals::to_guest(parked, session, task, signal)?;
-            handed_over.map(|()| task)
-        }
+        Fate::Homeward | Fate::Guest => tracee::postpone(task, signal, &mut parked.held),
     }
 }
 
@@ -109,7 +100,7 @@ fn interrupt_calls(parked: &mut Parked, tasks: &mut Tasks, session: &mut Session
     let mut settled = BTreeSet::new();
     loop {
         for tid in tasks.ids(parked.pid) {
-            // An agent that has no call any more, and cannot get another one, need not be stopped again.
+            // An agent that has no call any more, and will say so if it gets another one, need not be stopped again.
             if settled.contains(&tid) && !parked.agents.of(tid).is_some_and(|agent| agent.is_busy()) {
                 continue;
             }
@@ -141,9 +132,24 @@ fn interrupt_calls(parked: &mut Parked, tasks: &mut Tasks, session: &mut Session
     }
 }
 
-/// Blocks a thread's signals, and ends the call that its agent is in. Gives the thread's mask, and whether its agent
-/// was in no call. A thread that ends meanwhile
-/// has no mask.
+/// Ends calls that have begun since then, as those that the guest makes until it hears that it is recalled.
+fn end_late_calls(parked: &mut Parked, tasks: &mut Tasks, session: &mut Session) -> Result<()> {
+    let mut again = Vec::new();
+    while let Some(tid) = session.shared.next_late_call() {
+        match interrupt_call(parked, tasks, session, tid) {
+            // The call may have set the thread's mask, which is another one now.
+            Ok((_, true)) => {}
+            // One that cannot be interrupted is waited for.
+            Ok((_, false)) | Err(Fault::CannotStop) => again.push(tid),
+            Err(error) => return Err(error),
+        }
+    }
+    again.into_iter().for_each(|tid| session.shared.call_is_late(tid));
+    Ok(())
+}
+
+/// Blocks a thread's signals, and ends the call that its agent is in, or about to be in. Gives the thread's mask, and
+/// whether its agent was in no call. A thread that ends meanwhile has no mask.
 fn interrupt_call(
     parked: &mut Parked,
     tasks: &mut Tasks,
@@ -151,7 +157,7 @@ fn interrupt_call(
     tid: i32,
 ) -> Result<(u64, bool)> {
     let Some(running) = tasks.take(tid) else { return Ok((BLOCK_ALL, true)) };
-    let halted = tracee::try_halt(running, |task, stop| arrived(parked, tasks, session, task, stop));
+    let halted = tracee::try_halt(running, |task, stop| arrived(parked, tasks, task, stop));
     let halted = match halted {
         Ok(Ok(task)) => task,
         Ok(Err(running)) => {
@@ -161,8 +167,12 @@ fn interrupt_call(
         Err(Fault::Gone(end)) => return parked.thread_ended(tid, end).map(|()| (BLOCK_ALL, true)),
         Err(error) => return Err(error),
     };
-    let idle = !parked.agents.of(tid).is_some_and(|agent| agent.is_busy());
-    tracee::end_forwarded_call(&halted, parked.agents.ring().after_call())?;
+    let agent = parked.agents.of(tid);
+    let idle = !agent.as_ref().is_some_and(|agent| agent.is_busy());
+    let halted = match agent.filter(|agent| agent.is_calling()) {
+        Some(agent) => signals::interrupted_call(parked, session, &agent, halted)?,
+        None => halted,
+    };
     let mask = halted.mask().map_err(Fault::Trace)?;
     halted.set_mask(BLOCK_ALL).map_err(Fault::Trace)?;
     tasks.put(halted.resume(0).map_err(Fault::Trace)?);
@@ -187,17 +197,36 @@ fn cannot_stop(
     Err(Fault::CannotStop)
 }
 
-fn receive_until_leaving(parked: &Parked, session: &Session, stream: &mut Receiver) -> Result<Leaving> {
+fn receive_until_leaving(
+    parked: &mut Parked,
+    tasks: &mut Tasks,
+    session: &mut Session,
+    stream: &mut Receiver,
+) -> Result<Leaving> {
+    /// How long a call may wait that the guest has made in between.
+    const INTERVAL: Duration = Duration::from_millis(1);
     let mut body = Vec::new();
+    let mut until = Instant::now() + session.shared.patience;
     loop {
-        let header = receive(stream, &mut body, session.shared.patience)?;
+        end_late_calls(parked, tasks, session)?;
+        let Some(header) = stream.recv_timeout(&mut body, Duration::ZERO, INTERVAL)? else {
+            if Instant::now() > until {
+                return Err(silent(session.shared.patience));
+            }
+            continue;
+        };
+        until = Instant::now() + session.shared.patience;
         match header.kind {
             kind::PAGES => {
                 session.commit()?;
                 write_pages(&parked.memory, &parked.kept, header.correlation, &body)?;
             }
             kind::FROM_HOST => match message::decode(&header, &body, kind::FROM_HOST, "the guest's state")? {
-                FromHost::Leaving(leaving) => return Ok(*leaving),
+                FromHost::Leaving(leaving) => {
+                    // It makes no calls any more; the last of them have said so before they were answered.
+                    end_late_calls(parked, tasks, session)?;
+                    return Ok(*leaving);
+                }
                 FromHost::Failed { reason } => {
                     return Err(Fault::refused(&session.node, &reason));
                 }
@@ -228,9 +257,11 @@ fn receive(
     body: &mut Vec<u8>,
     patience: Duration,
 ) -> Result<minka_wire::frame::Header> {
-    stream
-        .recv_timeout(body, Duration::ZERO, patience)?
-        .ok_or_else(|| Fault::Said(format!("the host sent nothing for {patience:?}")))
+    stream.recv_timeout(body, Duration::ZERO, patience)?.ok_or_else(|| silent(patience))
+}
+
+fn silent(patience: Duration) -> Fault {
+    Fault::Said(format!("the host sent nothing for {patience:?}"))
 }
 
 /// Writes pages where they belong.

@@ -87,7 +87,8 @@ pub(crate) fn park(pid: i32, found: Found, record: &Record) -> Result<(Parked, T
     let Still { threads, borders, auxv, site, leases, .. } = still;
     let parts = Parts { agents, threads, memory, maps, kept, borders, auxv, leases, held, site };
     let mut parked = Parked::new(pid, parts);
-    if let Err(error) = parked.ask(record) {
+    // What was pending when the process was stopped it takes before it executes another instruction.
+    if let Err(error) = parked.ask(record).and_then(|()| parked.take_due_signals()) {
         parked.release(tasks)?;
         return Err(error);
     }
@@ -209,8 +210,10 @@ fn examine_thread(task: &Stopped, memory: &Memory) -> Result<(Thread, Registers)
     let next = restart::rewind(&plain, RestartOwner::Home);
     // What waits at home counts there; a futex is waited for where the program runs, so its mark goes along.
     let next = waiting.filter(is_futex).map_or(next, |waiting| waiting.mark(&next));
+    let (registers, interrupted) = timed::mark_futex(&next, restart::interruption(&plain), memory);
     let thread = Thread {
-        registers: timed::mark_futex(&next, memory),
+        registers,
+        interrupted,
         extended: task.extended().map_err(Fault::Trace)?,
         mask: task.mask().map_err(Fault::Trace)?,
         robust_list: minka_kernel::process::robust_list(task.tid())
@@ -267,7 +270,11 @@ fn map_ring(
         .and_then(|()| task.set_mask(BLOCK_ALL));
     let (task, outcome) = match ready {
         Ok(()) => match make_ring(pid, task, still, held) {
-            Ok((task, outcome)) => (task, outcome),
+            Ok((task, Ok(ring))) => (task, Ok(ring)),
+            // A call that was interrupted is gone on with by the kernel, in a stop that is no call's own.
+            Ok((task, Err(error))) => {
+                (tracee::halt(task.resume(0).map_err(Fault::Trace)?, held)?, Err(error))
+            }
             // The process is somewhere in the middle of a call.
             Err(Fault::Inject(InjectError::Gone(end))) => return Err(Fault::Gone(end)),
             Err(error) => return Err(end(pid, &error)),

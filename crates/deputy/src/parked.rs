@@ -15,6 +15,7 @@ use crate::tracee::{self, Tasks};
 use minka_image::maps::{Backing, Mapping};
 use minka_image::process::{Action, AltStack, Borders, Rseq, Thread};
 use minka_image::registers::{NO_SYSCALL, Registers};
+use minka_image::restart;
 use minka_kernel::memory::Memory;
 use minka_kernel::procfs::{self, Status};
 use minka_kernel::ptrace::{self, End, Running, Stopped, Waited};
@@ -91,11 +92,14 @@ struct Resident {
 }
 
 impl Resident {
-    /// The state with which it goes on by itself.
+    /// The state with which it goes on by itself, as the kernel is to find it.
     fn as_it_goes_on(&self) -> Thread {
         let mut thread = self.thread.clone();
         if let Some(waiting) = *self.agent.waiting() {
             thread.registers = waiting.mark(&thread.registers);
+        }
+        if let Some(how) = thread.interrupted {
+            thread.registers = restart::interrupted(&thread.registers, how);
         }
         thread
     }
@@ -165,7 +169,8 @@ impl Parked {
         }
         for (tid, resident) in &mut self.threads {
             if let Some(mut thread) = states.remove(tid) {
-                thread.registers = timed::mark_futex(&thread.registers, &self.memory);
+                (thread.registers, thread.interrupted) =
+                    timed::mark_futex(&thread.registers, thread.interrupted, &self.memory);
                 resident.thread = thread;
             }
         }
@@ -198,13 +203,17 @@ impl Parked {
     fn attended(&self, agent: &Agent, slot: &mut Slot, number: u64, arguments: [u64; 6]) -> Result<i64> {
         let result = slot.call_attended(number, arguments, || match ptrace::keep_going(agent.tid) {
             Ok(signal) => {
-                let mut held = self.held_in_calls.lock().unwrap_or_else(PoisonError::into_inner);
-                held.extend(signal);
+                self.hold(signal.as_slice());
                 true
             }
             Err(_) => false,
         });
         Ok(result?)
+    }
+
+    /// Keeps signals that could not be made pending, to be sent again at the end.
+    pub(crate) fn hold(&self, signals: &[i32]) {
+        self.held_in_calls.lock().unwrap_or_else(PoisonError::into_inner).extend(signals);
     }
 
     /// A call by a thread's agent that writes `N` bytes at the address which `arguments` gets.

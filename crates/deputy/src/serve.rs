@@ -14,7 +14,7 @@ use minka_kernel::faultpoint::{self, Point};
 use minka_link::Channel;
 use minka_syscalls::marshal::{self, Placed, Started};
 use minka_wire::frame::Header;
-use minka_wire::message::{self, CONTINUED, HOLD, NOT_EXACT, ProcFile, RESTART, Special, kind};
+use minka_wire::message::{self, HOLD, NOT_EXACT, ProcFile, RESTART, Special, kind};
 use std::io::IoSlice;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -27,8 +27,10 @@ pub(crate) const SPIN: Duration = Duration::from_micros(50);
 /// How much longer it polls at most after a call that brought long data.
 const SPIN_FOR_DATA: Duration = Duration::from_micros(300);
 
-/// −ERESTARTSYS: make the call again (see [`minka_image::restart`]).
-const ERESTARTSYS: i64 = -512;
+/// −ERESTARTNOINTR: the call has not been begun; make it again (see [`minka_image::restart`]).
+const ERESTARTNOINTR: i64 = -513;
+/// −ERESTARTNOHAND: make it again, unless a handler has run.
+const ERESTARTNOHAND: i64 = -514;
 const EINTR: i64 = -4;
 
 /// Performs forwarded calls, one at a time, in the order in which they come.
@@ -42,7 +44,7 @@ pub(crate) fn calls(shared: &Arc<Shared>, mut channel: Channel) -> Result<()> {
             .recv_with(&mut body, spin, |header, begin| early.arrived(&shared.agents, header, begin))?;
         let Some(agent) = shared.agents.caller(&header) else {
             // It has been killed here, and its guest will be.
-            answer(&mut channel, &header, ERESTARTSYS)?;
+            answer(&mut channel, &header, ERESTARTNOINTR)?;
             continue;
         };
         let busy = agent.begin_call();
@@ -73,20 +75,22 @@ fn perform(
     body: &[u8],
     early: &Early,
 ) -> Result<()> {
-    if shared.recalling.load(Ordering::SeqCst) && !is_rest_of_file_transfer(shared, header, body) {
-        drop(busy);
-        return answer(channel, header, ERESTARTSYS);
-    }
+    let recalling = shared.recalling.load(Ordering::SeqCst);
     let mut slot = agent.slot();
     let address = slot.data_address();
     let started = early.valid(agent, &slot);
     let placed = place(body, slot.data(), address, started).map_err(Fault::Malformed)?;
+    let call = u64::from(placed.number());
+    if recalling && ENDS_THREAD.contains(&call) {
+        // Nobody waits for that now.
+        drop((slot, busy));
+        return answer(channel, header, ERESTARTNOINTR);
+    }
     if !shared.commit() {
         return Err(Fault::Over);
     }
-    let call = u64::from(placed.number());
     let mut arguments = *placed.arguments();
-    agent.signalled.store(false, Ordering::SeqCst);
+    agent.heed_signals(header, recalling);
     agent.temporary_mask.store(has_temporary_mask(&placed), Ordering::SeqCst);
     let resumable = Resumable::of(agent.tid, &placed, body, address, &shared.kept);
     let again = header.flags & RESTART != 0;
@@ -97,25 +101,29 @@ fn perform(
     };
     let timed = Timed::of(agent, &placed, body, &mut slot);
     let waited = match &timed {
-        Some(timed) => timed.shorten(&mut arguments, &mut slot)?,
+        Some(timed) => timed.shorten(&mut arguments, &mut slot, |slot, number, arguments| {
+            agent.call(slot, number, arguments, || shared.call_is_late(agent.tid))
+        })?,
         None => None,
     };
     let (number, arguments) = if again { (RESTART_SYSCALL, [0; 6]) } else { (call, arguments) };
     faultpoint::reach(Point::DeputyCall);
     let mut result = match waited {
         Some(result) => result,
-        None => slot.call(number, arguments, Duration::ZERO)?,
+        // Nothing interrupts it, and the thread is not there afterwards.
+        None if ENDS_THREAD.contains(&number) => slot.call(number, arguments, Duration::ZERO)?,
+        None => agent.call(&mut slot, number, arguments, || shared.call_is_late(agent.tid))?,
     };
     faultpoint::reach(Point::DeputyCalled);
     agent.temporary_mask.store(false, Ordering::SeqCst);
     if let (Some(resumable), true) = (&resumable, at_home) {
         resumable.bring_back(shared, &mut slot);
     }
-    if result == EINTR && restart::is_never_restarted(call) && !agent.signalled.load(Ordering::SeqCst) {
+    if result == EINTR && restart::is_never_restarted(call) && !agent.is_signalled() {
         // Our tracing interrupted it, or a signal that the program ignores: natively nothing would have.
-        result = ERESTARTSYS;
+        result = ERESTARTNOHAND;
     }
-    if let (Some(timed), -514..=-512, false) = (timed, result, agent.signalled.load(Ordering::SeqCst)) {
+    if let (Some(timed), -514..=-512, false) = (timed, result, agent.is_signalled()) {
         timed.interrupted(agent);
     }
     let data = slot.data();
@@ -136,17 +144,6 @@ fn result_header(shared: &Shared, call: &Header) -> Header {
     Header { flags, ..Header::new(kind::RESULT, call.correlation) }
 }
 
-/// Natively a transfer to or from a regular file is never cut short, so its parts stay together.
-fn is_rest_of_file_transfer(shared: &Shared, header: &Header, body: &[u8]) -> bool {
-    if header.flags & CONTINUED == 0 {
-        return false;
-    }
-    // The first argument, behind the call's number.
-    let Some(descriptor) = body.get(8..16).and_then(|bytes| bytes.first_chunk()) else { return false };
-    let path = format!("/proc/{}/fd/{}", shared.pid, i32::from_le_bytes(*descriptor));
-    std::fs::metadata(path).is_ok_and(|data| data.is_file())
-}
-
 /// Forwarded calls, and those that the host handles by itself but that end at home.
 fn place(
     body: &[u8],
@@ -161,6 +158,9 @@ fn place(
         other => other,
     }
 }
+
+/// execve, exit, exit_group, execveat.
+const ENDS_THREAD: [u64; 4] = [59, 60, 231, 322];
 
 /// Calls with code of their own at the host that are performed at home in the end.
 const OWN_AT_HOME: &[&str] =
@@ -181,7 +181,7 @@ fn special(
     let special = message::decode(header, body, kind::SPECIAL, "a special call")?;
     if shared.recalling.load(Ordering::SeqCst) && !matches!(special, Special::EndThread { .. }) {
         drop(busy);
-        return answer(channel, header, ERESTARTSYS);
+        return answer(channel, header, ERESTARTNOINTR);
     }
     if !shared.commit() {
         return Err(Fault::Over);

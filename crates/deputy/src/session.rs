@@ -23,6 +23,7 @@ use minka_link::{Channel, Credentials, NodeConfig, Receiver, Sender};
 use minka_wire::frame::Header;
 use minka_wire::message::{self, FromHome, FromHost, kind};
 use minka_wire::preamble::{Lane, Purpose, SessionId};
+use std::collections::BTreeSet;
 use std::io::IoSlice;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::mpsc;
@@ -47,6 +48,8 @@ pub(crate) enum Event {
     Ready(Box<Result<Prepared>>),
     /// The process cannot be served away from home any more, but nothing is lost.
     Homeward(String),
+    /// A call of this thread's has begun that is to end at once.
+    Late(i32),
     /// The host is lost, or broke the rules.
     Lost(String),
 }
@@ -71,6 +74,9 @@ pub(crate) struct Shared {
     pub(crate) tracing: Arc<AtomicBool>,
     /// No call is to be made any more: the guest is on its way home.
     pub(crate) recalling: AtomicBool,
+    /// Threads whose calls began too late, and the bell that tells of them.
+    late: Mutex<BTreeSet<i32>>,
+    bell: Arc<Bell>,
     /// Whether the guest has had effects, or never will: changed under the lock only.
     effects: AtomicU8,
     deciding: Mutex<()>,
@@ -100,6 +106,18 @@ impl Shared {
             // Whoever opens them has gone only when the session is over.
             let _ = lanes.send(count);
         }
+    }
+
+    /// A thread has got a signal, or was recalled, before its call began at home, where it is to end as soon as it would
+    /// wait: whoever traces the thread has to see to that.
+    pub(crate) fn call_is_late(&self, tid: i32) {
+        lock(&self.late).insert(tid);
+        self.bell.ring();
+    }
+
+    /// A thread of which [`Shared::call_is_late`] has told.
+    pub(crate) fn next_late_call(&self) -> Option<i32> {
+        lock(&self.late).pop_first()
     }
 
     /// To be asked before the first effect, and any other. False if the guest has been forgotten.
@@ -222,6 +240,8 @@ impl Prepared {
             record: Arc::clone(record),
             tracing: Arc::clone(tracing),
             recalling: AtomicBool::new(false),
+            late: Mutex::default(),
+            bell: Arc::clone(bell),
             effects: AtomicU8::new(NONE),
             deciding: Mutex::default(),
             areas: unsent.iter().map(|(start, end, ())| (start, end)).collect(),
@@ -238,6 +258,7 @@ impl Prepared {
         let mut closers = vec![stream_out.closer()];
         closers.extend([&self.control, &self.calls, &self.faults].map(Channel::closer));
         let closers = Arc::new(Closers::new(closers));
+        shared.agents.begin_session();
         let (sender, events) = mpsc::sync_channel(EVENTS_MAX);
         let mut threads = vec![
             start("faults", &shared, &sender, bell, self.faults, pages::faults),
@@ -347,7 +368,7 @@ impl Session {
             match self.events.recv() {
                 Ok(Event::Precopied(stream)) => return Ok(stream),
                 Ok(Event::Lost(reason)) => return Err(Fault::Said(reason)),
-                Ok(Event::Said(_) | Event::Ready(_) | Event::Homeward(_)) => {}
+                Ok(Event::Said(_) | Event::Ready(_) | Event::Homeward(_) | Event::Late(_)) => {}
                 Err(_) => return Err(Fault::Said(format!("{} sends no pages any more", self.node))),
             }
         }

@@ -64,10 +64,43 @@ pub(crate) fn to_guest(
     signal: i32,
 ) -> Result<(Running, Result<()>)> {
     let handed_over = hand_over(parked, session, &task, signal);
-    if handed_over.is_ok() {
-        tracee::end_forwarded_call(&task, parked.agents.ring().after_call())?;
+    let task = match &handed_over {
+        Ok(()) => end_call(parked, session, task)?,
+        Err(_) => task.resume(0).map_err(Fault::Trace)?,
+    };
+    Ok((task, handed_over))
+}
+
+/// Lets a thread go on that has got a signal in the guest, if it has: the call that it is in, or about to be in, is not
+/// to wait. One that need not wait is made all the same, as natively, where the signal would be pending in it.
+pub(crate) fn end_call(parked: &Parked, session: &mut Session, task: Stopped) -> Result<Running> {
+    let task = match parked.agents.of(task.tid()).filter(|agent| agent.is_to_end_call()) {
+        Some(agent) => interrupted_call(parked, session, &agent, task)?,
+        None => task,
+    };
+    task.resume(0).map_err(Fault::Trace)
+}
+
+/// Interrupts the call of a stopped agent, which gets its result when it goes on.
+pub(crate) fn interrupted_call(
+    parked: &Parked,
+    session: &mut Session,
+    agent: &Agent,
+    task: Stopped,
+) -> Result<Stopped> {
+    let ring = parked.agents.ring();
+    let rip = task.registers().map_err(Fault::Trace)?.rip;
+    if tracee::end_forwarded_call(&task, ring.after_call())? || !ring.has_call_ahead(agent.index, rip) {
+        return Ok(task);
     }
-    Ok((task.resume(0).map_err(Fault::Trace)?, handed_over))
+    let mut held = Vec::new();
+    let task = tracee::interrupt_in_call(task, ring.after_call(), &mut held)?;
+    tracee::end_forwarded_call(&task, ring.after_call())?;
+    if let Some(signal) = held.last() {
+        session.postponed = Some(format!("signal {signal}"));
+        parked.hold(&held);
+    }
+    Ok(task)
 }
 
 fn hand_over(parked: &Parked, session: &mut Session, task: &Stopped, signal: i32) -> Result<()> {
@@ -80,10 +113,15 @@ fn hand_over(parked: &Parked, session: &mut Session, task: &Stopped, signal: i32
     let until = Instant::now() + LIMIT;
     loop {
         match session.events.recv_timeout(until.saturating_duration_since(Instant::now())) {
-            Ok(Event::Said(FromHost::SignalTaken)) => return Ok(()),
+            Ok(Event::Said(FromHost::SignalTaken)) => {
+                if let Some(agent) = parked.agents.of(task.tid()) {
+                    agent.has_got_signal();
+                }
+                return Ok(());
+            }
             Ok(Event::Said(FromHost::Homeward { reason })) => session.postponed = Some(tidy(&reason)),
             Ok(Event::Precopied(stream)) => session.restore_stream(stream),
-            Ok(later @ (Event::Ready(_) | Event::Homeward(_))) => session.later.push(later),
+            Ok(later @ (Event::Ready(_) | Event::Homeward(_) | Event::Late(_))) => session.later.push(later),
             Ok(Event::Said(other)) => {
                 return Err(Fault::Said(format!("the host said {} to a signal", other.name())));
             }

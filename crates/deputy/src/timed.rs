@@ -4,10 +4,11 @@
 use crate::agents::Agent;
 use crate::fault::Result;
 use minka_image::registers::Registers;
+use minka_image::restart::Interruption;
 use minka_image::timed::{Timeout, Waiting, futex, milliseconds, timeout_of};
 use minka_kernel::memory::Memory;
 use minka_kernel::process::clocks;
-use minka_kernel::ring::{DATA_PER_SLOT, Slot};
+use minka_kernel::ring::{DATA_PER_SLOT, Ended, Slot};
 use minka_syscalls::marshal::Placed;
 use std::time::Duration;
 
@@ -21,20 +22,25 @@ pub(crate) fn now() -> u64 {
 }
 
 /// A thread's registers, of which those that are about to wait for a futex are marked (see
-/// [`minka_image::timed::futex`]).
-pub(crate) fn mark_futex(registers: &Registers, memory: &Memory) -> Registers {
+/// [`minka_image::timed::futex`]), and how their call was interrupted, if it is not over.
+pub(crate) fn mark_futex(
+    registers: &Registers,
+    interrupted: Option<Interruption>,
+    memory: &Memory,
+) -> (Registers, Option<Interruption>) {
     const SYSCALL: [u8; 2] = [0x0f, 0x05];
     let mut next = [0; 2];
     memory.peek(registers.rip, &mut next);
     if next != SYSCALL {
-        return *registers;
+        return (*registers, interrupted);
     }
-    futex(registers, now(), |address| {
+    let marked = futex(registers, now(), |address| {
         let mut time = [0; 16];
         memory.peek(address, &mut time);
         let word = |at: usize| Some(i64::from_le_bytes(*time[at..].first_chunk()?));
         timespec(word(0)?, word(8)?)
-    })
+    });
+    (marked, interrupted.filter(|_| marked.rip == registers.rip))
 }
 
 /// Such a call, placed and about to be made.
@@ -66,13 +72,19 @@ impl Timed {
 
     /// Leaves only what is left of the time-out in the call's arguments and in the slot's data. Some calls do not have
     /// it there: those are waited for, and their result is given if nothing came.
-    pub(crate) fn shorten(&self, arguments: &mut [u64; 6], slot: &mut Slot) -> Result<Option<i64>> {
+    /// That is done by `call`.
+    pub(crate) fn shorten(
+        &self,
+        arguments: &mut [u64; 6],
+        slot: &mut Slot,
+        call: impl FnOnce(&mut Slot, u64, [u64; 6]) -> std::result::Result<i64, Ended>,
+    ) -> Result<Option<i64>> {
         if !self.again {
             return Ok(None);
         }
         match (self.timeout, self.waiting.timeout) {
-            (Timeout::Receiving, _) => self.wait(arguments[0], SO_RCVTIMEO, POLLIN, slot),
-            (Timeout::Connecting, _) => self.wait(arguments[0], SO_SNDTIMEO, POLLOUT, slot),
+            (Timeout::Receiving, _) => self.wait((arguments[0], SO_RCVTIMEO, POLLIN), slot, call),
+            (Timeout::Connecting, _) => self.wait((arguments[0], SO_SNDTIMEO, POLLOUT), slot, call),
             (_, None) => Ok(None),
             (Timeout::Milliseconds(argument), Some(given)) => {
                 arguments[argument] = milliseconds(self.waiting.left(given, now())) as u64;
@@ -93,8 +105,13 @@ impl Timed {
         }
     }
 
-    /// Waits for a socket with what is left of its own time-out.
-    fn wait(&self, fd: u64, option: u64, events: u16, slot: &mut Slot) -> Result<Option<i64>> {
+    /// Waits for a socket, with what is left of the time-out that is this option of its own, for events.
+    fn wait(
+        &self,
+        (fd, option, events): (u64, u64, u16),
+        slot: &mut Slot,
+        call: impl FnOnce(&mut Slot, u64, [u64; 6]) -> std::result::Result<i64, Ended>,
+    ) -> Result<Option<i64>> {
         const POLL: u64 = 7;
         const GETSOCKOPT: u64 = 55;
         const SOL_SOCKET: u64 = 1;
@@ -116,7 +133,7 @@ impl Timed {
                 slot.data()[AT..AT + 4].copy_from_slice(&(fd as u32).to_le_bytes());
                 slot.data()[AT + 4..AT + 6].copy_from_slice(&events.to_le_bytes());
                 slot.data()[AT + 6..AT + 8].fill(0);
-                match slot.call(POLL, [address, 1, left as u64, 0, 0, 0], Duration::ZERO)? {
+                match call(slot, POLL, [address, 1, left as u64, 0, 0, 0])? {
                     0 if self.timeout == Timeout::Connecting => Some(EINPROGRESS),
                     0 => Some(EAGAIN),
                     ready if ready > 0 => None,

@@ -239,6 +239,48 @@ pub(crate) fn postpone(task: Stopped, signal: i32, held: &mut Vec<i32>) -> Resul
     task.resume(signal).map_err(Fault::Trace)
 }
 
+/// Takes a task in the agent into the call that it is about to make, with an interruption waiting: if the call would
+/// wait it ends instead, as when a signal comes. Afterwards the task is stopped behind the call (`after_call`). Signals
+/// that could not be blocked before go to `held`.
+pub(crate) fn interrupt_in_call(task: Stopped, after_call: u64, held: &mut Vec<i32>) -> Result<Stopped> {
+    const ENOSYS: i64 = -38;
+    let mask = task.mask().map_err(Fault::Trace)?;
+    task.set_mask(BLOCK_ALL).map_err(Fault::Trace)?;
+    let mut running = task.resume_to_syscall().map_err(Fault::Trace)?;
+    let entered = loop {
+        let (task, stop) = stop_of(running)?;
+        match stop {
+            Stop::Syscall => {
+                let registers = task.registers().map_err(Fault::Trace)?;
+                // What the kernel has there until the call has a result.
+                if registers.rip == after_call && registers.rax as i64 == ENOSYS {
+                    break task;
+                }
+            }
+            Stop::Signal(signal) => held.push(signal),
+            _ => {}
+        }
+        running = task.resume_to_syscall().map_err(Fault::Trace)?;
+    };
+    // Before the call, which may have a mask of its own.
+    entered.set_mask(mask).map_err(Fault::Trace)?;
+    let mut running = entered.resume_to_stop().map_err(Fault::Trace)?;
+    loop {
+        match stop_of(running)? {
+            (task, Stop::Interrupt) => return Ok(task),
+            (task, _) => running = task.resume_to_stop().map_err(Fault::Trace)?,
+        }
+    }
+}
+
+fn stop_of(task: Running) -> Result<(Stopped, Stop)> {
+    match task.wait().map_err(Fault::Trace)? {
+        Waited::Stopped(task, stop) => Ok((task, stop)),
+        Waited::Gone(end) => Err(Fault::Gone(end)),
+        Waited::Still(_) => unreachable!("a blocking wait returns only with news"),
+    }
+}
+
 /// If the task was interrupted in a forwarded call of the agent (its instruction pointer is `after_call`), makes
 /// the call return its restart code to the agent instead of starting again.
 pub(crate) fn end_forwarded_call(task: &Stopped, after_call: u64) -> Result<bool> {

@@ -157,8 +157,9 @@ impl Arrival<'_> {
                 faultpoint::reach(Point::HostBuilt);
                 let mut queued = Queued::default();
                 for (task, thread) in tasks.iter().zip(&image.threads) {
+                    let Some(taker) = guest.thread(task.tid()) else { continue };
                     for (signal, info) in &thread.pending {
-                        queued.put(guest.pid, task.tid(), *signal, info.clone())?;
+                        queued.put(guest.pid, &taker, *signal, info.clone())?;
                     }
                 }
                 let tasks = tasks.into_iter().map(|task| task.resume(0)).collect::<std::io::Result<Vec<_>>>();

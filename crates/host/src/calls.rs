@@ -20,7 +20,7 @@ use minka_syscalls::marshal::{self, Refusal};
 use minka_syscalls::spec::{Direction, Kind};
 use minka_syscalls::{Place, Spec};
 use minka_wire::frame::Header;
-use minka_wire::message::{self, CONTINUED, HOLD, MessageError, RESTART, Special, kind};
+use minka_wire::message::{self, HOLD, MessageError, RESTART, Special, kind};
 use std::io::IoSlice;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -55,6 +55,8 @@ pub(crate) struct Worker<'a> {
     channel: Channel,
     request: Vec<u8>,
     reply: Vec<u8>,
+    /// Flags of all that is asked for on behalf of the call: what signals the thread had got when it made it.
+    signals: u32,
     /// With the result came the word that the guest is about to be recalled.
     hold: bool,
 }
@@ -71,6 +73,7 @@ pub(crate) fn serve(guest: &Guest, channel: Channel) -> Result<()> {
         channel,
         request: Vec::new(),
         reply: Vec::new(),
+        signals: 0,
         hold: false,
     };
     loop {
@@ -91,9 +94,13 @@ pub(crate) fn serve(guest: &Guest, channel: Channel) -> Result<()> {
 impl Worker<'_> {
     fn serve(&mut self, call: &Notification) -> Result<()> {
         self.hold = false;
+        self.signals = self.thread()?.signals_before_call();
         let answer = self.answer(call)?;
         if self.hold {
             self.guest.hold(call.tid)?;
+        }
+        if !matches!(answer, Answer::Homeward(_) | Answer::Result(RESTART_THE_CALL)) {
+            *lock(&self.thread()?.begins) = None;
         }
         let answered = match answer {
             Answer::Native => self.listener.pass(call.id),
@@ -128,8 +135,9 @@ impl Worker<'_> {
         if call.call == RESTART_SYSCALL {
             return self.restart(call);
         }
+        let thread = self.thread()?;
         // A handler ran in between, so the program has seen EINTR: nobody goes on with that call any more.
-        *lock(&self.thread()?.unfinished) = None;
+        *lock(&thread.unfinished) = None;
         let (spec, place) = spec.settle(&call.arguments);
         match place {
             Place::Here => Ok(Answer::Native),
@@ -187,7 +195,6 @@ impl Worker<'_> {
                 };
             let guest = self.guest;
             let mut memory = Early::new(guest, u64::from(spec.number), arguments, total);
-            let flags = if total > 0 { flags | CONTINUED } else { flags };
             self.exchange_with(kind::CALL, flags, memory.room(), |reply| memory.arrived(reply))?;
             let writing = lock(&guest.writing);
             let result = marshal::scatter_after(spec, arguments, total, &self.reply, &mut memory)?;
@@ -215,7 +222,7 @@ impl Worker<'_> {
         if marshal::gather(fstat, &question, &scratch, AREA, &mut self.request).is_err() {
             return Ok(false);
         }
-        self.exchange(kind::CALL, CONTINUED)?;
+        self.exchange(kind::CALL, 0)?;
         let result = marshal::scatter(fstat, &question, &self.reply, &mut scratch)?;
         // struct stat { st_dev: u64, st_ino: u64, st_nlink: u64, st_mode: u32, … }
         let mode = u32::from_le_bytes(scratch.bytes[24..28].try_into().expect("four bytes"));
@@ -236,6 +243,7 @@ impl Worker<'_> {
         expected: u64,
         mut arrived: impl FnMut(&[u8]),
     ) -> Result<()> {
+        let flags = flags | self.signals;
         let header = Header { flags, ..Header::new(kind_of_call, self.thread()?.home_tid as u64) };
         let spin = SPIN + Duration::from_nanos(self.request.len() as u64 + expected).min(SPIN_FOR_DATA);
         faultpoint::reach(Point::HostCall);
@@ -286,8 +294,8 @@ impl Worker<'_> {
     }
 }
 
-/// −ERESTARTSYS: the call will be made again where the thread goes on.
-const RESTART_THE_CALL: i64 = -512;
+/// −ERESTARTNOINTR: the call has not been begun, and will be made where the thread goes on.
+const RESTART_THE_CALL: i64 = -513;
 
 /// What one call may carry, bytes: the home's area, less the room for alignment that the marshaller may need.
 const AREA: usize = DATA_PER_SLOT;

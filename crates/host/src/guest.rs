@@ -4,16 +4,20 @@ use crate::fault::{Fault, Result};
 use minka_image::origin::Origins;
 use minka_image::process::{AltStack, Thread, Unfinished};
 use minka_image::ranges::Ranges;
+use minka_image::registers::Registers;
+use minka_image::restart::{self, Interruption, RestartOwner};
 use minka_kernel::memory::Memory;
 use minka_kernel::pagemap::Pagemap;
 use minka_kernel::process::Bell;
+use minka_kernel::procfs::Status;
 use minka_kernel::seccomp::Listener;
 use minka_kernel::spawn::ProcessHandle;
 use minka_kernel::uffd::Userfault;
 use minka_syscalls::marshal;
 use minka_wire::local::GuestMemory;
+use minka_wire::message::{INTERRUPTED, SIGNALS_SHIFT};
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
@@ -166,6 +170,13 @@ pub(crate) struct GuestThread {
     pub(crate) tid: i32,
     /// The call that `restart_syscall` goes on with at home, if the home's kernel holds one.
     pub(crate) unfinished: Mutex<Option<Unfinished>>,
+    /// The registers with which it came to make a call again, and how that was interrupted; nothing once it has made
+    /// it.
+    pub(crate) begins: Mutex<Option<(Registers, Interruption)>>,
+    /// How many signals have been made pending for it here, as the home counts them too.
+    pub(crate) signals: AtomicU16,
+    /// How many of all that were have not been delivered.
+    pub(crate) undelivered: AtomicUsize,
     /// The signal mask of its deputy, as far as this side has set it.
     pub(crate) home_mask: AtomicU64,
     /// What only its own calls change: `set_tid_address`, robust list, alternate stack.
@@ -181,6 +192,9 @@ impl GuestThread {
             home_tid: thread.tid,
             tid,
             unfinished: Mutex::new(thread.unfinished),
+            begins: Mutex::new(thread.interrupted.map(|how| (thread.registers, how))),
+            signals: AtomicU16::default(),
+            undelivered: AtomicUsize::default(),
             home_mask: AtomicU64::new(thread.mask),
             registrations: Mutex::new(Registrations {
                 tid_address: thread.tid_address,
@@ -190,6 +204,25 @@ impl GuestThread {
             }),
             cpu_before: thread.cpu_us,
         }
+    }
+
+    /// It has made a call: what the home is to be told of the signals before it.
+    pub(crate) fn signals_before_call(&self) -> u32 {
+        // In this order: a signal that comes in between is counted too late rather than not seen.
+        let count = u32::from(self.signals.load(Ordering::SeqCst)) << SIGNALS_SHIFT;
+        let waits = self.undelivered.load(Ordering::SeqCst) > 0
+            && Status::read(self.tid).is_ok_and(|status| status.is_about_to_take(!0));
+        if waits { count | INTERRUPTED } else { count }
+    }
+
+    /// How its call was interrupted, if it stands before it as it came, or will again.
+    pub(crate) fn interrupted_at(&self, found: &Registers) -> Option<Interruption> {
+        let registers = &restart::rewind(found, RestartOwner::Home);
+        let place = |registers: &Registers| {
+            let Registers { rip, rsp, rax, rdi, rsi, rdx, r10, r8, r9, .. } = *registers;
+            [rip, rsp, rax, rdi, rsi, rdx, r10, r8, r9]
+        };
+        lock(&self.begins).filter(|(begin, _)| place(begin) == place(registers)).map(|(_, how)| how)
     }
 
     /// CPU time that it has used away from home, microseconds.

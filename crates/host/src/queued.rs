@@ -4,8 +4,11 @@
 //! when the guest stops for it.
 
 use crate::fault::{Fault, Result};
+use crate::guest::GuestThread;
+use minka_kernel::procfs::Status;
 use minka_kernel::ptrace::SIGINFO_SIZE;
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 
 /// Those that were queued and have not been delivered.
 #[derive(Debug, Default)]
@@ -26,23 +29,30 @@ struct Signal {
 
 impl Queued {
     /// Makes a signal pending for a thread of the guest.
-    pub(crate) fn put(&mut self, guest: i32, tid: i32, signal: i32, info: Vec<u8>) -> Result<()> {
+    pub(crate) fn put(&mut self, guest: i32, taker: &GuestThread, signal: i32, info: Vec<u8>) -> Result<()> {
         const FIRST_REAL_TIME: i32 = 32;
         let info: [u8; SIGINFO_SIZE] =
             info.try_into().map_err(|_| Fault::Said("the home sent half a signal".to_owned()))?;
         if !(1..=64).contains(&signal) {
             return Err(Fault::Said(format!("the home sent signal {signal}")));
         }
+        let tid = taker.tid;
         let is_the_same = |queued: &Signal| (queued.tid, queued.number) == (tid, signal);
         if signal < FIRST_REAL_TIME && self.signals.values().any(is_the_same) {
-            // It is pending already, and is not queued twice.
-            return Ok(());
+            // It is pending already, and is not queued twice; unless the guest ignored it in between, which forgets it.
+            if Status::read(tid).is_ok_and(|status| status.pending >> (signal - 1) & 1 == 1) {
+                return Ok(());
+            }
+            let before = self.signals.len();
+            self.signals.retain(|_, queued| !is_the_same(queued));
+            taker.undelivered.fetch_sub(before - self.signals.len(), Ordering::SeqCst);
         }
         let mark = self.last_mark + 1;
         minka_kernel::process::queue_signal(guest, tid, signal, &marked(signal, mark))
             .map_err(|error| Fault::Io("queue a signal to the guest", error))?;
         self.signals.insert(mark, Signal { tid, number: signal, info });
         self.last_mark = mark;
+        taker.undelivered.fetch_add(1, Ordering::SeqCst);
         Ok(())
     }
 
@@ -77,6 +87,7 @@ fn mark_of(info: &[u8; SIGINFO_SIZE]) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use minka_image::process::Thread;
 
     #[test]
     fn a_mark_is_read_as_it_was_written() {
@@ -87,8 +98,9 @@ mod tests {
     #[test]
     fn what_is_no_signal_is_refused() {
         let mut queued = Queued::default();
-        assert!(queued.put(0, 0, 65, vec![0; SIGINFO_SIZE]).is_err());
-        assert!(queued.put(0, 0, 10, vec![0; 12]).is_err());
+        let taker = GuestThread::new(0, &Thread::new(0));
+        assert!(queued.put(0, &taker, 65, vec![0; SIGINFO_SIZE]).is_err());
+        assert!(queued.put(0, &taker, 10, vec![0; 12]).is_err());
         assert!(queued.take_all(0).is_empty());
     }
 }

@@ -15,7 +15,7 @@ use crate::guest::{GuestThread, Made, Registrations, Request, lock};
 use minka_kernel::seccomp::Notification;
 use minka_syscalls::Spec;
 use minka_wire::message::{NOT_EXACT, Special};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
@@ -71,6 +71,9 @@ pub(crate) fn make(worker: &mut Worker<'_>, call: &Notification, spec: &'static 
         home_tid,
         tid: 0,
         unfinished: Mutex::default(),
+        begins: Mutex::default(),
+        signals: AtomicU16::default(),
+        undelivered: AtomicUsize::default(),
         home_mask: AtomicU64::new(worker.thread()?.home_mask.load(Ordering::SeqCst)),
         registrations: Mutex::new(Registrations {
             tid_address: if flags & flag::CHILD_CLEARTID != 0 { child_tid } else { 0 },

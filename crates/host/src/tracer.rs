@@ -8,6 +8,7 @@ use crate::guest::{Guest, GuestThread, Job, Made, Request, lock};
 use crate::leave;
 use crate::orders::Daemon;
 use crate::queued::Queued;
+use minka_image::restart::{self, RestartOwner};
 use minka_kernel::faultpoint::{self, Point};
 use minka_kernel::inject::InjectError;
 use minka_kernel::procfs::Status;
@@ -210,8 +211,14 @@ impl Tracer {
             Request::Said(FromHome::Signal { tid, signal, info }) => {
                 // A thread that has ended meanwhile leaves it to the main one.
                 let thread = self.guest.thread_of_home(tid);
-                let tid = thread.map_or(self.guest.pid, |thread| thread.tid);
-                self.queued.put(self.guest.pid, tid, signal, info)?;
+                let taker = thread.clone().or_else(|| self.guest.thread(self.guest.pid));
+                if let Some(taker) = taker {
+                    self.queued.put(self.guest.pid, &taker, signal, info)?;
+                }
+                if let Some(thread) = thread {
+                    // Only now: a call that is begun with this number was begun after it.
+                    thread.signals.fetch_add(1, Ordering::SeqCst);
+                }
                 self.say(&FromHost::SignalTaken)?;
             }
             Request::Said(FromHome::Precopy) => {
@@ -400,6 +407,15 @@ impl Tracer {
         let info = task.signal_info().map_err(io)?;
         if let Some(original) = self.queued.take(&info) {
             task.set_signal_info(&original).map_err(io)?;
+            if let Some(thread) = self.guest.thread(task.tid()) {
+                thread.undelivered.fetch_sub(1, Ordering::SeqCst);
+                let found = task.registers().map_err(io)?;
+                let known = restart::interruption(&found);
+                if let (None, Some(how)) = (known, thread.interrupted_at(&found)) {
+                    let next = restart::rewind(&found, RestartOwner::Home);
+                    task.set_registers(&restart::interrupted(&next, how)).map_err(io)?;
+                }
+            }
             self.put(Task::Running(task.resume(signal).map_err(io)?));
             return Ok(());
         }

@@ -1,6 +1,7 @@
 //! The whole image of a process that travels when it moves.
 
 use crate::registers::Registers;
+use crate::restart::Interruption;
 use serde::{Deserialize, Serialize};
 
 /// An alternate signal stack, the kernel's `stack_t`.
@@ -60,6 +61,8 @@ pub struct Thread {
     pub tid_address: u64,
     /// Restartable sequences, if registered.
     pub rseq: Option<Rseq>,
+    /// How the call was interrupted that it is about to make again: what a signal that comes first makes of it.
+    pub interrupted: Option<Interruption>,
     /// The call that the home's kernel goes on with when the thread makes `restart_syscall`.
     pub unfinished: Option<Unfinished>,
     /// Signals that are about to be delivered to it: number and the kernel's `siginfo_t`.
@@ -80,6 +83,7 @@ impl Thread {
             robust_list: (0, 0),
             tid_address: 0,
             rseq: None,
+            interrupted: None,
             unfinished: None,
             pending: Vec::new(),
             cpu_us: 0,

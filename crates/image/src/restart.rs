@@ -10,14 +10,25 @@
 //! | −4 EINTR of the calls that Linux never restarts by itself | the program would see EINTR | rewind by hand |
 //!
 //! Measured call by call on Linux 6.18; both kinds of mistake corrupt programs silently.
+//!
+//! A signal may still come before the thread goes on. Then its handler runs in the middle of the call, which returns
+//! EINTR or is made again as the code and the handler's SA_RESTART have it; a thread that was simply put back before its
+//! call would wait in it once more, deaf to the signal that was to end the wait. So the code is kept ([`Interruption`]),
+//! and the kernel finds the registers as if it had interrupted the call itself ([`interrupted`]).
 
 use crate::registers::{NO_SYSCALL, Registers};
+use serde::{Deserialize, Serialize};
 
 /// `restart_syscall(2)`.
 pub const RESTART_SYSCALL: u64 = 219;
 
 const EINTR: i64 = -4;
+const ERESTARTSYS: i64 = -512;
+const ERESTARTNOHAND: i64 = -514;
 const ERESTART_RESTARTBLOCK: i64 = -516;
+
+/// Bytes of the `syscall` instruction.
+const SYSCALL_LENGTH: u64 = 2;
 
 /// `futex(2)`.
 pub const FUTEX: u64 = 202;
@@ -81,17 +92,50 @@ pub fn rewind(found: &Registers, owner: RestartOwner) -> Registers {
     };
     if let Some(call) = again {
         next.rax = call;
-        next.rip = found.rip.wrapping_sub(2);
+        next.rip = found.rip.wrapping_sub(SYSCALL_LENGTH);
     }
     next
 }
 
+/// What becomes of an interrupted call when a signal handler runs before it is gone on with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Interruption {
+    /// It fails with EINTR.
+    Ends,
+    /// The same, unless the handler was installed with SA_RESTART: then it is made again.
+    EndsUnlessRestarted,
+}
+
+/// How the call was interrupted in which a thread has been found that [`rewind`] takes back to before it. None if it
+/// was in no call, or its call is made again whatever comes.
+pub fn interruption(found: &Registers) -> Option<Interruption> {
+    let call = found.syscall()?;
+    match found.rax as i64 {
+        ERESTARTSYS => Some(Interruption::EndsUnlessRestarted),
+        ERESTARTNOHAND | ERESTART_RESTARTBLOCK => Some(Interruption::Ends),
+        EINTR if is_never_restarted(number(call)) => Some(Interruption::Ends),
+        _ => None,
+    }
+}
+
+/// What the kernel is to find of a thread that is about to make its call again (see [`rewind`]), in a stop that it
+/// leaves as after an interruption: without a signal it makes the call again, with one it does what it always does.
+pub fn interrupted(next: &Registers, how: Interruption) -> Registers {
+    let code = match how {
+        Interruption::EndsUnlessRestarted => ERESTARTSYS,
+        Interruption::Ends if number(next.rax) == RESTART_SYSCALL => ERESTART_RESTARTBLOCK,
+        Interruption::Ends => ERESTARTNOHAND,
+    };
+    let rip = next.rip.wrapping_add(SYSCALL_LENGTH);
+    Registers { orig_rax: next.rax, rax: code as u64, rip, ..*next }
+}
+
 /// The registers with which a thread goes on that was found in such a stop and is not moved: the kernel makes its
-/// call again, but for those that it never restarts.
+/// call again, also if it is one that it never restarts.
 pub fn undisturbed(found: &Registers) -> Registers {
     match found.syscall() {
         Some(call) if found.rax as i64 == EINTR && is_never_restarted(number(call)) => {
-            rewind(found, RestartOwner::Home)
+            Registers { rax: ERESTARTNOHAND as u64, ..*found }
         }
         _ => *found,
     }
@@ -99,7 +143,6 @@ pub fn undisturbed(found: &Registers) -> Registers {
 
 /// The registers with which a thread makes a call again that has just returned.
 pub fn again(returned: &Registers, call: u64) -> Registers {
-    const SYSCALL_LENGTH: u64 = 2;
     let rip = returned.rip.wrapping_sub(SYSCALL_LENGTH);
     Registers { rax: call, rip, orig_rax: NO_SYSCALL, ..*returned }
 }
@@ -172,10 +215,37 @@ mod tests {
 
     #[test]
     fn only_what_the_kernel_would_show_is_hidden_from_a_thread_that_stays() {
-        let epoll = undisturbed(&stopped(232, -4));
-        assert_eq!((epoll.rax, epoll.rip, epoll.orig_rax), (232, 0x1000, NO_SYSCALL));
+        assert_eq!(undisturbed(&stopped(232, -4)), stopped(232, -514));
         for (call, result) in [(0, -512), (35, -516), (61, -4), (232, 1)] {
             assert_eq!(undisturbed(&stopped(call, result)), stopped(call, result));
+        }
+    }
+
+    #[test]
+    fn a_signal_finds_the_call_as_the_kernel_left_it() {
+        for (call, result) in [(0, -512), (34, -514), (35, -516), (RESTART_SYSCALL, -516)] {
+            let found = stopped(call, result);
+            let how = interruption(&found).expect("it was interrupted");
+            let seen = interrupted(&rewind(&found, RestartOwner::Home), how);
+            assert_eq!((seen.rax as i64, seen.rip), (result, 0x1002), "call {call} result {result}");
+            assert_eq!(rewind(&seen, RestartOwner::Home), rewind(&found, RestartOwner::Home));
+        }
+    }
+
+    #[test]
+    fn what_linux_never_restarts_ends_with_a_handler_and_goes_on_without() {
+        let found = stopped(232, -4);
+        assert_eq!(interruption(&found), Some(Interruption::Ends));
+        let seen = interrupted(&rewind(&found, RestartOwner::Home), Interruption::Ends);
+        assert_eq!(seen, stopped(232, -514));
+        let local = rewind(&stopped(FUTEX, -516), RestartOwner::Host);
+        assert_eq!(interrupted(&local, Interruption::Ends), stopped(FUTEX, -514));
+    }
+
+    #[test]
+    fn a_call_that_was_not_begun_is_not_interrupted() {
+        for found in [stopped(0, -513), stopped(0, 17), stopped(61, -4), stopped(NO_SYSCALL, -512)] {
+            assert_eq!(interruption(&found), None, "{found:?}");
         }
     }
 

@@ -129,7 +129,12 @@ impl Status {
     pub fn has_raised_a_fault(&self) -> bool {
         let faults = [libc::SIGILL, libc::SIGTRAP, libc::SIGBUS, libc::SIGFPE, libc::SIGSEGV, libc::SIGSYS];
         let faults = faults.into_iter().fold(0u64, |set, signal| set | 1 << (signal - 1));
-        self.pending & !self.blocked & faults != 0
+        self.is_about_to_take(faults)
+    }
+
+    /// Whether its main thread is about to take one of those signals (bit `n - 1` for signal `n`).
+    pub fn is_about_to_take(&self, signals: u64) -> bool {
+        self.pending & !self.blocked & signals != 0
     }
 
     fn parse(text: &str) -> Self {

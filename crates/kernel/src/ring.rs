@@ -50,7 +50,7 @@ const RESULT: usize = 72;
 
 std::arch::global_asm!(
     ".pushsection .rodata.minka_agent, \"a\"",
-    ".globl minka_agent_start, minka_agent_syscall, minka_agent_end",
+    ".globl minka_agent_start, minka_agent_take, minka_agent_syscall, minka_agent_end",
     "minka_agent_start:",
     // r12: this thread's slot. Wait until its state is 1.
     "2: cmp dword ptr [r12], 1",
@@ -62,7 +62,7 @@ std::arch::global_asm!(
     "xor r10d, r10d",
     "syscall",
     "jmp 2b",
-    "4: mov dword ptr [r12], 0",
+    "minka_agent_take: 4: mov dword ptr [r12], 0",
     "mov rax, [r12 + 16]",
     "mov rdi, [r12 + 24]",
     "mov rsi, [r12 + 32]",
@@ -88,6 +88,7 @@ std::arch::global_asm!(
 
 unsafe extern "C" {
     static minka_agent_start: u8;
+    static minka_agent_take: u8;
     static minka_agent_syscall: u8;
     static minka_agent_end: u8;
 }
@@ -135,10 +136,21 @@ impl Ring {
     /// Address after the `syscall` instruction that makes the forwarded calls: a thread stopped there with a
     /// restart code in `rax` was interrupted in one.
     pub fn after_call(&self) -> u64 {
-        let (start, call) = (&raw const minka_agent_start, &raw const minka_agent_syscall);
+        self.address_of(&raw const minka_agent_syscall) + crate::inject::SYSCALL.len() as u64
+    }
+
+    /// Whether the stopped thread that works for a slot, with this instruction pointer, has a call to make that it has
+    /// not entered yet.
+    pub fn has_call_ahead(&self, slot: usize, rip: u64) -> bool {
+        let taken = self.address_of(&raw const minka_agent_take)..self.after_call();
+        taken.contains(&rip) || self.shared.word(slot * SLOT + STATE).load(Ordering::SeqCst) == 1
+    }
+
+    /// Where the original process has one of the agent's instructions.
+    fn address_of(&self, instruction: *const u8) -> u64 {
         // SAFETY: both symbols lie in the same block of instructions.
-        let offset = unsafe { call.offset_from(start) } as u64;
-        self.address + CODE as u64 + offset + crate::inject::SYSCALL.len() as u64
+        let offset = unsafe { instruction.offset_from(&raw const minka_agent_start) } as u64;
+        self.address + CODE as u64 + offset
     }
 
     /// A slot, to make calls through; as nobody has used it. There is one handle of each: its data are its own.
@@ -239,11 +251,17 @@ impl Slot {
     /// Has the original process make a call, and waits for its result; polls for `spin` before it sleeps.
     pub fn call(&mut self, number: u64, arguments: [u64; 6], spin: Duration) -> Result<i64, Ended> {
         self.begin(number, arguments, spin);
+        self.result()
+    }
+
+    /// Waits for the result of a call that has been ordered.
+    pub fn result(&mut self) -> Result<i64, Ended> {
         // The time-out only guards against an end that is announced between the check and the wait.
         self.finish(Duration::from_millis(200), || true)
     }
 
-    /// Has the original process make a call that nobody waits for, as its thread ends in it.
+    /// Has the original process make a call that is waited for later ([`Slot::result`]), or not at all, as its thread
+    /// ends in it.
     pub fn order(&mut self, number: u64, arguments: [u64; 6]) {
         self.begin(number, arguments, Duration::ZERO);
     }

@@ -62,9 +62,13 @@ pub mod kind {
 /// go on with it (`restart_syscall(2)`). The body describes the call as it was first made.
 pub const RESTART: u32 = 1;
 
-/// In the flags of a [`kind::CALL`] frame: it goes on with a transfer of which earlier calls did the first part. If
-/// that is to or from a regular file it is made even though the guest is being recalled.
-pub const CONTINUED: u32 = 2;
+/// In the flags of a [`kind::CALL`] frame: a signal waits in the guest for the thread that makes it, so it is made as one
+/// that is interrupted at once. What need not wait is done all the same.
+pub const INTERRUPTED: u32 = 2;
+
+/// Where the flags of a [`kind::CALL`] frame hold, in 16 bits, how many signals had been handed to the thread when it
+/// made the call: as long as the home has handed over more, the call is one that a signal has interrupted since.
+pub const SIGNALS_SHIFT: u32 = 16;
 
 /// In the flags of a [`kind::RESULT`] frame: the guest is about to be recalled, and signals wait for it at home that
 /// it would have taken before this call returned. It must not execute another instruction until then.

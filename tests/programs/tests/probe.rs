@@ -64,6 +64,8 @@ moves! {
     queued_values "queued-values",
     temporary_masks "temporary-masks",
     child_signals "child-signals",
+    interrupted_calls "interrupted-calls",
+    ignored_signals "ignored-signals",
     alarm "alarm",
     interval_timer "interval-timer",
     posix_timer "posix-timer",
@@ -156,8 +158,6 @@ macro_rules! not_yet {
 }
 
 not_yet! {
-    interrupted_calls "interrupted-calls" "now and then the time that is left of a sleep is wrong",
-    ignored_signals "ignored-signals" "fails now and then, also natively, on a loaded machine",
     blocked_write "blocked-write" "a move ends a write to a pipe when a part of it is done",
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Parked, ROBUST_HEAD, Resident, call, end, resend, whole_ring};
 use crate::fault::{Fault, Result};
-use crate::tracee::{BLOCK_ALL, Tasks};
+use crate::tracee::{self, BLOCK_ALL, Tasks};
 use minka_image::process::{Rseq, Thread};
 use minka_image::registers::Registers;
 use minka_kernel::faultpoint::{self, Point};
@@ -38,6 +38,8 @@ impl Parked {
         }
         let whole_ring = whole_ring(self.agents.ring());
         let (main, _) = self.site.call(main, call::MUNMAP, whole_ring, &mut self.held)?;
+        // It is in a stop of that call's, where the kernel would not go on with another one.
+        let main = tracee::halt(main.resume(0).map_err(Fault::Trace)?, &mut self.held)?;
         let states = std::mem::take(&mut self.threads);
         let ready: Vec<(Stopped, Thread)> = others
             .into_iter()

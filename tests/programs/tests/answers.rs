@@ -1,0 +1,16 @@
+//! Signals that come while a program is moved: none is lost, and none leaves the program in the call that it was to end.
+
+use std::time::Duration;
+
+use minka_programs_tests::program::Program;
+use minka_programs_tests::{build, sized};
+
+#[test]
+fn every_signal_is_answered() {
+    let rounds = sized("210", "4200");
+    Program::new([build::c_program("answers").as_os_str(), rounds.as_ref()])
+        .called("answers")
+        .every(Duration::from_millis(50))
+        .moves()
+        .holds();
+}
