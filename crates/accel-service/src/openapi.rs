@@ -120,7 +120,7 @@ fn add_errors(path: &str, operation: &mut Operation) {
     }
     if operation.security.is_some() {
         add("403", "The token's role does not allow this.");
-        add("409", "It cannot be done now, or not with this device.");
+        add("409", "It cannot be done now, not with this device, or it contradicts itself.");
     }
     if operation.request_body.is_some() {
         add("400", "The body is not JSON.");

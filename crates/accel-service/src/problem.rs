@@ -5,7 +5,6 @@ use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use minka_accel::config::ConfigError;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use utoipa::openapi::Required;
@@ -58,6 +57,11 @@ impl Problem {
         Problem::new(StatusCode::NOT_FOUND, format!("there is no device {id}"))
     }
 
+    /// What was sent contradicts itself, or what the device is.
+    pub fn contradiction(detail: impl Into<String>) -> Self {
+        Problem::new(StatusCode::CONFLICT, detail)
+    }
+
     /// What was sent makes no sense.
     pub fn unprocessable(detail: impl Into<String>) -> Self {
         Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
@@ -69,28 +73,21 @@ impl From<StateError> for Problem {
     fn from(error: StateError) -> Self {
         let status = match &error {
             StateError::NoSuchGroup(_) | StateError::NoSuchPolicy(_) => StatusCode::NOT_FOUND,
-            StateError::Name
-            | StateError::TooManyDevices
-            | StateError::Interval(_)
-            | StateError::Policy(_)
-            | StateError::Address(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            StateError::Name | StateError::TooManyDevices | StateError::Interval(_) => {
+                StatusCode::UNPROCESSABLE_ENTITY
+            }
             _ => StatusCode::CONFLICT,
         };
         Problem::of(status, &error)
     }
 }
 
-/// A number that no device takes is the caller's fault, the rest is how things are.
 impl From<SettingsError> for Problem {
     fn from(error: SettingsError) -> Self {
-        let status = match error {
-            SettingsError::State(error) => return error.into(),
-            SettingsError::Config(ConfigError::OutOfRange { .. } | ConfigError::Senseless { .. }) => {
-                StatusCode::UNPROCESSABLE_ENTITY
-            }
-            SettingsError::Config(_) | SettingsError::InUse(_) => StatusCode::CONFLICT,
-        };
-        Problem::of(status, &error)
+        match error {
+            SettingsError::State(error) => error.into(),
+            error => Problem::of(StatusCode::CONFLICT, &error),
+        }
     }
 }
 

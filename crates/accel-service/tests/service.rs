@@ -237,10 +237,11 @@ fn devices_are_set_by_admins_within_their_limits_and_put_back() {
     );
     assert_eq!(config["tileConfigData"][0]["scheduler_mode"], "timeslice");
     let refused = put("2/frequencyrange", r#"{"min_frequency": 1, "max_frequency": 2000}"#);
-    assert_eq!(refused.status, 422);
+    assert_eq!(refused.status, 409);
     assert!(refused.json()["detail"].as_str().unwrap().contains("this device takes 400 to 2850 MHz"));
+    assert_eq!(put("2/frequencyrange", r#"{"min_frequency": 400.5, "max_frequency": 2000}"#).status, 422);
     assert_eq!(put("0/powerlimit", r#"{"power_limit": 40}"#).status, 200);
-    assert_eq!(put("0/powerlimit", r#"{"power_limit": 56}"#).status, 422);
+    assert_eq!(put("0/powerlimit", r#"{"power_limit": 56}"#).status, 409);
     let conflicts = [
         ("2/scheduler", r#"{"scheduler_mode": "exclusive"}"#),
         ("2/memoryecc", r#"{"enabled": 1}"#),
@@ -254,7 +255,7 @@ fn devices_are_set_by_admins_within_their_limits_and_put_back() {
         assert_eq!(answer.status, 409, "{path} {}", answer.body);
         assert!(answer.json()["detail"].as_str().unwrap().starts_with("failed to set "), "{}", answer.body);
     }
-    assert_eq!(put("2/scheduler", r#"{"scheduler_mode": "timeslice"}"#).status, 422);
+    assert_eq!(put("2/scheduler", r#"{"scheduler_mode": "timeslice"}"#).status, 409);
     assert_eq!(ask("POST", &admin, "2/reset", "{}").status, 409);
     assert_eq!(ask("POST", &admin, "2/ppr", "{}").status, 409);
     assert_eq!(put("9/powerlimit", r#"{"power_limit": 40}"#).status, 404);
@@ -358,9 +359,11 @@ fn a_policy_throttles_drains_tells_and_puts_back() {
     assert_eq!(service.get("/rest/v1/policy").json()[2]["policy_list"].as_array().unwrap().len(), 1);
     let mut wrong = throttle.clone();
     wrong["condition"] = json!({"type": "XPUM_POLICY_CONDITION_TYPE_WHEN_OCCUR"});
-    assert_eq!(ask("POST", &admin, &wrong), 422);
+    assert_eq!(ask("POST", &admin, &wrong), 409);
     wrong = throttle.clone();
     wrong["notify_callback_url"] = json!("https://example.org");
+    assert_eq!(ask("POST", &admin, &wrong), 409);
+    wrong["type"] = json!("GpuPower");
     assert_eq!(ask("POST", &admin, &wrong), 422);
 }
 

@@ -1,6 +1,5 @@
 //! How devices are set: answers, and what is asked for.
 
-use axum::http::StatusCode;
 use minka_accel::config::{Change, Current, Scheduler, TileSettings};
 use minka_accel::metric::Kind;
 use minka_accel::{Metric, Sample};
@@ -182,15 +181,13 @@ pub(crate) struct SettingBody {
     pub(crate) value: String,
 }
 
-/// A number of a tile; without one all tiles are meant.
-pub(crate) type Tile = Option<u32>;
-
 /// The clocks that the driver may choose.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct FrequencyRange {
     #[serde(default, deserialize_with = "numbers::maybe")]
-    pub(crate) tile_id: Tile,
+    #[schema(maximum = 255)]
+    pub(crate) tile_id: Option<u8>,
     /// In MHz.
     #[schema(maximum = 100000)]
     #[serde(deserialize_with = "numbers::one")]
@@ -216,7 +213,8 @@ pub(crate) struct PowerLimit {
 #[serde(deny_unknown_fields)]
 pub(crate) struct SchedulerBody {
     #[serde(default, deserialize_with = "numbers::maybe")]
-    pub(crate) tile_id: Tile,
+    #[schema(maximum = 255)]
+    pub(crate) tile_id: Option<u8>,
     pub(crate) scheduler_mode: SchedulerMode,
     /// For `timeout`: a program that does not answer for so many µs is ended; from 5000 to 100000000.
     #[serde(default, deserialize_with = "numbers::maybe")]
@@ -256,7 +254,8 @@ pub(crate) enum StandbyMode {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Standby {
     #[serde(default, rename = "tile_id", deserialize_with = "numbers::maybe")]
-    pub(crate) _tile_id: Tile,
+    #[schema(maximum = 255)]
+    pub(crate) _tile_id: Option<u8>,
     pub(crate) standby_mode: StandbyMode,
 }
 
@@ -265,7 +264,8 @@ pub(crate) struct Standby {
 #[serde(deny_unknown_fields)]
 pub(crate) struct PerformanceFactor {
     #[serde(default, rename = "tile_id", deserialize_with = "numbers::maybe")]
-    pub(crate) _tile_id: Tile,
+    #[schema(maximum = 255)]
+    pub(crate) _tile_id: Option<u8>,
     pub(crate) engine: FactorEngine,
     /// In %: 50 or 100; 0 leaves it to the device.
     #[schema(minimum = 0, maximum = 100)]
@@ -297,7 +297,8 @@ pub(crate) struct MemoryEcc {
 #[serde(deny_unknown_fields)]
 pub(crate) struct PortEnabled {
     #[serde(default, rename = "tile_id", deserialize_with = "numbers::maybe")]
-    pub(crate) _tile_id: Tile,
+    #[schema(maximum = 255)]
+    pub(crate) _tile_id: Option<u8>,
     #[serde(rename = "port", deserialize_with = "numbers::one")]
     pub(crate) _port: u32,
     /// 1 for on, 0 for off.
@@ -311,7 +312,8 @@ pub(crate) struct PortEnabled {
 #[serde(deny_unknown_fields)]
 pub(crate) struct PortBeaconing {
     #[serde(default, rename = "tile_id", deserialize_with = "numbers::maybe")]
-    pub(crate) _tile_id: Tile,
+    #[schema(maximum = 255)]
+    pub(crate) _tile_id: Option<u8>,
     #[serde(rename = "port", deserialize_with = "numbers::one")]
     pub(crate) _port: u32,
     /// 1 for on, 0 for off.
@@ -330,7 +332,7 @@ pub(crate) struct Force {
 
 impl SchedulerBody {
     pub(crate) fn change(&self) -> Result<Change, Problem> {
-        let missing = |what: &str| Problem::unprocessable(format!("this mode takes {what}"));
+        let missing = |what: &str| Problem::contradiction(format!("this mode takes {what}"));
         Ok(Change::Scheduler(match self.scheduler_mode {
             SchedulerMode::Timeout => Scheduler::Timeout(
                 self.scheduler_watchdog_timeout.ok_or_else(|| missing("scheduler_watchdog_timeout"))?,
@@ -351,10 +353,10 @@ impl PerformanceFactor {
     pub(crate) fn change(&self) -> Result<Change, Problem> {
         if self.engine == FactorEngine::Compute {
             let reason = "failed to set the performance factor: the kernel offers it for media engines only";
-            return Err(Problem::new(StatusCode::CONFLICT, reason));
+            return Err(Problem::contradiction(reason));
         }
         let known = [0_u8, 50, 100].into_iter().find(|percent| f64::from(*percent) == self.factor);
-        let percent = known.ok_or_else(|| Problem::unprocessable("the factor is 0, 50 or 100 %"))?;
+        let percent = known.ok_or_else(|| Problem::contradiction("the factor is 0, 50 or 100 %"))?;
         Ok(Change::MediaFactor(percent))
     }
 }

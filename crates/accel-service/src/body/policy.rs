@@ -11,10 +11,21 @@ use crate::state::Standing;
 macro_rules! names {
     ($(#[doc = $text:literal])* $name:ident of $of:ty: $($variant:ident = $wire:literal => $value:path,)*) => {
         $(#[doc = $text])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
         pub enum $name {
             $(#[doc = $wire] #[serde(rename = $wire)] $variant,)*
         }
+
+        impl utoipa::PartialSchema for $name {
+            fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
+                utoipa::openapi::ObjectBuilder::new()
+                    .schema_type(utoipa::openapi::schema::Type::String)
+                    .enum_values(Some([$($wire),*]))
+                    .into()
+            }
+        }
+
+        impl ToSchema for $name {}
 
         impl $name {
             fn meaning(self) -> $of {
@@ -118,8 +129,12 @@ pub struct WhichPolicy {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct PolicyBody {
     device_id: u32,
-    #[serde(flatten)]
-    policy: NewPolicy,
+    #[serde(rename = "type")]
+    kind: PolicyKind,
+    condition: PolicyCondition,
+    action: PolicyAction,
+    /// Where it is told.
+    notify_callback_url: Option<String>,
     /// The program that is told; only the command line can set one.
     command: Vec<String>,
     /// Since when it is raised; null while it is clear.
@@ -163,16 +178,14 @@ impl PolicyBody {
         };
         PolicyBody {
             device_id,
-            policy: NewPolicy {
-                kind: PolicyKind::of(kind),
-                condition: PolicyCondition { kind: PolicyComparison::of(condition), threshold },
-                action: PolicyAction {
-                    kind: action,
-                    throttle_device_frequency_min: range.map(|(least, _)| least),
-                    throttle_device_frequency_max: range.map(|(_, greatest)| greatest),
-                },
-                notify_callback_url: notify,
+            kind: PolicyKind::of(kind),
+            condition: PolicyCondition { kind: PolicyComparison::of(condition), threshold },
+            action: PolicyAction {
+                kind: action,
+                throttle_device_frequency_min: range.map(|(least, _)| least),
+                throttle_device_frequency_max: range.map(|(_, greatest)| greatest),
             },
+            notify_callback_url: notify,
             command,
             raised_since: standing.raised.as_ref().map(|raised| raised.since.clone()),
             description: standing.raised.as_ref().map(|raised| raised.description.clone()),
@@ -201,9 +214,9 @@ impl NewPolicy {
             (PolicyActionKind::Drain, None) => Action::Drain,
             (PolicyActionKind::Throttle, Some((least, greatest))) => Action::Throttle { least, greatest },
             (PolicyActionKind::Throttle, None) => {
-                return Err(Problem::unprocessable("throttling takes a least and a greatest clock"));
+                return Err(Problem::contradiction("throttling takes a least and a greatest clock"));
             }
-            (_, Some(_)) => return Err(Problem::unprocessable("only throttling takes clocks")),
+            (_, Some(_)) => return Err(Problem::contradiction("only throttling takes clocks")),
         };
         Ok(Policy {
             kind: self.kind.meaning(),

@@ -41,11 +41,11 @@ fn bodies(device_id: u32, contents: Vec<Content>) -> Json<Settings> {
     Json(Settings { device_id, settings: settings.collect() })
 }
 
-async fn set(app: Arc<App>, id: u32, change: Change, tile: Tile) -> Result<Json<Settings>, Problem> {
+async fn set(app: Arc<App>, id: u32, change: Change, tile: Option<u8>) -> Result<Json<Settings>, Problem> {
     let identity = identity(&app, id)?;
     let asked = Arc::clone(&app);
     let outcome = beside(move || {
-        settings::change(asked.keeper.store(), asked.station.root(), &identity, &change, tile)
+        settings::change(asked.keeper.store(), asked.station.root(), &identity, &change, tile.map(u32::from))
     });
     let outcome = outcome.await;
     app.station.look_again(id);

@@ -55,7 +55,8 @@ pub(crate) struct NewDump {
     #[serde(deserialize_with = "numbers::one")]
     device_id: u32,
     #[serde(default, rename = "tile_id", deserialize_with = "numbers::maybe")]
-    _tile_id: Option<u32>,
+    #[schema(maximum = 255)]
+    _tile_id: Option<u8>,
     #[schema(min_items = 1, max_items = 37)]
     metrics_type_list: Vec<DumpColumn>,
     /// Lines always begin with date and time.
