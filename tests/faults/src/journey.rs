@@ -33,16 +33,16 @@ pub const UNHARMED: May = May::Be(Outcome::Unharmed);
 /// The process has ended.
 pub const ENDED: May = May::Be(Outcome::Ended);
 
-/// Sends subjects of both manners to node 2 and home again, once for each fault, and checks what comes of it.
+/// Sends subjects of all manners to node 2 and home again, once for each fault, and checks what comes of it.
 ///
-/// `cases`: a fault on `node`, and what may come of it for a quiet subject and for a chatty one.
+/// `cases`: a fault on `node`, and what may come of it for a quiet subject and for those that make calls.
 ///
 /// # Panics
 /// When something else comes of one, with the logs.
 pub fn check(cluster: &Cluster, node: u32, action: &str, cases: &[(&str, May, May)]) {
     for (point, quiet, chatty) in cases {
         let fault = format!("{point}:{action}");
-        for (manner, may) in [(Manner::Quiet, quiet), (Manner::Chatty, chatty)] {
+        for (manner, may) in [(Manner::Quiet, quiet), (Manner::Chatty, chatty), (Manner::Crowd, chatty)] {
             if *may == May::NotBe {
                 continue;
             }

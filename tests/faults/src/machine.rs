@@ -9,14 +9,17 @@ pub struct Machine {
     step: u64,
 }
 
+/// Threads of a crowd, each of which computes with a machine of its own.
+pub const CROWD: u64 = 4;
+
 /// Words that one step changes, all over the memory.
 const WORDS_PER_STEP: usize = 24;
 
 impl Machine {
-    /// A machine with that much memory, all of it written.
-    pub fn new(kib: usize) -> Self {
+    /// The `number`th machine with that much memory, all of it written.
+    pub fn new(kib: usize, number: u64) -> Self {
         let words = kib * 128;
-        Self { memory: (0..words as u64).map(mix).collect(), sum: 1, step: 0 }
+        Self { memory: (0..words as u64).map(mix).collect(), sum: 1 + number, step: 0 }
     }
 
     /// Computes a step; returns its number, from 1, and its result.

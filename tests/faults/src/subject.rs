@@ -12,7 +12,7 @@ use minka_node::protocol::{Process, Refusal, State};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::cluster::Cluster;
-use crate::machine::Machine;
+use crate::machine::{self, Machine};
 use crate::{SOON, eventually};
 
 /// Memory of a subject.
@@ -25,6 +25,29 @@ pub enum Manner {
     Quiet,
     /// A line per step, and a nap.
     Chatty,
+    /// The same, with several threads that compute a part of each step.
+    Crowd,
+}
+
+impl Manner {
+    /// What a subject is told of it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Quiet => "quiet",
+            Self::Chatty => "chatty",
+            Self::Crowd => "crowd",
+        }
+    }
+
+    /// Threads that compute.
+    fn threads(self) -> u64 {
+        if self == Self::Crowd { machine::CROWD } else { 1 }
+    }
+
+    /// Memory of each of them.
+    fn kib(self) -> usize {
+        KIB / self.threads() as usize
+    }
 }
 
 /// A subject on the first node.
@@ -57,9 +80,8 @@ impl<'a> Subject<'a> {
     /// Starts one and waits until it computes.
     pub fn start(cluster: &'a Cluster, manner: Manner) -> Self {
         let file = cluster.new_file();
-        let mode = if manner == Manner::Chatty { "chatty" } else { "quiet" };
         let program = Program::new(cluster.subject())
-            .arguments([mode, &KIB.to_string()])
+            .arguments([manner.name(), &manner.kib().to_string()])
             .arguments([&file])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -101,7 +123,7 @@ impl<'a> Subject<'a> {
 
     /// Waits until it has told of some more steps.
     pub fn goes_on(&mut self) {
-        if self.manner == Manner::Chatty {
+        if self.manner != Manner::Quiet {
             let before = self.told();
             eventually(SOON, "the subject goes on", || {
                 assert_eq!(self.fate(), Fate::Lives, "{}", self.cluster.logs());
@@ -112,20 +134,16 @@ impl<'a> Subject<'a> {
 
     /// Nothing of Minka is in it: it is as it was started.
     pub fn is_ordinary(&self) -> Result<(), String> {
-        let status = read(Path::new(&format!("/proc/{}/status", self.pid)));
-        let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid)).into_iter().flatten().flatten();
+        let statuses: Vec<String> = tasks.map(|task| read(&task.path().join("status"))).collect();
+        if statuses.len() as u64 != self.manner.threads() {
+            return Err(format!("{} threads", statuses.len()));
+        }
+        statuses.iter().try_for_each(|status| is_ordinary_thread(status))?;
         let maps = read(Path::new(&format!("/proc/{}/maps", self.pid)));
         let foreign = maps.lines().find(|line| line.contains("/memfd:") || line.contains("rwxs"));
         let now = descriptors(self.pid);
         match () {
-            () if field("TracerPid:") != Some("0") => Err(format!("traced by {:?}", field("TracerPid:"))),
-            () if field("Seccomp:") != Some("0") => Err(format!("seccomp {:?}", field("Seccomp:"))),
-            () if field("State:").is_none_or(|state| !state.starts_with(['R', 'S', 'D'])) => {
-                Err(format!("state {:?}", field("State:")))
-            }
-            () if field("SigBlk:").is_none_or(|mask| !mask.trim_start_matches('0').is_empty()) => {
-                Err(format!("blocked signals {:?}", field("SigBlk:")))
-            }
             () if foreign.is_some() => Err(format!("maps {foreign:?}")),
             () if now != self.descriptors => Err(format!("has {now:?}, not {:?}", self.descriptors)),
             () => Ok(()),
@@ -220,6 +238,22 @@ impl<'a> Subject<'a> {
     }
 }
 
+/// The same for one of its threads, by its status in `/proc`.
+fn is_ordinary_thread(status: &str) -> Result<(), String> {
+    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    match () {
+        () if field("TracerPid:") != Some("0") => Err(format!("traced by {:?}", field("TracerPid:"))),
+        () if field("Seccomp:") != Some("0") => Err(format!("seccomp {:?}", field("Seccomp:"))),
+        () if field("State:").is_none_or(|state| !state.starts_with(['R', 'S', 'D'])) => {
+            Err(format!("state {:?}", field("State:")))
+        }
+        () if field("SigBlk:").is_none_or(|mask| !mask.trim_start_matches('0').is_empty()) => {
+            Err(format!("blocked signals {:?}", field("SigBlk:")))
+        }
+        () => Ok(()),
+    }
+}
+
 fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_default()
 }
@@ -238,31 +272,42 @@ fn descriptors(pid: i32) -> BTreeSet<String> {
 fn check(file: &Path, manner: Manner) -> u64 {
     let text = read(file);
     let whole = &text[..text.rfind('\n').map_or(0, |end| end + 1)];
-    let mut machine = Machine::new(KIB);
+    let mut machines: Vec<Machine> =
+        (0..manner.threads()).map(|number| Machine::new(manner.kib(), number)).collect();
+    let mut step = || {
+        let steps = machines.iter_mut().map(Machine::step);
+        steps.fold((0, 0), |(_, sum), (step, result)| (step, result.wrapping_add(sum)))
+    };
     let mut told = 0;
+    let mut ending = None;
     let mut lines = whole.lines();
     assert_eq!(lines.next(), Some("ready"));
     for line in lines {
+        assert_eq!(ending, None, "{line:?} after the end");
         let words: Vec<&str> = line.split(' ').collect();
         let number = |word: &str| word.parse::<u64>().unwrap_or_else(|_| panic!("not understood: {line:?}"));
         match words[..] {
-            ["end", step, result, digest] => {
-                let (step, result) = (number(step), number(result));
+            ["end", last, result, digest] => {
+                let (last, result) = (number(last), number(result));
                 if manner == Manner::Quiet {
-                    while told + 1 < step {
-                        told = machine.step().0;
+                    while told + 1 < last {
+                        told = step().0;
                     }
-                    assert_eq!(machine.step(), (step, result), "the last step");
-                    told = step;
+                    assert_eq!(step(), (last, result), "the last step");
+                    told = last;
                 }
-                assert_eq!(machine.digest(), number(digest), "the memory after step {step}");
+                ending = Some(number(digest));
             }
-            [step, result] => {
-                assert_eq!((number(step), number(result)), machine.step(), "after step {told}");
+            [next, result] => {
+                assert_eq!((number(next), number(result)), step(), "after step {told}");
                 told += 1;
             }
             _ => panic!("line {line:?} after step {told}"),
         }
+    }
+    if let Some(digest) = ending {
+        let found = machines.iter().map(Machine::digest).fold(0, u64::wrapping_add);
+        assert_eq!(found, digest, "the memory after step {told}");
     }
     told
 }
