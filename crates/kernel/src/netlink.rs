@@ -14,6 +14,7 @@
 //! answered by the kernel at once, so nothing here waits for anybody.
 
 mod message;
+mod one_way;
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -400,6 +401,14 @@ mod tests {
                 error.to_string().starts_with("give the interface far the address 10.0.0.1/24"),
                 "{error}"
             );
+            let nobody = Ipv4Addr::new(10, 0, 0, 9);
+            far.set_blackhole(nobody, true).unwrap();
+            let error = far.set_blackhole(nobody, true).unwrap_err();
+            assert!(error.to_string().starts_with("lose what is for 10.0.0.9"), "{error}");
+            far.set_blackhole(nobody, false).unwrap();
+            assert!(far.set_blackhole(nobody, false).is_err());
+            near.set_hearing("near", false).unwrap();
+            near.set_hearing("near", true).unwrap();
         });
     }
 

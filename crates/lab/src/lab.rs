@@ -150,7 +150,12 @@ impl Lab {
         self.order(Request::Cut(node), node)
     }
 
-    /// Puts a node's network cable back in.
+    /// Breaks the wire of a node's network cable on which it hears. What it says comes through.
+    pub fn deafen(&self, node: u32) -> Result<(), LabError> {
+        self.order(Request::Deafen(node), node)
+    }
+
+    /// Puts a node's network cable back in, with all wires whole.
     pub fn heal(&self, node: u32) -> Result<(), LabError> {
         self.order(Request::Heal(node), node)
     }

@@ -68,6 +68,7 @@ pub(crate) enum Request {
     Status,
     Kill(u32),
     Cut(u32),
+    Deafen(u32),
     Heal(u32),
 }
 

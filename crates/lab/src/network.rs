@@ -65,6 +65,11 @@ impl Hub {
         self.netlink.set_up(&node_name(node), plugged)
     }
 
+    /// Has a node hear what the others send it, or not. It is heard all the same.
+    pub(crate) fn set_hearing(&mut self, node: u32, hears: bool) -> Result<(), NetlinkError> {
+        self.netlink.set_hearing(&node_name(node), hears)
+    }
+
     /// Whether frames to and from a node are let through by now.
     pub(crate) fn is_ready(&mut self, node: u32) -> bool {
         self.netlink.link(&node_name(node)).is_ok_and(|link| link.running)

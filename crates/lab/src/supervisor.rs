@@ -200,7 +200,11 @@ impl Supervisor {
                 if gone { Ok(()) } else { Err(LabError::NodeLingering(number)) }
             }),
             Request::Cut(number) => self.with_node(number, |_| Ok(hub.set_plugged(number, false)?)),
-            Request::Heal(number) => self.with_node(number, |_| Ok(hub.set_plugged(number, true)?)),
+            Request::Deafen(number) => self.with_node(number, |_| Ok(hub.set_hearing(number, false)?)),
+            Request::Heal(number) => self.with_node(number, |_| {
+                hub.set_hearing(number, true)?;
+                Ok(hub.set_plugged(number, true)?)
+            }),
         };
         client.send(&reply)
     }

@@ -30,6 +30,15 @@ fn reaches(lab: &Lab, from: u32, to: u32) -> bool {
     lab.exec(from, program).unwrap().success()
 }
 
+/// Whether datagrams come through from one node to another.
+fn is_heard(lab: &Lab, from: u32, to: u32) -> bool {
+    let address = format!("{}:4661", minka_lab::node_address(to));
+    let program = |what: &str| Program::new(fixture()).arguments([what, &address]).stderr(Stdio::null());
+    let hearer = lab.start(to, program("hear")).unwrap();
+    assert!(lab.exec(from, program("say")).unwrap().success());
+    hearer.wait().unwrap().success()
+}
+
 #[test]
 fn nodes_are_machines_of_their_own_that_reach_each_other() {
     let place = Place::new();
@@ -142,6 +151,19 @@ fn a_cut_node_is_unreachable_until_it_is_healed() {
     lab.heal(2).unwrap();
     support::eventually("the node is reached again", || reaches(&lab, 1, 2));
     assert!(reaches(&lab, 2, 3));
+}
+
+#[test]
+fn a_deaf_node_is_heard_but_hears_nothing() {
+    let place = Place::new();
+    let lab = Lab::up(&place.options()).unwrap();
+    // Each knows where the other is: it would not hear the answer to that question.
+    assert!(reaches(&lab, 1, 2) && reaches(&lab, 2, 1));
+    lab.deafen(2).unwrap();
+    assert!(!reaches(&lab, 1, 2) && !reaches(&lab, 2, 3) && reaches(&lab, 1, 3));
+    assert!(is_heard(&lab, 2, 1) && !is_heard(&lab, 1, 2));
+    lab.heal(2).unwrap();
+    support::eventually("the node is reached again", || reaches(&lab, 1, 2) && reaches(&lab, 2, 3));
 }
 
 #[test]

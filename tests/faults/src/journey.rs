@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use minka_node::protocol::State;
+use minka_node::client::ClientError;
+use minka_node::protocol::{Refusal, State};
 
 use crate::cluster::Cluster;
 use crate::subject::{Fate, Manner, Subject};
@@ -77,6 +78,32 @@ pub fn travel(cluster: &Cluster, manner: Manner, node: u32, faults: &str) -> Out
     let outcome = settle(cluster, subject, &format!("{faults}: {out:?} {home:?}"));
     cluster.is_quiet();
     outcome
+}
+
+/// A subject that is at node 2.
+pub fn away(cluster: &Cluster, manner: Manner) -> Subject<'_> {
+    let mut subject = Subject::start(cluster, manner);
+    subject.migrate("node2").expect("move it out");
+    subject.goes_on();
+    subject
+}
+
+/// Moves a subject out and does something while the host program waits at a point of that; the answer.
+///
+/// # Panics
+/// When the move is not refused.
+pub fn refused_at(cluster: &Cluster, subject: &Subject<'_>, point: &str, act: impl FnOnce()) -> Refusal {
+    let before = cluster.times(2, point);
+    cluster.fail(2, &format!("{point}:delay=2500"));
+    std::thread::scope(|scope| {
+        let moving = scope.spawn(|| subject.migrate("node2"));
+        cluster.reached(2, point, before + 1);
+        act();
+        match moving.join().expect("the move") {
+            Err(ClientError::Refused(refusal)) => refusal,
+            other => panic!("{other:?}\n{}", cluster.logs()),
+        }
+    })
 }
 
 fn wait_a_little(mut done: impl FnMut() -> bool) -> bool {

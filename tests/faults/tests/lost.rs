@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use minka_faults_tests::cluster::Cluster;
-use minka_faults_tests::journey::{Outcome, settle};
+use minka_faults_tests::journey::{Outcome, away, refused_at, settle};
 use minka_faults_tests::subject::{Fate, Manner, Subject};
 use minka_faults_tests::{SOON, eventually};
 use minka_node::client::ClientError;
@@ -14,34 +14,12 @@ fn cluster() -> Cluster {
     Cluster::up(2, env!("CARGO_BIN_EXE_minka-faults-subject"))
 }
 
-/// A subject that is at node 2.
-fn away(cluster: &Cluster, manner: Manner) -> Subject<'_> {
-    let mut subject = Subject::start(cluster, manner);
-    subject.migrate("node2").expect("move it out");
-    subject.goes_on();
-    subject
-}
-
-/// Moves a subject out and does something while the host program waits at a point of that; the answer.
-fn waiting_at(cluster: &Cluster, subject: &Subject<'_>, point: &str, act: impl FnOnce()) -> Refusal {
-    cluster.fail(2, &format!("{point}:delay=2500"));
-    std::thread::scope(|scope| {
-        let moving = scope.spawn(|| subject.migrate("node2"));
-        cluster.reached(2, point, 1);
-        act();
-        match moving.join().expect("the move") {
-            Err(ClientError::Refused(refusal)) => refusal,
-            other => panic!("{other:?}\n{}", cluster.logs()),
-        }
-    })
-}
-
 #[test]
 fn a_host_node_that_dies_in_the_freeze_leaves_the_process_at_home() {
     for point in ["host.entering", "host.built"] {
         let cluster = cluster();
         let mut subject = Subject::start(&cluster, Manner::Chatty);
-        waiting_at(&cluster, &subject, point, || cluster.lab().kill_node(2).expect("kill the node"));
+        refused_at(&cluster, &subject, point, || cluster.lab().kill_node(2).expect("kill the node"));
         subject.is_unharmed();
         cluster.is_quiet();
         subject.finish();
@@ -67,17 +45,19 @@ fn a_host_node_that_dies_later_ends_the_process_once_it_has_had_effects() {
 fn a_home_node_that_dies_takes_its_guests_along() {
     let cluster = cluster();
     let _away = [away(&cluster, Manner::Quiet), away(&cluster, Manner::Chatty)];
-    assert_eq!(cluster.client(2).status().expect("ask the host").guests, 2);
+    // A host program tells its node a moment after it has told the home.
+    let guests = || cluster.client(2).status().expect("ask the host").guests;
+    eventually(SOON, "the host knows of both", || (guests() == 2).then_some(()));
     cluster.lab().kill_node(1).expect("kill the node");
     cluster.is_quiet();
-    assert_eq!(cluster.client(2).status().expect("ask the host").guests, 0);
+    assert_eq!(guests(), 0);
 }
 
 #[test]
 fn a_cable_pulled_before_or_in_the_freeze_leaves_the_process_at_home() {
     let cluster = cluster();
     let mut subject = Subject::start(&cluster, Manner::Chatty);
-    waiting_at(&cluster, &subject, "host.entering", || cluster.lab().cut(2).expect("pull the cable"));
+    refused_at(&cluster, &subject, "host.entering", || cluster.lab().cut(2).expect("pull the cable"));
     subject.is_unharmed();
     cluster.heal();
 

@@ -57,6 +57,14 @@ impl Message {
         self
     }
 
+    /// Appends `struct rtmsg` for an IPv4 route of the main table, as if an administrator had made it.
+    pub(super) fn route_header(&mut self, prefix_length: u8, kind: u8) -> &mut Self {
+        self.bytes.extend([libc::AF_INET as u8, prefix_length, 0, 0]);
+        self.bytes.extend([libc::RT_TABLE_MAIN, libc::RTPROT_STATIC, libc::RT_SCOPE_UNIVERSE, kind]);
+        self.bytes.extend([0; 4]);
+        self
+    }
+
     /// Appends an attribute with the given payload.
     pub(super) fn attribute(&mut self, kind: u16, payload: &[u8]) -> &mut Self {
         self.nested(kind, |message| message.bytes.extend(payload))

@@ -2,13 +2,13 @@
 //!
 //! `__lab …` the internal commands · `node serve --config FILE` a node daemon that says its name to whoever
 //! connects · `exec DIR N -- CMD…` what `minka lab exec` does · `connect ADDRESS:PORT` prints what the other
-//! end says · `terminal PATH CMD…` runs a program with this terminal, as a login does · `dawdle` reads a line
+//! end says · `say ADDRESS:PORT` sends datagrams for a while · `hear ADDRESS:PORT` waits for one · `terminal PATH CMD…` runs a program with this terminal, as a login does · `dawdle` reads a line
 //! after a while · `user-namespace` whether one can be made · `nothing`.
 
 use std::ffi::OsString;
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -40,6 +40,8 @@ fn main() -> ExitCode {
         },
         ["exec", directory, node, "--", program, ref rest @ ..] => exec(directory, node, program, rest),
         ["connect", address] => connect(address),
+        ["say", address] => say(address),
+        ["hear", address] => hear(address),
         ["dawdle"] => dawdle(),
         ["nothing"] => Ok(ExitCode::SUCCESS),
         ["user-namespace"] => user_namespace(),
@@ -85,6 +87,23 @@ fn connect(address: &str) -> Result<ExitCode, Failure> {
     let mut text = String::new();
     stream.read_to_string(&mut text)?;
     println!("{text}");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn say(address: &str) -> Result<ExitCode, Failure> {
+    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    for _ in 0..25 {
+        // Whoever does not listen yet says so.
+        let _ = socket.send_to(b"hello", address);
+        thread::sleep(Duration::from_millis(20));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn hear(address: &str) -> Result<ExitCode, Failure> {
+    let socket = UdpSocket::bind(address)?;
+    socket.set_read_timeout(Some(Duration::from_secs(1)))?;
+    socket.recv_from(&mut [0; 5])?;
     Ok(ExitCode::SUCCESS)
 }
 
