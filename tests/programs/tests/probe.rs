@@ -137,6 +137,19 @@ moves! {
     anonymous_file "anonymous-file",
     names_and_marks "names-and-marks",
     stopped_child "stopped-child",
+    epoll_kinds "epoll-kinds",
+    event_counter "event-counter",
+    signal_descriptor "signal-descriptor",
+    awaited_notices "awaited-notices",
+    process_descriptors "process-descriptors",
+    tcp_states "tcp-states",
+    tcp_ends "tcp-ends",
+    udp_states "udp-states",
+    credentials "credentials",
+    terminal "terminal",
+    letters "letters",
+    leases "leases",
+    open_file_locks "open-file-locks",
 }
 
 may_stay! {
