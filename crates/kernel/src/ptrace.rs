@@ -11,6 +11,8 @@
 //!
 //! All of it has to be done by the thread that seized the task.
 
+mod news;
+
 use crate::check;
 use minka_image::process::Rseq;
 use minka_image::registers::Registers;
@@ -99,6 +101,7 @@ impl Running {
     /// Attaches to a task without stopping it.
     pub fn seize(tid: i32, options: Options) -> io::Result<Self> {
         request(libc::PTRACE_SEIZE, tid, 0, options.0 as usize)?;
+        news::forget(tid);
         Ok(Self { tid })
     }
 
@@ -114,12 +117,43 @@ impl Running {
 
     /// Waits until the task stops or ends.
     pub fn wait(self) -> io::Result<Waited> {
-        wait(self, 0)
+        let status = news::wait(self.tid)?;
+        Ok(self.told(status))
     }
 
     /// As [`Running::wait`], without waiting.
     pub fn try_wait(self) -> io::Result<Waited> {
-        wait(self, libc::WNOHANG)
+        match news::look(self.tid)? {
+            Some(status) => Ok(self.told(status)),
+            None => Ok(Waited::Still(self)),
+        }
+    }
+
+    /// What a status of `waitpid` says of the task.
+    fn told(self, status: i32) -> Waited {
+        if let Some(end) = end_of(status) {
+            return Waited::Gone(end);
+        }
+        let signal = libc::WSTOPSIG(status);
+        let stop = match status >> 16 {
+            0 if signal == SYSCALL_STOP => Stop::Syscall,
+            0 => Stop::Signal(signal),
+            libc::PTRACE_EVENT_STOP if signal == libc::SIGTRAP => Stop::Interrupt,
+            libc::PTRACE_EVENT_STOP => Stop::Group(signal),
+            libc::PTRACE_EVENT_EXEC => Stop::Exec,
+            libc::PTRACE_EVENT_CLONE => Stop::Clone,
+            event => Stop::Event(event),
+        };
+        Waited::Stopped(Stopped { tid: self.tid }, stop)
+    }
+}
+
+/// How a task has ended, if that is what a status says.
+fn end_of(status: i32) -> Option<End> {
+    if libc::WIFEXITED(status) {
+        Some(End::Exited(libc::WEXITSTATUS(status)))
+    } else {
+        libc::WIFSIGNALED(status).then(|| End::Killed(libc::WTERMSIG(status)))
     }
 }
 
@@ -127,18 +161,10 @@ impl Running {
 /// on without the signal that stopped it, which is returned. Fails with `ESRCH` when the task has ended; its status
 /// is left for [`Running::wait`].
 pub fn keep_going(tid: i32) -> io::Result<Option<i32>> {
-    // SAFETY: all-zero bytes are a valid `siginfo_t`.
-    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
-    let flags = libc::WEXITED | libc::WSTOPPED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
-    // SAFETY: `info` outlives the call.
-    check(i64::from(unsafe { libc::waitid(libc::P_PID, tid.cast_unsigned(), &raw mut info, flags) }))?;
-    match info.si_code {
-        // Nothing new: the call leaves it zero.
-        0 => return Ok(None),
-        libc::CLD_EXITED | libc::CLD_KILLED | libc::CLD_DUMPED => {
-            return Err(io::Error::from_raw_os_error(libc::ESRCH));
-        }
-        _ => {}
+    match news::peek(tid)? {
+        None => return Ok(None),
+        Some(status) if end_of(status).is_some() => return Err(io::Error::from_raw_os_error(libc::ESRCH)),
+        Some(_) => {}
     }
     match (Running { tid }).try_wait()? {
         Waited::Stopped(task, stop) => {
@@ -154,37 +180,6 @@ pub fn keep_going(tid: i32) -> io::Result<Option<i32>> {
 /// process's parent before. False as long as it has not ended.
 pub fn take_notice_of_end(tid: i32) -> bool {
     !matches!((Running { tid }).try_wait(), Ok(Waited::Still(_) | Waited::Stopped(..)))
-}
-
-fn wait(task: Running, flags: i32) -> io::Result<Waited> {
-    let mut status = 0;
-    let tid = loop {
-        // SAFETY: `status` lives over the call.
-        match check(i64::from(unsafe { libc::waitpid(task.tid, &mut status, flags | libc::__WALL) })) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            other => break other?,
-        }
-    };
-    if tid == 0 {
-        return Ok(Waited::Still(task));
-    }
-    if libc::WIFEXITED(status) {
-        return Ok(Waited::Gone(End::Exited(libc::WEXITSTATUS(status))));
-    }
-    if libc::WIFSIGNALED(status) {
-        return Ok(Waited::Gone(End::Killed(libc::WTERMSIG(status))));
-    }
-    let signal = libc::WSTOPSIG(status);
-    let stop = match status >> 16 {
-        0 if signal == SYSCALL_STOP => Stop::Syscall,
-        0 => Stop::Signal(signal),
-        libc::PTRACE_EVENT_STOP if signal == libc::SIGTRAP => Stop::Interrupt,
-        libc::PTRACE_EVENT_STOP => Stop::Group(signal),
-        libc::PTRACE_EVENT_EXEC => Stop::Exec,
-        libc::PTRACE_EVENT_CLONE => Stop::Clone,
-        event => Stop::Event(event),
-    };
-    Ok(Waited::Stopped(Stopped { tid: task.tid }, stop))
 }
 
 /// What a stop at a system call is reported as, with [`Options::SYSTEM_CALLS_APART`].
