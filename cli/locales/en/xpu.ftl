@@ -107,6 +107,8 @@ help-xpu-serve--interval = Milliseconds between two samples (default: what `mink
 help-xpu-serve--state = The file of groups and settings (default: minka/xpu.toml in ~/.local/state, for root in /var/lib)
 help-xpu-serve--dumps = The folder of files of values that clients ask for (default: xpu-dumps beside the file of groups and settings)
 help-xpu-serve--tokens = The file of tokens (default: minka/xpu-tokens.toml in ~/.config, for root in /etc)
+help-xpu-serve--tls_cert = The certificate by which the service proves who it is (PEM); with it connections are TLS 1.3
+help-xpu-serve--tls_key = The certificate's key (PEM)
 help-xpu-serve--require_token = Let nobody read without a token either
 help-xpu-serve--audit = Write down here who changed something and who was refused
 help-xpu-serve--python = The Python that is asked for its GPUs
@@ -126,7 +128,7 @@ help-bench-accel = What it costs to watch accelerators and to serve what they te
 ## minka xpu: what is shown
 
 xpu-none = no accelerators were found
-xpu-serving = serving at http://{ $address }
+xpu-serving = serving at { $scheme }://{ $address }
 xpu-token-once = this is the token; it is not kept and cannot be shown again
 xpu-hidden = { $count ->
         [one] one process of another user could not be looked into

@@ -107,6 +107,8 @@ help-xpu-serve--interval = Milisegundos entre dos muestras (por defecto, lo que 
 help-xpu-serve--state = El archivo de grupos y ajustes (por defecto minka/xpu.toml en ~/.local/state; para root, en /var/lib)
 help-xpu-serve--dumps = La carpeta de los archivos de valores que piden los clientes (por defecto, xpu-dumps junto al archivo de grupos y ajustes)
 help-xpu-serve--tokens = El archivo de fichas (por defecto minka/xpu-tokens.toml en ~/.config; para root, en /etc)
+help-xpu-serve--tls_cert = El certificado con el que el servicio prueba quién es (PEM); con él las conexiones son TLS 1.3
+help-xpu-serve--tls_key = La clave del certificado (PEM)
 help-xpu-serve--require_token = Tampoco deja leer a nadie sin ficha
 help-xpu-serve--audit = Anota aquí quién cambió algo y a quién se le negó
 help-xpu-serve--python = El Python al que se pregunta por sus GPU
@@ -126,7 +128,7 @@ help-bench-accel = Cuánto cuesta vigilar aceleradores y servir lo que dicen (un
 ## minka xpu: what is shown
 
 xpu-none = no se encontró ningún acelerador
-xpu-serving = sirviendo en http://{ $address }
+xpu-serving = sirviendo en { $scheme }://{ $address }
 xpu-token-once = esta es la ficha; no se guarda y no se puede mostrar otra vez
 xpu-hidden = { $count ->
         [one] no se pudo mirar en un proceso de otro usuario

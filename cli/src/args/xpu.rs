@@ -330,6 +330,10 @@ pub(crate) struct XpuServe {
     pub(crate) dumps: Option<PathBuf>,
     #[arg(long, value_name = "FILE")]
     pub(crate) tokens: Option<PathBuf>,
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
     #[arg(long)]
     pub(crate) require_token: bool,
     #[arg(long, value_name = "FILE")]

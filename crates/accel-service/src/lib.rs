@@ -12,7 +12,7 @@
 //! is done beside it. Reading is open to whoever can connect, unless tokens are required; changing anything
 //! takes a token whose role allows it, and is written to the audit log.
 //!
-//! Reading order: [`server`] (connections), [`problem`] (what errors look like), [`auth`] (who may), [`contract`],
+//! Reading order: [`server`] (connections), [`tls`], [`guard`] (every request), [`problem`] (what errors look like), [`auth`] (who may), [`contract`],
 //! [`analytics`], [`state`] (what lasts), [`settings`] (what changes devices), [`warden`] (who looks
 //! after policies), [`rest`], [`openapi`].
 
@@ -24,6 +24,7 @@ pub mod bundle;
 pub mod child;
 pub mod contract;
 pub mod dumps;
+pub mod guard;
 pub mod http;
 pub mod numbers;
 pub mod openapi;
@@ -34,6 +35,7 @@ pub mod server;
 pub mod settings;
 pub mod state;
 pub mod time;
+pub mod tls;
 pub mod warden;
 
 pub use server::{Options, ServeError, serve};

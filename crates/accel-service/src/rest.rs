@@ -14,8 +14,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::body::{AgentSettings, SampleInterval, xpum_name};
+use crate::guard::Operator;
 use crate::problem::{Body, Problem};
-use crate::server::{App, Operator};
+use crate::server::App;
 use crate::state::{SAMPLE_INTERVALS_MS, State as Lasting, StateError};
 
 mod config;

@@ -2,40 +2,39 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, FromRequestParts, Request, State};
-use axum::http::request::Parts;
-use axum::http::{Method, StatusCode, header};
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::http::StatusCode;
 use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use minka_accel::{Limits, Root, Station};
-use tokio::net::{TcpListener, TcpStream};
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
 
 use crate::analytics::Analyst;
-use crate::auth::{Caller, Gate, Role, TokenError, Verdict};
+use crate::auth::{Gate, TokenError};
 use crate::dumps::Dumps;
+use crate::guard::{Peer, WAITING_MAX};
 use crate::problem::Problem;
 use crate::rest::diagnostics::Diagnosis;
 use crate::state::{Keeper, StateError, Store};
+use crate::tls::TlsError;
 use crate::warden::Warden;
-use crate::{auth, contract, openapi, rest};
+use crate::{contract, guard, openapi, rest, tls};
 
 /// The port that clients of the service expect.
 pub const PORT: u16 = 12788;
-
-/// What is told to everybody.
-const OPEN: [&str; 3] = ["/api/v1/health", "/healtz", "/rest/v1/version"];
 
 /// No body of a request is larger.
 const BODY_BYTES_MAX: usize = 64 * 1024;
@@ -47,9 +46,8 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const CONNECTIONS_MAX: usize = 512;
 const CONNECTIONS_OF_ONE_MAX: usize = 256;
 
-/// An answer to a guesser comes so late at most, and to so many guessers.
-const WAIT_MAX: Duration = Duration::from_secs(2);
-const WAITING_MAX: usize = 64;
+/// A handshake must be over within this time.
+const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// A request's head must come within this time, and connections may idle for it.
 const HEAD_TIME_MAX: Duration = Duration::from_secs(30);
@@ -77,6 +75,8 @@ pub struct Options {
     pub audit: Option<PathBuf>,
     /// The Python that is asked for its GPUs.
     pub python: PathBuf,
+    /// The files of the certificates and the key of TLS; without them connections are in the clear.
+    pub tls: Option<(PathBuf, PathBuf)>,
     /// Another service whose devices the analytics tell of.
     pub manager_url: Option<String>,
 }
@@ -101,6 +101,9 @@ pub enum ServeError {
     /// Groups and settings cannot be read.
     #[error(transparent)]
     State(#[from] StateError),
+    /// The certificate or the key cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The audit log cannot be opened.
     #[error("open the audit log {}", path.display())]
     Audit {
@@ -128,11 +131,12 @@ pub struct App {
     /// What devices' last examinations found.
     pub diagnoses: Mutex<BTreeMap<u32, Diagnosis>>,
     warden: Warden,
-    gate: Gate,
-    checks: Semaphore,
-    waiting: Semaphore,
-    require_token: bool,
-    audit: Option<Mutex<File>>,
+    tls: Option<Arc<ServerConfig>>,
+    pub(crate) gate: Gate,
+    pub(crate) checks: Semaphore,
+    pub(crate) waiting: Semaphore,
+    pub(crate) require_token: bool,
+    pub(crate) audit: Option<Mutex<File>>,
 }
 
 impl App {
@@ -155,6 +159,7 @@ impl App {
             keeper,
             dumps: Dumps::at(options.dumps.clone()),
             diagnoses: Mutex::default(),
+            tls: options.tls.as_ref().map(|(chain, key)| tls::configuration(chain, key)).transpose()?,
             warden: Warden::start().map_err(ServeError::Start)?,
             checks: Semaphore::new(1),
             waiting: Semaphore::new(WAITING_MAX),
@@ -191,126 +196,6 @@ impl App {
             let _ = round.await;
         }
     }
-
-    /// Writes down who changed something, and who was refused.
-    fn audit(&self, from: IpAddr, caller: Option<&Caller>, method: &Method, path: &str, status: StatusCode) {
-        let name = caller.map_or("-", |caller| caller.name.as_str());
-        let Some(file) = &self.audit else {
-            tracing::info!(%from, name, %method, path, status = status.as_u16(), "audit");
-            return;
-        };
-        let line = serde_json::json!({
-            "time": crate::time::text(SystemTime::now()),
-            "from": from.to_string(),
-            "token": name,
-            "method": method.as_str(),
-            "path": path,
-            "status": status.as_u16(),
-        });
-        let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Err(error) = writeln!(file, "{line}") {
-            tracing::error!(%error, "the audit log cannot be written");
-        }
-    }
-
-    /// Who the caller is: nobody without a token, an error with a wrong one.
-    async fn identify(&self, header: Option<&str>, from: IpAddr) -> Result<Option<Caller>, Problem> {
-        let Some(header) = header else { return Ok(None) };
-        let token = auth::token(header).unwrap_or_default();
-        let mut verdict = self.gate.judge(&token, from, Instant::now());
-        if let Verdict::Probable(entry, secret) = verdict {
-            // One at a time: each takes 19 MiB and a processor for a while.
-            let _turn = self.checks.acquire().await;
-            let (checked, tried) = (entry.clone(), secret.clone());
-            let right = tokio::task::spawn_blocking(move || checked.is_right(&tried)).await.unwrap_or(false);
-            verdict = self.gate.settle(&entry, &secret, right, from, Instant::now());
-        }
-        match verdict {
-            Verdict::Known(caller) => Ok(Some(caller)),
-            Verdict::Wait(seconds) => {
-                // The guesser waits, in a place that others do not need; a crowd of guessers is turned away.
-                if let Ok(_place) = self.waiting.try_acquire() {
-                    tokio::time::sleep(Duration::from_secs(seconds).min(WAIT_MAX)).await;
-                }
-                let mut problem =
-                    Problem::new(StatusCode::UNAUTHORIZED, "the token is wrong, as others before");
-                problem.retry_after = Some(seconds);
-                Err(problem)
-            }
-            Verdict::Wrong | Verdict::Probable(..) => {
-                Err(Problem::new(StatusCode::UNAUTHORIZED, "the token is wrong"))
-            }
-        }
-    }
-}
-
-/// The address of the other end.
-#[derive(Debug, Clone, Copy)]
-struct Peer(IpAddr);
-
-/// A caller who may change how devices are watched.
-#[derive(Debug)]
-pub struct Operator(pub Caller);
-
-/// A caller who may change devices.
-#[derive(Debug)]
-pub struct Administrator(pub Caller);
-
-impl<S: Send + Sync> FromRequestParts<S> for Operator {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        caller_with(parts, Role::Operate).map(Operator)
-    }
-}
-
-impl<S: Send + Sync> FromRequestParts<S> for Administrator {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        caller_with(parts, Role::Admin).map(Administrator)
-    }
-}
-
-fn caller_with(parts: &Parts, role: Role) -> Result<Caller, Problem> {
-    match parts.extensions.get::<Caller>() {
-        None => Err(Problem::new(StatusCode::UNAUTHORIZED, "this takes a token")),
-        Some(caller) if caller.role < role => {
-            Err(Problem::new(StatusCode::FORBIDDEN, "the token's role does not allow this"))
-        }
-        Some(caller) => Ok(caller.clone()),
-    }
-}
-
-/// What is done for every request: the caller is identified, what must not be kept says so, changes are logged.
-async fn guard(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
-    let from = request.extensions().get::<Peer>().map_or_else(|| IpAddr::from([0, 0, 0, 0]), |peer| peer.0);
-    let header =
-        request.headers().get(header::AUTHORIZATION).map(|value| value.to_str().unwrap_or("?").to_owned());
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let identified = app.identify(header.as_deref(), from).await;
-    let open = !app.require_token || OPEN.contains(&path.as_str());
-    let (caller, mut response) = match identified {
-        Err(problem) => (None, problem.into_response()),
-        Ok(None) if !open => {
-            (None, Problem::new(StatusCode::UNAUTHORIZED, "reading takes a token here").into_response())
-        }
-        Ok(caller) => {
-            if let Some(caller) = &caller {
-                request.extensions_mut().insert(caller.clone());
-            }
-            (caller, next.run(request).await)
-        }
-    };
-    let status = response.status();
-    let refused = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
-    if refused || !matches!(method, Method::GET | Method::HEAD | Method::OPTIONS) {
-        app.audit(from, caller.as_ref(), &method, &path, status);
-    }
-    let headers = response.headers_mut();
-    headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, header::HeaderValue::from_static("nosniff"));
-    response
 }
 
 async fn nowhere() -> Problem {
@@ -328,7 +213,7 @@ pub fn router(app: Arc<App>) -> Router {
         .fallback(nowhere)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .layer(axum::middleware::from_fn_with_state(Arc::clone(&app), guard))
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&app), guard::guard))
         .with_state(app)
 }
 
@@ -361,14 +246,14 @@ pub fn serve(options: &Options, ready: impl FnOnce(SocketAddr)) -> Result<(), Se
 /// Serves, follows the state and looks after policies, until whoever calls it ends it.
 pub async fn run(app: Arc<App>, listener: TcpListener) {
     tokio::select! {
-        () = accept(listener, router(Arc::clone(&app))) => {}
+        () = accept(listener, router(Arc::clone(&app)), app.tls.clone().map(TlsAcceptor::from)) => {}
         () = Arc::clone(&app).follow() => {}
         () = app.patrol() => {}
     }
 }
 
 /// Takes connections as long as there is room.
-async fn accept(listener: TcpListener, router: Router) {
+async fn accept(listener: TcpListener, router: Router, tls: Option<TlsAcceptor>) {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let guests: Arc<Mutex<BTreeMap<IpAddr, usize>>> = Arc::default();
     loop {
@@ -383,16 +268,26 @@ async fn accept(listener: TcpListener, router: Router) {
             }
         };
         let Some(guest) = Guest::admit(&guests, address.ip()) else { continue };
-        let router = router.clone();
+        let (router, tls) = (router.clone(), tls.clone());
         tokio::spawn(async move {
-            attend(stream, address.ip(), router).await;
+            let _ = stream.set_nodelay(true);
+            match tls {
+                Some(tls) => match tokio::time::timeout(HANDSHAKE_TIME_MAX, tls.accept(stream)).await {
+                    Ok(Ok(stream)) => attend(stream, address.ip(), router).await,
+                    Ok(Err(error)) => tracing::debug!(%error, from = %address.ip(), "a handshake failed"),
+                    Err(_) => tracing::debug!(from = %address.ip(), "a handshake took too long"),
+                },
+                None => attend(stream, address.ip(), router).await,
+            }
             drop((place, guest));
         });
     }
 }
 
-async fn attend(stream: TcpStream, from: IpAddr, router: Router) {
-    let _ = stream.set_nodelay(true);
+async fn attend<S>(stream: S, from: IpAddr, router: Router)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let router = router.layer(axum::middleware::from_fn(move |mut request: Request, next: Next| {
         request.extensions_mut().insert(Peer(from));
         next.run(request)

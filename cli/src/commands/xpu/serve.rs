@@ -37,10 +37,13 @@ pub(super) fn serve(
         audit: arguments.audit.clone(),
         python: arguments.python.clone(),
         manager_url: url,
+        tls: arguments.tls_cert.clone().zip(arguments.tls_key.clone()),
     };
     let mut failed = None;
     minka_accel_service::serve(&options, |address| {
-        let line = output.text.with("xpu-serving", &[("address", address.to_string().into())]);
+        let scheme = if options.tls.is_some() { "https" } else { "http" };
+        let variables = [("scheme", scheme.into()), ("address", address.to_string().into())];
+        let line = output.text.with("xpu-serving", &variables);
         failed = output.line(&line).err();
     })?;
     failed.map_or(Ok(()), Err)

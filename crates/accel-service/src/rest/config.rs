@@ -12,8 +12,9 @@ use minka_accel::config::{Change, Content, Span};
 use super::beside;
 use crate::body::config::*;
 use crate::contract::report;
+use crate::guard::Administrator;
 use crate::problem::{Body, Id, Problem};
-use crate::server::{Administrator, App};
+use crate::server::App;
 use crate::settings;
 
 pub(super) fn routes() -> Router<Arc<App>> {

@@ -14,9 +14,10 @@ use utoipa::ToSchema;
 
 use super::{beside, find_group, members};
 use crate::contract::report;
+use crate::guard::Operator;
 use crate::numbers;
 use crate::problem::{Body, Id, Problem};
-use crate::server::{App, Operator};
+use crate::server::App;
 use crate::time;
 
 pub(super) fn routes() -> Router<Arc<App>> {

@@ -12,9 +12,10 @@ use utoipa::ToSchema;
 
 use super::beside;
 use crate::contract::report;
+use crate::guard::Operator;
 use crate::numbers;
 use crate::problem::{Body, Id, Problem};
-use crate::server::{App, Operator};
+use crate::server::App;
 
 pub(super) fn routes() -> Router<Arc<App>> {
     Router::new()

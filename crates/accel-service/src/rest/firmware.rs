@@ -12,8 +12,9 @@ use utoipa::ToSchema;
 
 use super::{Readings, readings};
 use crate::contract::report;
+use crate::guard::Administrator;
 use crate::problem::{Body, Id, Problem};
-use crate::server::{Administrator, App};
+use crate::server::App;
 
 pub(super) fn routes() -> Router<Arc<App>> {
     Router::new()

@@ -14,9 +14,10 @@ use super::health::{checked, kind_named, wanted_threshold};
 use super::{DeviceHealth, HealthEntry, KindName, change, device_health};
 use crate::body::{CustomThreshold, Statistics};
 use crate::contract::report;
+use crate::guard::Operator;
 use crate::numbers;
 use crate::problem::{Body, Id, Problem};
-use crate::server::{App, Operator};
+use crate::server::App;
 use crate::state::Group;
 
 /// A group.

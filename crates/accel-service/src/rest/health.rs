@@ -14,8 +14,9 @@ use utoipa::ToSchema;
 
 use crate::body::CustomThreshold;
 use crate::contract::report;
+use crate::guard::Operator;
 use crate::problem::{Body, Id, Problem};
-use crate::server::{App, Operator};
+use crate::server::App;
 
 pub(super) fn routes() -> Router<Arc<App>> {
     Router::new()

@@ -13,9 +13,10 @@ use super::{beside, find_group};
 use crate::auth::Role;
 use crate::body::policy::{DevicePolicies, NewPolicy, PolicyBody, PolicyDone, WhichPolicy};
 use crate::contract::report;
+use crate::guard::Operator;
 use crate::policies;
 use crate::problem::{Body, Id, Problem};
-use crate::server::{App, Operator};
+use crate::server::App;
 
 pub(super) fn routes() -> Router<Arc<App>> {
     let of_device = get(device_policies).post(set_device_policy).delete(end_device_policy);

@@ -12,9 +12,10 @@ use utoipa::ToSchema;
 
 use super::beside;
 use crate::contract::report;
+use crate::guard::Administrator;
 use crate::numbers;
 use crate::problem::{Body, Id, Problem};
-use crate::server::{Administrator, App};
+use crate::server::App;
 use crate::settings::SettingsError;
 
 pub(super) fn routes() -> Router<Arc<App>> {

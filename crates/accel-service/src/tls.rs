@@ -1,0 +1,49 @@
+//! Who the service is, to those who ask over TLS 1.3.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+/// Why a certificate or its key cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file cannot be read, or is not as it should be.
+    #[error("read the certificate or key {}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: pem::Error,
+    },
+    /// There is no certificate in the file.
+    #[error("find a certificate in {}", .0.display())]
+    Empty(PathBuf),
+    /// Certificate and key do not go together.
+    #[error("use the certificate and its key")]
+    Pair(#[from] rustls::Error),
+}
+
+/// What it takes to take connections as the owner of a certificate; the file may hold those of its authorities too.
+pub fn configuration(chain: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsError> {
+    let file = |path: &Path| {
+        let path = path.to_owned();
+        move |source| TlsError::File { path, source }
+    };
+    let certificates = CertificateDer::pem_file_iter(chain).map_err(file(chain))?;
+    let certificates = certificates.collect::<Result<Vec<_>, _>>().map_err(file(chain))?;
+    if certificates.is_empty() {
+        return Err(TlsError::Empty(chain.to_owned()));
+    }
+    let key = PrivateKeyDer::from_pem_file(key).map_err(file(key))?;
+    let provider = Arc::new(default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_no_client_auth()
+        .with_single_cert(certificates, key)?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
