@@ -173,6 +173,7 @@ pub(crate) enum What {
     Write,
     Exec,
     Home,
+    Balance,
     Accel,
     All,
 }

@@ -10,12 +10,19 @@ pub(crate) fn route() -> Option<ExitCode> {
     let mut arguments = std::env::args_os().skip(1);
     match arguments.next()?.to_str()? {
         "__deputy" => Some(helper(c"minka-deputy", minka_deputy::main)),
-        "__host" => Some(helper(c"minka-host", minka_host::main)),
+        "__host" => Some(helper(c"minka-host", host)),
         minka_bench::PROBE_COMMAND => Some(minka_bench::probe_main(arguments)),
         minka_lab::INTERNAL_COMMAND => Some(minka_lab::internal_main(arguments)),
         commands::wait::NAME => Some(commands::wait::main()),
         _ => None,
     }
+}
+
+/// A guest is as nice as its host program, and so not the daemon's child in that.
+fn host() -> ExitCode {
+    // Everybody may become nicer.
+    let _ = rustix::process::setpriority_process(None, 0);
+    minka_host::main()
 }
 
 /// Runs a program of the daemon's: under its own name, and with its log where the daemon's is.

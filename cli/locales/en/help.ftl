@@ -87,4 +87,5 @@ help-bench-read = How fast a program away from home reads a file there, against 
 help-bench-write = How fast a program away from home writes a file there, against plain TCP
 help-bench-exec = What it costs to start a program on another node
 help-bench-home = What is left of a move once a program is home again
-help-bench-all = All of these (about 5 min)
+help-bench-balance = How soon and how well work that is started on one node spreads by itself
+help-bench-all = All of these (about 6 min)

@@ -87,4 +87,5 @@ help-bench-read = Con qué rapidez lee un programa desde lejos un fichero de su 
 help-bench-write = Con qué rapidez escribe un programa desde lejos un fichero de su casa, frente a TCP a secas
 help-bench-exec = Cuánto cuesta arrancar un programa en otro nodo
 help-bench-home = Qué queda de un traslado cuando el programa ha vuelto a casa
-help-bench-all = Todas ellas (unos 5 min)
+help-bench-balance = En cuánto tiempo y qué bien se reparte por sí mismo lo que se inicia en un nodo
+help-bench-all = Todas ellas (unos 6 min)

@@ -38,6 +38,7 @@ fn chosen(what: What) -> Vec<Benchmark> {
         What::Write => Benchmark::Write,
         What::Exec => Benchmark::Exec,
         What::Home => Benchmark::Home,
+        What::Balance => Benchmark::Balance,
         What::Accel => return Vec::new(),
         What::All => return Benchmark::ALL.to_vec(),
     }]

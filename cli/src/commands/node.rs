@@ -17,6 +17,9 @@ use crate::failure::Failure;
 /// How long the processes may take to come home when the daemon ends.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How nice the daemon and its deputies are, which hardly compute themselves.
+const NICE: i32 = -10;
+
 /// Words that mean a place of their own where a node's name may stand.
 pub(super) const RESERVED: [&str; 2] = ["home", "best"];
 
@@ -24,6 +27,9 @@ pub(super) fn serve(arguments: &Serve) -> Result<(), Failure> {
     log_to_stderr();
     // Only for those who look at a list of processes.
     let _ = rustix::thread::set_name(c"minkad");
+    // Where many compute the daemon and its deputies would have to wait as long as everybody else, and all that is moved
+    // with them. Without the right to it, they do.
+    let _ = rustix::process::setpriority_process(None, NICE);
     let daemon = Daemon::new(settings(arguments)?, Box::new(ProcFs), Box::new(eligibility));
     // Before the daemon starts: from then on a signal to end means to bring everybody home first.
     let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(Failure::Prepare)?;

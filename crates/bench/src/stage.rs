@@ -35,9 +35,14 @@ pub(crate) struct Stage {
 
 impl Stage {
     pub(crate) fn up(benchmark: &str) -> Result<Self, BenchError> {
-        let program = std::env::current_exe().map_err(BenchError::io("find this program"))?;
         let name = format!("bench-{benchmark}-{}", std::process::id());
-        let options = LabOptions { nodes: 2, lifetime: Lifetime::Attached, ..LabOptions::named(name) };
+        Self::with(LabOptions { nodes: 2, ..LabOptions::named(name) })
+    }
+
+    /// A lab of another kind, which lives as long as this too.
+    pub(crate) fn with(options: LabOptions) -> Result<Self, BenchError> {
+        let program = std::env::current_exe().map_err(BenchError::io("find this program"))?;
+        let options = LabOptions { lifetime: Lifetime::Attached, ..options };
         Ok(Stage { lab: Lab::up(&options)?, program })
     }
 
@@ -74,6 +79,11 @@ impl Stage {
     /// The address of a node in the lab.
     pub(crate) fn address(&self, node: u32) -> Result<String, BenchError> {
         Ok(self.lab.description().node(node)?.address.to_string())
+    }
+
+    /// Where the daemon of a node has its socket.
+    pub(crate) fn run_directory(&self, node: u32) -> Result<PathBuf, BenchError> {
+        Ok(self.lab.description().node(node)?.run_directory())
     }
 
     /// The name of a node.

@@ -65,6 +65,8 @@ pub fn pressure(text: &str) -> Option<u64> {
 pub struct ProcessStat {
     /// The program's name.
     pub program: String,
+    /// It runs, or waits to: where many share a processor it may not have run for long.
+    pub runnable: bool,
     /// The parent's PID.
     pub parent: i32,
     /// When it was started, in clock ticks after the machine.
@@ -86,6 +88,7 @@ pub fn process_stat(text: &str) -> Option<ProcessStat> {
     let field = |number: usize| fields.get(number - 3).copied();
     Some(ProcessStat {
         program,
+        runnable: field(3)? == "R",
         parent: field(4)?.parse().ok()?,
         used_ticks: field(14)?.parse::<u64>().ok()?.saturating_add(field(15)?.parse().ok()?),
         threads: field(20)?.parse().ok()?,
@@ -131,6 +134,7 @@ mod tests {
         let text = "77 (a (b) c) S 1 77 77 0 -1 4194304 5 0 0 0 10 20 0 0 20 0 3 0 999 8192 40 184467 1 1 0";
         let expected = ProcessStat {
             program: "a (b) c".to_owned(),
+            runnable: false,
             parent: 1,
             start_ticks: 999,
             resident_pages: 40,

@@ -236,7 +236,7 @@ impl Sampler {
         // Its PID may have passed to another one.
         let known = known.filter(|known| known.start_ticks == stat.start_ticks);
         match known {
-            Some(mut known) if known.used_ticks == stat.used_ticks => {
+            Some(mut known) if known.used_ticks == stat.used_ticks && !stat.runnable => {
                 known.usage.observe(&self.decay, now.saturating_sub(known.looked_at), Duration::ZERO, 0);
                 (known.looked_at, known.asleep) = (now, true);
                 (Some(known), None)

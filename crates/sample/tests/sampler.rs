@@ -36,7 +36,7 @@ fn machine(root: &Path, seconds: u64) {
 
 fn process(root: &Path, pid: u32, start: u64, ran_ns: u64, waited_ns: u64) {
     let used = ran_ns / 10_000_000;
-    let stat = format!("{pid} (w o) rk) R 1 1 1 0 -1 0 0 0 0 0 {used} 0 0 0 20 0 1 0 {start} 0 512 0 0");
+    let stat = format!("{pid} (w o) rk) S 1 1 1 0 -1 0 0 0 0 0 {used} 0 0 0 20 0 1 0 {start} 0 512 0 0");
     write(root, &format!("{pid}/stat"), &stat);
     write(root, &format!("{pid}/status"), "Name:\tx\nUid:\t1000\t1000\t1000\t1000\n");
     write(root, &format!("{pid}/cgroup"), "0::/user.slice\n");
@@ -115,6 +115,21 @@ fn one_that_sleeps_is_not_told_and_is_seen_when_it_wakes() {
     // It is looked at every eighth second, and from then on every second.
     assert_eq!(found[58..].iter().filter(|sample| sample.processes.len() == 1).count(), 2);
     assert!(found.last().unwrap().processes[0].usage.share() > 0.3);
+}
+
+#[test]
+fn one_that_is_kept_waiting_does_not_sleep() {
+    let root = TempDir::new().unwrap();
+    let mut sampler = Sampler::new(root.path(), Scope::Visible);
+    for second in 1..5 {
+        machine(root.path(), second);
+        process(root.path(), 42, 7, 0, second * SECOND_NS);
+        let stat = "42 (x) R 1 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 7 0 512 0 0";
+        write(root.path(), "42/stat", stat);
+        let sample = sampler.sample(second as u32 * SECOND).unwrap();
+        let tasks: Vec<_> = sample.processes.iter().map(|it| it.tasks).collect();
+        assert_eq!(tasks, if second == 1 { vec![] } else { vec![1.0] }, "{second}");
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The benchmarks, one file each.
 
+mod balance;
 mod compute;
 mod exec;
 mod files;
@@ -33,6 +34,8 @@ pub enum Benchmark {
     Exec,
     /// What is left of a move once a program is home again.
     Home,
+    /// How soon and how well work spreads by itself.
+    Balance,
 }
 
 /// How much is measured.
@@ -56,7 +59,7 @@ impl Effort {
 
 impl Benchmark {
     /// All of them, in the order in which they are run.
-    pub const ALL: [Benchmark; 9] = [
+    pub const ALL: [Benchmark; 10] = [
         Benchmark::Freeze,
         Benchmark::Pages,
         Benchmark::Touch,
@@ -66,6 +69,7 @@ impl Benchmark {
         Benchmark::Write,
         Benchmark::Exec,
         Benchmark::Home,
+        Benchmark::Balance,
     ];
 
     /// Its name on the command line.
@@ -80,6 +84,7 @@ impl Benchmark {
             Benchmark::Write => "write",
             Benchmark::Exec => "exec",
             Benchmark::Home => "home",
+            Benchmark::Balance => "balance",
         }
     }
 
@@ -88,21 +93,26 @@ impl Benchmark {
     /// # Errors
     /// When the lab does not come up, a move fails, or a probe computes something wrong.
     pub fn run(self, effort: Effort) -> Result<Outcome, BenchError> {
-        let stage = Stage::up(self.name())?;
         let outcome = Outcome::new(self.name());
-        match self {
-            Benchmark::Freeze => freeze::freeze(&stage, effort, outcome),
-            Benchmark::Pages => pages::pages(&stage, effort, outcome),
-            Benchmark::Touch => touch::touch(&stage, effort, outcome),
-            Benchmark::Syscall => syscall::syscall(&stage, effort, outcome),
-            Benchmark::Compute => compute::compute(&stage, effort, outcome),
-            Benchmark::Read => files::read(&stage, effort, outcome),
-            Benchmark::Write => files::write(&stage, effort, outcome),
-            Benchmark::Exec => exec::exec(&stage, effort, outcome),
-            Benchmark::Home => compute::home(&stage, effort, outcome),
-        }
+        let measure: Measure = match self {
+            // With nodes of its own.
+            Benchmark::Balance => return balance::balance(effort, outcome),
+            Benchmark::Freeze => freeze::freeze,
+            Benchmark::Pages => pages::pages,
+            Benchmark::Touch => touch::touch,
+            Benchmark::Syscall => syscall::syscall,
+            Benchmark::Compute => compute::compute,
+            Benchmark::Read => files::read,
+            Benchmark::Write => files::write,
+            Benchmark::Exec => exec::exec,
+            Benchmark::Home => compute::home,
+        };
+        measure(&Stage::up(self.name())?, effort, outcome)
     }
 }
+
+/// A benchmark between the two nodes of a lab.
+type Measure = fn(&Stage, Effort, Outcome) -> Result<Outcome, BenchError>;
 
 /// Where the plain TCP peer listens.
 const PORT: &str = "5000";
