@@ -4,6 +4,7 @@ mod check;
 mod command;
 mod generated;
 mod manifests;
+mod package;
 mod pages;
 mod prose;
 mod source;
@@ -19,6 +20,7 @@ cargo xtask TASK
 test          everything a change has to pass: packages, format, lints, rules, documentation, tests
 check         the rules of the workspace that no compiler knows
 docs          make the documentation that is made from code
+package [DIR] make packages for Debian's and Fedora's families, in target/package or DIR
 pages [DIR]   make the manual pages and shell completions, in target/pages or DIR
 help          show this";
 
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
         Some("test") => test::run(&root()),
         Some("check") => check::run(&root()),
         Some("docs") => generated::write(&root()),
+        Some("package") => package::make(&root(), arguments.next().map(Into::into)),
         Some("pages") => pages::make(arguments.next().map(Into::into)),
         Some("help") | Some("") => {
             println!("{HELP}");

@@ -26,17 +26,23 @@ pub(crate) fn make(directory: Option<PathBuf>) -> Result<(), Box<dyn Error>> {
     // Cargo puts all programs of the workspace into one directory, this one included.
     let program = std::env::current_exe()?.with_file_name("minka");
     let directory = directory.unwrap_or_else(|| program.with_file_name("pages"));
+    write(&program, &directory)?;
+    println!("{}", directory.display());
+    Ok(())
+}
+
+/// Has a program write all its pages.
+pub(crate) fn write(program: &Path, directory: &Path) -> Result<(), Box<dyn Error>> {
     for (language, subdirectory) in LANGUAGES {
         let pages = directory.join(subdirectory);
-        run(&program, language, &["man".as_ref(), "--dir".as_ref(), pages.as_ref()])?;
+        run(program, language, &["man".as_ref(), "--dir".as_ref(), pages.as_ref()])?;
     }
     let completions = directory.join("completions");
     fs::create_dir_all(&completions)?;
     for (shell, name) in SHELLS {
-        let output = run(&program, "C", &["completions".as_ref(), shell.as_ref()])?;
+        let output = run(program, "C", &["completions".as_ref(), shell.as_ref()])?;
         fs::write(completions.join(name), output.stdout)?;
     }
-    println!("{}", directory.display());
     Ok(())
 }
 

@@ -19,6 +19,10 @@ const CONFIG: &str = "etc/minka";
 const PROGRAM: &str = "usr/local/bin/minka";
 const UNIT: &str = "etc/systemd/system/minkad.service";
 
+/// Where a package has put them.
+const PACKAGED_PROGRAM: &str = "usr/bin/minka";
+const PACKAGED_UNIT: &str = "usr/lib/systemd/system/minkad.service";
+
 /// The unit, with a mark where the program's place goes.
 const UNIT_TEXT: &str = include_str!("../../../packaging/node/minkad.service");
 const UNIT_PROGRAM: &str = "@PROGRAM@";
@@ -32,11 +36,17 @@ pub(super) fn install(arguments: &Install, output: &mut Output) -> Result<(), Fa
     let own = std::env::current_exe().map_err(Failure::Prepare)?;
     let program = program(&own, root)?;
     copy_tree(&arguments.directory, &root.join(CONFIG))?;
-    let unit = UNIT_TEXT.replace(UNIT_PROGRAM, &format!("/{}", program.display()));
-    write(&root.join(UNIT), unit.as_bytes(), 0o644)?;
+    let packaged = root.join(PACKAGED_UNIT);
+    let unit = if program == Path::new(PACKAGED_PROGRAM) && packaged.exists() {
+        packaged
+    } else {
+        let text = UNIT_TEXT.replace(UNIT_PROGRAM, &format!("/{}", program.display()));
+        write(&root.join(UNIT), text.as_bytes(), 0o644)?;
+        root.join(UNIT)
+    };
     let started = root == Path::new("/") && start()?;
     if output.is_json() {
-        let (name, config, unit) = (config.name, root.join(CONFIG), root.join(UNIT));
+        let (name, config) = (config.name, root.join(CONFIG));
         let installed = serde_json::json!({
             "node": name, "program": root.join(program), "config": config, "unit": unit,
             "started": started,
@@ -60,7 +70,7 @@ fn refuse_another_node(keys: &Path, target: &Path) -> Result<(), Failure> {
 
 /// The program's place below the root: where a package has put it, or where it is put now.
 fn program(own: &Path, root: &Path) -> Result<PathBuf, Failure> {
-    let packaged = Path::new("usr/bin/minka");
+    let packaged = Path::new(PACKAGED_PROGRAM);
     let place = Path::new(PROGRAM);
     let same = |path: PathBuf| match (fs::metadata(own), fs::metadata(path)) {
         (Ok(one), Ok(other)) => (one.dev(), one.ino()) == (other.dev(), other.ino()),
