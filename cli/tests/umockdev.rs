@@ -1,0 +1,105 @@
+//! The program as it is installed, without `--root`, on machines that umockdev puts in the place of `/sys`: it has to
+//! read of them what it reads of the recordings themselves, and to change them.
+//!
+//! Without umockdev nothing is tried; `tests/install-packages` installs it.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::fmt::Write;
+use std::path::Path;
+use std::process::Command;
+
+use minka_accel::fixture::Recording;
+use serde_json::Value;
+
+/// Those whose card is all that is recorded of the machine.
+const RECORDINGS: [&str; 5] = ["a380_i915", "a380_xe", "b580_6_16", "rx580", "rx7900xtx"];
+
+/// The recording's card, behind a port of its own, in umockdev's words.
+fn described(recording: &Recording) -> String {
+    let (mut uevent, mut of_device, mut of_card) = (String::new(), String::new(), String::new());
+    for (path, content) in recording.files() {
+        let Some((number, file)) =
+            path.strip_prefix("sys/class/drm/card").and_then(|rest| rest.split_once('/'))
+        else {
+            continue;
+        };
+        let Ok(content) = String::from_utf8(content) else { continue };
+        // Attributes are lines: the zero bytes with which drivers pad are taken off, and other devices' own
+        // descriptions are left out.
+        let content = content.trim_end_matches('\0');
+        let line = content.replace('\\', "\\\\").replace('\n', "\\n");
+        match file.strip_prefix("device/") {
+            _ if content.contains('\0') => {}
+            Some("uevent") => uevent = content.to_owned(),
+            Some(file) if !file.ends_with("uevent") => writeln!(of_device, "A: {file}={line}").unwrap(),
+            None if file == "dev" => writeln!(of_card, "N: dri/card{number}\nA: dev={line}").unwrap(),
+            None if file != "uevent" => writeln!(of_card, "A: {file}={line}").unwrap(),
+            _ => {}
+        }
+    }
+    let properties: String = uevent.lines().map(|line| format!("E: {line}\n")).collect();
+    let slot = uevent.lines().find_map(|line| line.strip_prefix("PCI_SLOT_NAME=")).unwrap();
+    let port = "/devices/pci0000:00/0000:00:01.0";
+    format!(
+        "P: {port}/{slot}\nE: SUBSYSTEM=pci\n{properties}{of_device}\n\
+         P: {port}/{slot}/drm/card0\nE: SUBSYSTEM=drm\nE: DEVTYPE=drm_minor\n{of_card}L: device=../../../{slot}\n\n\
+         P: {port}\nE: SUBSYSTEM=pci\nE: DRIVER=pcieport\nE: PCI_ID=8086:1901\nE: PCI_SLOT_NAME=0000:00:01.0\n\
+         A: class=0x060400\n"
+    )
+}
+
+fn output(mut command: Command) -> String {
+    let output = command.env("LC_ALL", "C").output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// What is known of the only device: metric, part, and value.
+fn values(text: &str) -> Vec<(String, String, Value)> {
+    let answer: Value = serde_json::from_str(text).unwrap();
+    assert_eq!(answer["devices"].as_array().unwrap().len(), 1);
+    let readings = answer["devices"][0]["readings"].as_array().unwrap().iter();
+    let word = |value: &Value| value.as_str().unwrap().to_owned();
+    let value =
+        |reading: &Value| (word(&reading["metric"]), word(&reading["location"]), reading["value"].clone());
+    readings.map(value).collect()
+}
+
+fn mocked(description: &Path) -> Command {
+    let mut command = Command::new("umockdev-run");
+    command.arg("-d").arg(description).arg("--");
+    command
+}
+
+#[test]
+fn the_program_reads_and_changes_a_machine_of_umockdev_s() {
+    if Command::new("umockdev-run").arg("--version").output().is_err() {
+        eprintln!("not tried: umockdev-run is not there");
+        return;
+    }
+    let minka = env!("CARGO_BIN_EXE_minka");
+    for name in RECORDINGS {
+        let directory = tempfile::tempdir().unwrap();
+        let recording = Recording::named(name).unwrap();
+        recording.plant(&directory.path().join("machine")).unwrap();
+        let description = directory.path().join("machine.umockdev");
+        std::fs::write(&description, described(recording)).unwrap();
+        let mut planted = Command::new(minka);
+        planted.args(["xpu", "--root"]).arg(directory.path().join("machine")).args(["readings", "-j"]);
+        let mut mock = mocked(&description);
+        mock.args([minka, "xpu", "readings", "-j"]);
+        let (planted, mock) = (values(&output(planted)), values(&output(mock)));
+        assert!(planted.len() > 40, "{name}: {}", planted.len());
+        assert_eq!(mock, planted, "{name}");
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let description = directory.path().join("machine.umockdev");
+    std::fs::write(&description, described(Recording::named("b580_6_16").unwrap())).unwrap();
+    let script = "\"$1\" xpu config -d 0 --state \"$2\" --frequencyrange 500,1500 >/dev/null && \
+                  cat /sys/class/drm/card*/device/tile0/gt0/freq0/m??_freq";
+    let mut changed = mocked(&description);
+    changed.args(["sh", "-c", script, "sh", minka]).arg(directory.path().join("xpu.toml"));
+    let text = output(changed);
+    assert_eq!(text.split_whitespace().collect::<String>(), "1500500", "{text}");
+}
