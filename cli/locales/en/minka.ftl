@@ -199,6 +199,8 @@ demo-failed = FAILED with { $status }
 demo-moved = { $program } is on { $node } now, stood still for { $freeze } ms
 demo-stayed = { $program } did not move: { $reason }
 demo-no-reason = it ended too soon
+demo-failed = { $program } failed: { $reason }
+demo-by-itself = by itself
 demo-good = All { $programs } programs were moved about while they ran ({ $moves } moves), and all their results are right.
 demo-bad = Not all of the { $programs } programs moved and got it right.
 

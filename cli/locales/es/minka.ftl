@@ -199,6 +199,8 @@ demo-failed = FALLÓ con { $status }
 demo-moved = { $program } está ahora en { $node }, parado { $freeze } ms
 demo-stayed = { $program } no se ha movido: { $reason }
 demo-no-reason = terminó demasiado pronto
+demo-failed = { $program } ha fallado: { $reason }
+demo-by-itself = por sí mismo
 demo-good = Los { $programs } programas se movieron mientras se ejecutaban ({ $moves } viajes), y todos sus resultados son correctos.
 demo-bad = No todos los { $programs } programas se han movido con resultado correcto.
 

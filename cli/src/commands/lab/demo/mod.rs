@@ -56,7 +56,7 @@ pub(super) struct Row {
     away: u64,
     freeze_us: Option<u64>,
     verdict: Option<Verdict>,
-    /// Why it did not move, or came home by itself, the last time.
+    /// Why it did not move, or came home by itself, the last time; why it was ended, if it was.
     reason: Option<String>,
 }
 
@@ -121,6 +121,8 @@ pub(super) fn demo(output: &mut Output) -> Result<ExitCode, Failure> {
         display.update(&rows(&travellers), output)?;
         std::thread::sleep(REFRESH);
     }
+    // Why one was ended is known a moment after its end.
+    observe(&mut travellers, &run_dir);
     let rows = rows(&travellers);
     display.finish(&rows, output)?;
     drop((travellers, lab));
@@ -227,9 +229,9 @@ impl Traveller {
 /// Asks the programs' home node where they are.
 fn observe(travellers: &mut [Traveller], run_dir: &Path) {
     // Without an answer the display stays as it was; moves are counted all the same.
-    let seen = Client::connect(run_dir).and_then(|mut client| client.ps(false)).unwrap_or_default();
+    let seen = Client::connect(run_dir).and_then(|mut client| client.ps(true)).unwrap_or_default();
     for traveller in travellers {
-        let process = seen.iter().find(|process| u32::try_from(process.pid) == Ok(traveller.pid));
+        let process = seen.iter().rfind(|process| u32::try_from(process.pid) == Ok(traveller.pid));
         traveller.observe(process);
     }
 }
@@ -248,6 +250,10 @@ fn conclude(rows: &[Row], output: &mut Output) -> Result<ExitCode, Failure> {
         for row in rows.iter().filter(|row| row.away == 0) {
             let reason = row.reason.clone().unwrap_or_else(|| output.text.get("demo-no-reason"));
             say(output, "demo-stayed", &[("program", row.name.into()), ("reason", reason.into())])?;
+        }
+        for row in rows.iter().filter(|row| matches!(row.verdict, Some(Verdict::Failed(_)))) {
+            let reason = row.reason.clone().unwrap_or_else(|| output.text.get("demo-by-itself"));
+            say(output, "demo-failed", &[("program", row.name.into()), ("reason", reason.into())])?;
         }
         let moves: u64 = rows.iter().map(|row| row.moves).sum();
         let variables = [("programs", rows.len().into()), ("moves", moves.into())];
