@@ -190,6 +190,9 @@ fn processes_come_home_when_either_daemon_is_killed() {
     }
 }
 
+/// Each point is tried with one of them, in turns.
+const MANNERS: [Manner; 2] = [Manner::Chatty, Manner::Crowd];
+
 #[test]
 fn a_process_that_ends_while_it_is_moved_is_only_gone() {
     let cluster = cluster();
@@ -215,8 +218,8 @@ fn a_process_that_ends_while_it_is_moved_is_only_gone() {
         (1, "deputy.called"),
         (2, "host.result"),
     ];
-    for (node, point) in points {
-        let mut subject = Subject::start(&cluster, Manner::Chatty);
+    for ((node, point), manner) in points.into_iter().zip(MANNERS.into_iter().cycle()) {
+        let mut subject = Subject::start(&cluster, manner);
         let before = cluster.times(node, point);
         cluster.fail(node, &format!("{point}:delay=150"));
         std::thread::scope(|scope| {
@@ -242,7 +245,7 @@ fn a_process_that_ends_while_it_is_moved_is_only_gone() {
 #[test]
 fn a_process_that_ends_on_its_way_home_is_only_gone() {
     let cluster = cluster();
-    for (node, point) in [
+    let points = [
         (1, "deputy.recalling"),
         (2, "host.recalled"),
         (2, "host.leaving"),
@@ -252,10 +255,11 @@ fn a_process_that_ends_on_its_way_home_is_only_gone() {
         (1, "deputy.releasing"),
         (1, "inject#4"),
         (1, "deputy.released"),
-    ] {
+    ];
+    for ((node, point), manner) in points.into_iter().zip(MANNERS.into_iter().cycle()) {
         // Programs read their configuration when they start.
         cluster.fail(node, &format!("{point}:delay=150"));
-        let mut subject = away(&cluster, Manner::Chatty);
+        let mut subject = away(&cluster, manner);
         let before = cluster.times(node, point);
         std::thread::scope(|scope| {
             let moving = scope.spawn(|| subject.migrate("home"));
