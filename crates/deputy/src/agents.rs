@@ -77,6 +77,27 @@ impl Agent {
         lock(&self.signals).is_ordered
     }
 
+    /// Whether it has been told to make a call that never waits, and that has not been begun as long as it is ahead.
+    pub(crate) fn is_calling_at_once(&self) -> bool {
+        lock(&self.signals).is_ordered_at_once
+    }
+
+    /// Makes a call that never waits.
+    pub(crate) fn call_at_once(
+        &self,
+        slot: &mut Slot,
+        number: u64,
+        arguments: [u64; 6],
+    ) -> Result<i64, Ended> {
+        let mut signals = lock(&self.signals);
+        slot.order(number, arguments);
+        signals.is_ordered_at_once = true;
+        drop(signals);
+        let result = slot.result();
+        lock(&self.signals).is_ordered_at_once = false;
+        result
+    }
+
     /// Whether the call under way is to end as soon as it would wait.
     pub(crate) fn is_to_end_call(&self) -> bool {
         let signals = lock(&self.signals);
@@ -145,6 +166,8 @@ struct Signals {
     is_to_end: bool,
     /// The agent has been told to make it.
     is_ordered: bool,
+    /// The same of one that never waits.
+    is_ordered_at_once: bool,
 }
 
 /// All agents of a process.

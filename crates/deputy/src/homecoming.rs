@@ -8,6 +8,7 @@
 //!  the rest of the written pages     ◄────┘
 //! ```
 
+use crate::agents::Agent;
 use crate::fault::{Fault, Result};
 use crate::kept::Kept;
 use crate::parked::{Parked, call};
@@ -16,6 +17,7 @@ use crate::signals::{self, Fate};
 use crate::tracee::{self, BLOCK_ALL, Tasks};
 use minka_image::PAGE;
 use minka_image::origin::{self, Step, Wanted};
+use minka_image::registers::{NO_SYSCALL, Registers};
 use minka_kernel::faultpoint::{self, Point};
 use minka_kernel::memory::Memory;
 use minka_kernel::procfs;
@@ -169,14 +171,35 @@ fn interrupt_call(
     };
     let agent = parked.agents.of(tid);
     let idle = !agent.as_ref().is_some_and(|agent| agent.is_busy());
-    let halted = match agent.filter(|agent| agent.is_calling()) {
-        Some(agent) => signals::interrupted_call(parked, session, &agent, halted)?,
+    let halted = match agent {
+        Some(agent) if agent.is_calling() => signals::interrupted_call(parked, session, &agent, halted)?,
+        Some(agent) => {
+            if agent.is_calling_at_once() {
+                put_off(parked, &agent, &halted)?;
+            }
+            halted
+        }
         None => halted,
     };
     let mask = halted.mask().map_err(Fault::Trace)?;
     halted.set_mask(BLOCK_ALL).map_err(Fault::Trace)?;
     tasks.put(halted.resume(0).map_err(Fault::Trace)?);
     Ok((mask, idle))
+}
+
+/// A call that never waits, and that the agent has not begun, is made when the guest is back: signals that come before it
+/// have to come before it there.
+fn put_off(parked: &Parked, agent: &Agent, halted: &Stopped) -> Result<()> {
+    const ERESTARTNOINTR: i64 = -513;
+    let ring = parked.agents.ring();
+    let registers = halted.registers().map_err(Fault::Trace)?;
+    if !ring.has_call_ahead(agent.index, registers.rip) {
+        return Ok(());
+    }
+    ring.take_back(agent.index);
+    let returned =
+        Registers { rip: ring.after_call(), rax: ERESTARTNOINTR as u64, orig_rax: NO_SYSCALL, ..registers };
+    halted.set_registers(&returned).map_err(Fault::Trace)
 }
 
 /// A call cannot be interrupted, so the process stays where it is, with the masks that it had.

@@ -81,8 +81,9 @@ fn perform(
     let started = early.valid(agent, &slot);
     let placed = place(body, slot.data(), address, started).map_err(Fault::Malformed)?;
     let call = u64::from(placed.number());
-    if recalling && ENDS_THREAD.contains(&call) {
-        // Nobody waits for that now.
+    let may_wait = placed.spec().resolve(placed.arguments()).marks.blocks;
+    if recalling && !may_wait {
+        // Signals are blocked that the program does not block: it would be wrong to tell it of them, or to drop them.
         drop((slot, busy));
         return answer(channel, header, ERESTARTNOINTR);
     }
@@ -110,8 +111,8 @@ fn perform(
     faultpoint::reach(Point::DeputyCall);
     let mut result = match waited {
         Some(result) => result,
-        // Nothing interrupts it, and the thread is not there afterwards.
-        None if ENDS_THREAD.contains(&number) => slot.call(number, arguments, Duration::ZERO)?,
+        // A signal that is pending comes before it, as natively.
+        None if !may_wait => agent.call_at_once(&mut slot, number, arguments)?,
         None => agent.call(&mut slot, number, arguments, || shared.call_is_late(agent.tid))?,
     };
     faultpoint::reach(Point::DeputyCalled);
@@ -158,9 +159,6 @@ fn place(
         other => other,
     }
 }
-
-/// execve, exit, exit_group, execveat.
-const ENDS_THREAD: [u64; 4] = [59, 60, 231, 322];
 
 /// Calls with code of their own at the host that are performed at home in the end.
 const OWN_AT_HOME: &[&str] =

@@ -94,7 +94,9 @@ pub(crate) fn serve(guest: &Guest, channel: Channel) -> Result<()> {
 impl Worker<'_> {
     fn serve(&mut self, call: &Notification) -> Result<()> {
         self.hold = false;
-        self.signals = self.thread()?.signals_before_call();
+        let thread = self.thread()?;
+        self.signals = thread.signals_before_call();
+        *lock(&thread.interrupted) = None;
         let answer = self.answer(call)?;
         if self.hold {
             self.guest.hold(call.tid)?;
@@ -106,10 +108,11 @@ impl Worker<'_> {
             Answer::Native => self.listener.pass(call.id),
             Answer::Result(result @ -516..=-512) => {
                 // Such a result may be seen only by the kernel: the thread must be about to stop or take a signal.
+                let interrupted = Unfinished { call: call.call, arguments: call.arguments };
                 if result == -516 && call.call != RESTART_SYSCALL {
-                    let unfinished = Unfinished { call: call.call, arguments: call.arguments };
-                    *lock(&self.thread()?.unfinished) = Some(unfinished);
+                    *lock(&self.thread()?.unfinished) = Some(interrupted);
                 }
+                *lock(&self.thread()?.interrupted) = Some(interrupted);
                 self.guest.interrupt(call.tid, None)?;
                 self.listener.answer(call.id, result)
             }

@@ -13,7 +13,7 @@ use minka_kernel::procfs::Status;
 use minka_kernel::seccomp::Listener;
 use minka_kernel::spawn::ProcessHandle;
 use minka_kernel::uffd::Userfault;
-use minka_syscalls::marshal;
+use minka_syscalls::{Place, marshal};
 use minka_wire::local::GuestMemory;
 use minka_wire::message::{INTERRUPTED, SIGNALS_SHIFT};
 use std::collections::BTreeMap;
@@ -170,6 +170,8 @@ pub(crate) struct GuestThread {
     pub(crate) tid: i32,
     /// The call that `restart_syscall` goes on with at home, if the home's kernel holds one.
     pub(crate) unfinished: Mutex<Option<Unfinished>>,
+    /// The last call that was interrupted at home, if it was the last that it made.
+    pub(crate) interrupted: Mutex<Option<Unfinished>>,
     /// The registers with which it came to make a call again, and how that was interrupted; nothing once it has made
     /// it.
     pub(crate) begins: Mutex<Option<(Registers, Interruption)>>,
@@ -192,6 +194,7 @@ impl GuestThread {
             home_tid: thread.tid,
             tid,
             unfinished: Mutex::new(thread.unfinished),
+            interrupted: Mutex::default(),
             begins: Mutex::new(thread.interrupted.map(|how| (thread.registers, how))),
             signals: AtomicU16::default(),
             undelivered: AtomicUsize::default(),
@@ -215,8 +218,36 @@ impl GuestThread {
         if waits { count | INTERRUPTED } else { count }
     }
 
-    /// How its call was interrupted, if it stands before it as it came, or will again.
-    pub(crate) fn interrupted_at(&self, found: &Registers) -> Option<Interruption> {
+    /// How the call was interrupted in which it has been found, or before which it stands as it came.
+    pub(crate) fn interruption(&self, found: &Registers) -> Option<Interruption> {
+        let known = restart::interruption(found).filter(|_| self.has_begun(found));
+        known.or_else(|| self.interrupted_before(found))
+    }
+
+    /// The registers that the kernel is to see when it delivers a signal to the thread found like this.
+    pub(crate) fn as_a_signal_finds_it(&self, found: &Registers) -> Registers {
+        let next = restart::rewind(found, RestartOwner::Home);
+        match (restart::interruption(found), self.interruption(found)) {
+            (None, Some(how)) => restart::interrupted(&next, how),
+            // The handler comes before the call.
+            (Some(_), None) => next,
+            _ => *found,
+        }
+    }
+
+    /// Whether the call has been begun in which it has been found. If it is interrupted before anybody has heard of it
+    /// (`seccomp_unotify(2)`), the kernel says ERESTARTSYS whatever call it is, and a handler would end it.
+    fn has_begun(&self, found: &Registers) -> bool {
+        const ERESTARTSYS: i64 = -512;
+        let call = found.syscall().map_or(u64::MAX, restart::number);
+        let arguments = [found.rdi, found.rsi, found.rdx, found.r10, found.r8, found.r9];
+        let is_here = matches!(minka_syscalls::decide(call, &arguments), Place::Here);
+        found.rax as i64 != ERESTARTSYS
+            || is_here
+            || *lock(&self.interrupted) == Some(Unfinished { call, arguments })
+    }
+
+    fn interrupted_before(&self, found: &Registers) -> Option<Interruption> {
         let registers = &restart::rewind(found, RestartOwner::Home);
         let place = |registers: &Registers| {
             let Registers { rip, rsp, rax, rdi, rsi, rdx, r10, r8, r9, .. } = *registers;

@@ -90,7 +90,7 @@ fn leave_thread(guest: &Guest, task: Stopped) -> Result<(Stopped, Thread)> {
         None => found,
     };
     let registers = go_on(&found, lock(&known.unfinished).is_some());
-    let interrupted = restart::interruption(&found).or_else(|| known.interrupted_at(&found));
+    let interrupted = known.interruption(&found);
     let unfinished = lock(&known.unfinished).filter(|_| registers.rax == restart::RESTART_SYSCALL);
     let extended = task.extended().map_err(io("read the guest's extended registers"))?;
     let mask = task.mask().map_err(io("read the guest's signal mask"))?;

@@ -71,6 +71,7 @@ pub(crate) fn make(worker: &mut Worker<'_>, call: &Notification, spec: &'static 
         home_tid,
         tid: 0,
         unfinished: Mutex::default(),
+        interrupted: Mutex::default(),
         begins: Mutex::default(),
         signals: AtomicU16::default(),
         undelivered: AtomicUsize::default(),

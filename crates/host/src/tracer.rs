@@ -8,7 +8,6 @@ use crate::guest::{Guest, GuestThread, Job, Made, Request, lock};
 use crate::leave;
 use crate::orders::Daemon;
 use crate::queued::Queued;
-use minka_image::restart::{self, RestartOwner};
 use minka_kernel::faultpoint::{self, Point};
 use minka_kernel::inject::InjectError;
 use minka_kernel::procfs::Status;
@@ -410,10 +409,9 @@ impl Tracer {
             if let Some(thread) = self.guest.thread(task.tid()) {
                 thread.undelivered.fetch_sub(1, Ordering::SeqCst);
                 let found = task.registers().map_err(io)?;
-                let known = restart::interruption(&found);
-                if let (None, Some(how)) = (known, thread.interrupted_at(&found)) {
-                    let next = restart::rewind(&found, RestartOwner::Home);
-                    task.set_registers(&restart::interrupted(&next, how)).map_err(io)?;
+                let next = thread.as_a_signal_finds_it(&found);
+                if next != found {
+                    task.set_registers(&next).map_err(io)?;
                 }
             }
             self.put(Task::Running(task.resume(signal).map_err(io)?));

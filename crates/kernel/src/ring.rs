@@ -146,6 +146,11 @@ impl Ring {
         taken.contains(&rip) || self.shared.word(slot * SLOT + STATE).load(Ordering::SeqCst) == 1
     }
 
+    /// Takes a call back that a stopped thread has ahead of it.
+    pub fn take_back(&self, slot: usize) {
+        self.shared.word(slot * SLOT + STATE).store(0, Ordering::SeqCst);
+    }
+
     /// Where the original process has one of the agent's instructions.
     fn address_of(&self, instruction: *const u8) -> u64 {
         // SAFETY: both symbols lie in the same block of instructions.

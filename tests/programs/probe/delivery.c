@@ -255,8 +255,11 @@ static void temporary_masks(void)
         SAME(sigprocmask(SIG_SETMASK, NULL, &mask), 0);
         MUST(sigismember(&mask, SIGUSR1) && !sigismember(&mask, SIGHUP));
     }
-    stop_pestering();
+    /* The last one may have come while it was blocked. */
+    struct sigaction action = { .sa_handler = SIG_IGN };
+    SAME(sigaction(SIGUSR1, &action, NULL), 0);
     SAME(sigprocmask(SIG_UNBLOCK, &set, NULL), 0);
+    stop_pestering();
 }
 
 static void exit_with_seven(void *unused)
