@@ -2,6 +2,7 @@
 //! [`crate::help`] makes from the commands' and arguments' own.
 
 pub(crate) mod cluster;
+pub(crate) mod openmosix;
 pub(crate) mod sim;
 pub(crate) mod xpu;
 
@@ -29,6 +30,9 @@ pub(crate) enum Command {
     Trace(Trace),
     Nodes,
     Status,
+    Mosctl(openmosix::Mosctl),
+    Mosrun(openmosix::Mosrun),
+    Showmap,
     Doctor(Doctor),
     Cluster(cluster::Cluster),
     Install(Install),

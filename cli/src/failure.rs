@@ -86,6 +86,12 @@ pub(crate) enum Failure {
     NoSuchToken { name: String },
     #[error("understand {name:?}: there is no such field or format")]
     NoSuchField { name: String },
+    #[error("set a speed: a number is missing, as 10000")]
+    Speed,
+    #[error("tell figures of {node}: it has not told any")]
+    Unknown { node: String },
+    #[error("understand {list:?}: expected numbers of nodes, as 1-3,7")]
+    List { list: String },
     #[error("write the output")]
     Output(#[source] io::Error),
     #[error("start {}", program.display())]
@@ -115,7 +121,7 @@ impl Failure {
     pub(crate) fn status(&self) -> Status {
         match self {
             Failure::Client(ClientError::Refused(refusal)) => match refusal {
-                Refusal::NotPermitted { .. } => Status::NotPermitted,
+                Refusal::NotPermitted { .. } | Refusal::NotRoot => Status::NotPermitted,
                 Refusal::NoSuchProcess { .. } | Refusal::NoSuchNode { .. } => Status::NotFound,
                 Refusal::CannotMove { .. } | Refusal::NotMoved { .. } | Refusal::Busy { .. } => {
                     Status::Refused
@@ -131,7 +137,7 @@ impl Failure {
             Failure::NoSuchXpu { .. } | Failure::NoSuchToken { .. } => Status::NotFound,
             Failure::XpuState(StateError::NoSuchGroup(_)) => Status::NotFound,
             Failure::XpuState(StateError::Interval(_) | StateError::Name) => Status::Usage,
-            Failure::NoSuchField { .. } => Status::Usage,
+            Failure::NoSuchField { .. } | Failure::Speed | Failure::List { .. } => Status::Usage,
             Failure::XpuSettings(SettingsError::State(error)) => match error {
                 StateError::NoSuchPolicy(_) => Status::NotFound,
                 StateError::Policy(_) | StateError::Address(_) => Status::Usage,
@@ -215,6 +221,8 @@ fn refusal_lines(refusal: &Refusal, text: &Text) -> Vec<String> {
         Refusal::TimedOut { pid: of, seconds } => {
             vec![text.with("error-timed-out", &[pid(of), ("seconds", (*seconds).into())])]
         }
+        Refusal::NotRoot => vec![text.get("error-not-root")],
+        Refusal::NotSteered => vec![text.get("error-not-steered")],
         Refusal::TooManyClients => vec![text.get("error-too-many-clients")],
         Refusal::TooManyProcesses { limit } => {
             vec![text.with("error-too-many-processes", &[("limit", (*limit).into())])]

@@ -19,12 +19,19 @@ use args::Arguments;
 use output::Output;
 use text::Text;
 
-/// The command line. Under the names of XPU Manager's tools the program is its own command `xpu`.
+/// The command line. Under the names of XPU Manager's tools the program is its own command `xpu`, and under those of
+/// openMosix's it is them.
 fn words() -> Vec<std::ffi::OsString> {
     let mut words: Vec<_> = std::env::args_os().collect();
     let name = words.first().and_then(|word| std::path::Path::new(word).file_name()?.to_str());
     if name.is_some_and(|name| commands::xpu::NAMES.contains(&name)) {
         words.insert(1, "xpu".into());
+    }
+    let name =
+        words.first().and_then(|word| std::path::Path::new(word).file_name()?.to_str()).map(str::to_owned);
+    if let Some(name) = name.filter(|name| args::openmosix::NAMES.contains(&name.as_str())) {
+        let rest = words.split_off(1);
+        words.extend(args::openmosix::translate(&name, rest));
     }
     words
 }

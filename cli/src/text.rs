@@ -12,12 +12,14 @@ const ENGLISH: &[&str] = &[
     include_str!("../locales/en/help.ftl"),
     include_str!("../locales/en/xpu.ftl"),
     include_str!("../locales/en/sim.ftl"),
+    include_str!("../locales/en/openmosix.ftl"),
 ];
 const SPANISH: &[&str] = &[
     include_str!("../locales/es/minka.ftl"),
     include_str!("../locales/es/help.ftl"),
     include_str!("../locales/es/xpu.ftl"),
     include_str!("../locales/es/sim.ftl"),
+    include_str!("../locales/es/openmosix.ftl"),
 ];
 
 /// A language that Minka speaks.

@@ -8,6 +8,7 @@ mod install;
 mod lab;
 mod migrate;
 pub(crate) mod node;
+mod openmosix;
 mod ps;
 mod run;
 mod shell;
@@ -27,6 +28,9 @@ use crate::output::Output;
 pub(crate) fn perform(command: Command, output: &mut Output) -> Result<ExitCode, Failure> {
     match command {
         Command::Run(arguments) => return run::run(&arguments, output),
+        Command::Mosrun(arguments) => return openmosix::mosrun(&arguments, output),
+        Command::Mosctl(arguments) => return openmosix::mosctl(&arguments, output),
+        Command::Showmap => openmosix::showmap(output)?,
         Command::Lab(command) => return lab::lab(&command, output),
         Command::Bench(arguments) => bench::bench(&arguments, output)?,
         Command::Sim(command) => sim::sim(&command, output)?,

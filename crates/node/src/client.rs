@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::lines::{LineError, Lines};
-use crate::protocol::{Answer, Migrated, Node, Process, Refusal, Request, Status, VERSION};
+use crate::protocol::{Answer, Migrated, Node, Process, Refusal, Request, Status, Steering, VERSION};
 
 /// How long the daemon may take to answer. Longer than it itself allows for a move.
 const ANSWER: Duration = Duration::from_secs(90);
@@ -126,6 +126,18 @@ impl Client {
         match self.answer(ANSWER)? {
             Answer::Migrated(migrated) => Ok(Outcome::Migrated(migrated)),
             Answer::Armed => Ok(Outcome::Armed),
+            _ => Err(ClientError::Unexpected { version: VERSION }),
+        }
+    }
+
+    /// Changes how the node takes part in the cluster.
+    ///
+    /// # Errors
+    /// As [`ClientError`] says.
+    pub fn steer(&mut self, what: Steering) -> Result<(), ClientError> {
+        self.ask(&Request::Steer { what })?;
+        match self.answer(ANSWER)? {
+            Answer::Done => Ok(()),
             _ => Err(ClientError::Unexpected { version: VERSION }),
         }
     }

@@ -152,6 +152,10 @@ impl Client {
             }
             Request::Trace { pid } => self.trace(pid),
             Request::Nodes => self.nodes(),
+            Request::Steer { what } => {
+                let steered = if self.uid == 0 { self.daemon.steer(what) } else { Err(Refusal::NotRoot) };
+                self.send(&steered.map_or_else(Answer::Refused, |()| Answer::Done))
+            }
             Request::Reasons { pid } => {
                 let reasons = self.own(pid).map(|_| Answer::Reasons((self.daemon.eligibility)(pid)));
                 self.send(&reasons.unwrap_or_else(Answer::Refused))

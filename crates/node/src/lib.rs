@@ -24,7 +24,7 @@ pub mod protocol;
 mod serve;
 mod settings;
 
-pub use cluster::{ClusterError, ClusterSettings};
+pub use cluster::{ClusterError, ClusterSettings, LOCKED_VARIABLE, STARTED_VARIABLE};
 pub use daemon::{Daemon, Eligibility};
 pub use serve::ServeError;
 pub use settings::{RUN_DIR, RUN_DIR_VARIABLE, SOCKET_NAME, Settings, run_dir};

@@ -62,10 +62,40 @@ pub enum Request {
     },
     /// The nodes of the cluster. Answered by [`Answer::Node`] items and [`Answer::End`].
     Nodes,
+    /// Change how the node takes part in the cluster; for root. Answered by [`Answer::Done`].
+    Steer {
+        /// What to change.
+        what: Steering,
+    },
     /// Why a process cannot move. Answered by [`Answer::Reasons`].
     Reasons {
         /// The process, as this node counts.
         pid: i32,
+    },
+}
+
+/// How a node is to take part in the cluster from now on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Steering {
+    /// Whether its processes stay unless their users move them.
+    Stay {
+        /// They do.
+        on: bool,
+    },
+    /// Whether it refuses guests that others' balancers would send.
+    Block {
+        /// It does.
+        on: bool,
+    },
+    /// It sends its guests home, and refuses others.
+    Expel,
+    /// It fetches its own processes home, and they stay.
+    Bring,
+    /// The speed of its processors is this; 10000 is the standard processor's.
+    Speed {
+        /// The speed.
+        speed: u32,
     },
 }
 
@@ -79,6 +109,8 @@ pub enum Answer {
     Process(Process),
     /// An item of a list of nodes.
     Node(Node),
+    /// It is done, or begun.
+    Done,
     /// The list is complete, or the events are over.
     End,
     /// The process is where it was asked to be.
@@ -280,6 +312,12 @@ pub enum Refusal {
         /// Version that the daemon speaks.
         supported: u32,
     },
+    /// Only root may do that.
+    #[error("only root may steer a node")]
+    NotRoot,
+    /// The node takes no part in a cluster, or the figure is none that a node can have.
+    #[error("the node cannot be steered like that")]
+    NotSteered,
     /// Too many clients, or too many of this user.
     #[error("the daemon has too many clients")]
     TooManyClients,
@@ -367,6 +405,14 @@ mod tests {
         );
         pinned(Request::Trace { pid: 7 }, r#"{"version":1,"body":{"trace":{"pid":7}}}"#);
         pinned(Request::Nodes, r#"{"version":1,"body":"nodes"}"#);
+        pinned(
+            Request::Steer { what: Steering::Stay { on: true } },
+            r#"{"version":1,"body":{"steer":{"what":{"stay":{"on":true}}}}}"#,
+        );
+        pinned(
+            Request::Steer { what: Steering::Bring },
+            r#"{"version":1,"body":{"steer":{"what":"bring"}}}"#,
+        );
         pinned(Request::Reasons { pid: 7 }, r#"{"version":1,"body":{"reasons":{"pid":7}}}"#);
     }
 

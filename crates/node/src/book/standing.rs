@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Book, Effect, Record};
+use super::{Book, Effect, Record, Target};
 
 /// Where a process of this node is, as far as the balancer cares.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +56,24 @@ impl Book {
     /// That of one process of this node.
     pub(crate) fn standing(&self, pid: i32) -> Option<Standing> {
         self.records.get(&pid).map(Record::standing)
+    }
+
+    /// Sends all guests home.
+    pub(crate) fn expel_everybody(&mut self) {
+        self.expel_all();
+    }
+
+    /// Fetches home all processes of this node that are away and not being moved just now; nobody wants them away any
+    /// more.
+    pub(crate) fn bring_everybody(&mut self) {
+        let away = |record: &&Record| record.away_at.is_some() && record.order.is_none();
+        let identities: Vec<_> =
+            self.records.values().filter(away).map(|record| record.identity.clone()).collect();
+        for identity in identities {
+            let ticket = self.ticket();
+            // Nobody waits for the answer.
+            self.migrate(ticket, identity, Target::Home, false);
+        }
     }
 
     /// Sends a guest home, if it is here.

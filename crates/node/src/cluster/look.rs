@@ -33,7 +33,10 @@ const FATES_MAX: usize = 4096;
 const REMEMBERED_MS: Millis = 600_000;
 
 /// The variable that `mosrun` leaves in the environment of what it starts, for its descendants to inherit.
-pub(crate) const STARTED_VARIABLE: &str = "MINKA_STARTED";
+pub const STARTED_VARIABLE: &str = "MINKA_STARTED";
+
+/// The variable that says that a process and its descendants stay where they are, unless a user moves them.
+pub const LOCKED_VARIABLE: &str = "MINKA_LOCKED";
 
 /// So long after a guest has come it counts as what it wants, if it uses less: its memory may still be on its way.
 const NEW_MS: Millis = 2_000;
@@ -56,8 +59,8 @@ struct Fate {
     seen: Millis,
     /// Whether it could be moved, when that was last found out.
     eligible: Option<(Millis, bool)>,
-    /// Whether it was started by `mosrun`, likewise.
-    started: Option<(Millis, bool)>,
+    /// What its environment says, likewise.
+    environment: Option<(Millis, Environment)>,
     /// Since when the balancer has had it away.
     away_since: Option<Millis>,
     rest_until: Millis,
@@ -141,15 +144,14 @@ impl Fate {
         }
     }
 
-    fn is_started(&mut self, now: Millis, pid: i32) -> bool {
-        match self.started {
-            // An `execve` may have given it another environment since.
-            Some((_, true)) => true,
-            Some((at, false)) if now.saturating_sub(at) < ELIGIBLE_MS => false,
+    fn environment(&mut self, now: Millis, pid: i32) -> Environment {
+        match self.environment {
+            // An `execve` may have given it another one since.
+            Some((at, environment)) if now.saturating_sub(at) < ELIGIBLE_MS => environment,
             _ => {
-                let started = environment_says(pid, STARTED_VARIABLE);
-                self.started = Some((now, started));
-                started
+                let environment = Environment::of(pid);
+                self.environment = Some((now, environment));
+                environment
             }
         }
     }
@@ -243,8 +245,11 @@ impl View<'_> {
         let mut candidate = self.described(process, name, process.computed.as_secs_f64(), since);
         let fate = looks.fate(self.now, process);
         fate.at_home(self.now);
-        candidate.started = self.settings.mode == Mode::Started && fate.is_started(self.now, process.pid);
         candidate.locked = placed || fate.rest_until > self.now;
+        if self.settings.mode != Mode::None && !candidate.locked {
+            let environment = fate.environment(self.now, process.pid);
+            (candidate.started, candidate.locked) = (environment.started, environment.locked);
+        }
         if self.settings.permits(&candidate) && self.settings.has_earned(&candidate, self.now) {
             fate.count_calls(self.now, calls(process.pid));
             candidate.calls_per_s = fate.calls_per_s;
@@ -318,14 +323,24 @@ fn calls(pid: i32) -> Option<u64> {
     value("syscr:")?.checked_add(value("syscw:")?)
 }
 
-/// Whether a variable was in the environment of a program when it began.
-fn environment_says(pid: i32, variable: &str) -> bool {
-    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-    environment.split(|byte| *byte == 0).any(|entry| {
-        entry
-            .strip_prefix(variable.as_bytes())
-            .is_some_and(|rest| rest.first() == Some(&b'=') && rest.len() > 1)
-    })
+/// What `mosrun` left in the environment of a program, when that began.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Environment {
+    started: bool,
+    locked: bool,
+}
+
+impl Environment {
+    fn of(pid: i32) -> Self {
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        let says = |variable: &str| {
+            environment.split(|byte| *byte == 0).any(|entry| {
+                let rest = entry.strip_prefix(variable.as_bytes());
+                rest.is_some_and(|rest| rest.first() == Some(&b'=') && rest.len() > 1)
+            })
+        };
+        Environment { started: says(STARTED_VARIABLE), locked: says(LOCKED_VARIABLE) }
+    }
 }
 
 #[cfg(test)]
@@ -363,16 +378,18 @@ mod tests {
     #[test]
     fn the_environment_tells_who_was_started_by_mosrun() {
         let mut child = std::process::Command::new("sleep");
-        let mut child = child.arg("60").env(STARTED_VARIABLE, "1").spawn().unwrap();
+        let mut child =
+            child.arg("60").env(STARTED_VARIABLE, "1").env_remove(LOCKED_VARIABLE).spawn().unwrap();
         let pid = i32::try_from(child.id()).unwrap();
         // It has its environment from its `execve` on, which may come later than `spawn` returns.
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
-        while !environment_says(pid, STARTED_VARIABLE) && std::time::Instant::now() < deadline {
+        let mut found = Environment::default();
+        while !found.started && std::time::Instant::now() < deadline {
+            found = Environment::of(pid);
             std::thread::yield_now();
         }
-        let (says, other) = (environment_says(pid, STARTED_VARIABLE), environment_says(pid, "MINKA_START"));
         child.kill().unwrap();
         child.wait().unwrap();
-        assert!(says && !other);
+        assert_eq!(found, Environment { started: true, locked: false });
     }
 }

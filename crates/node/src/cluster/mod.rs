@@ -19,6 +19,7 @@ mod act;
 mod directory;
 mod keyring;
 mod look;
+mod steer;
 mod view;
 
 use std::collections::BTreeMap;
@@ -41,6 +42,7 @@ use minka_sample::{Sampler, Scope};
 use tracing::{debug, warn};
 
 pub use directory::{ClusterError, ClusterSettings};
+pub use look::{LOCKED_VARIABLE, STARTED_VARIABLE};
 
 use crate::daemon::{Daemon, chain};
 use crate::protocol::Answer;

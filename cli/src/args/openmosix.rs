@@ -1,0 +1,124 @@
+//! openMosix's own tools: `mosctl`, `mosrun` and its short forms, `showmap`.
+
+use std::ffi::OsString;
+
+use clap::{Args, ValueEnum};
+
+#[derive(Debug, Args)]
+pub(crate) struct Mosctl {
+    #[arg(value_name = "VERB", value_enum)]
+    pub(crate) verb: Verb,
+    #[arg(value_name = "NODE")]
+    pub(crate) node: Option<String>,
+}
+
+/// What `mosctl` does, under openMosix's names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Verb {
+    Stay,
+    Nostay,
+    Lstay,
+    Nolstay,
+    Block,
+    Noblock,
+    Expel,
+    Bring,
+    Setspeed,
+    Whois,
+    Getload,
+    Getspeed,
+    Status,
+    Isup,
+    Getmem,
+    Getfree,
+    Getutil,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Mosrun {
+    #[arg(long, conflicts_with_all = ["on", "jobs"])]
+    pub(crate) home: bool,
+    #[arg(long, value_name = "NODE", conflicts_with = "jobs")]
+    pub(crate) on: Option<String>,
+    #[arg(short = 'j', value_name = "LIST")]
+    pub(crate) jobs: Option<String>,
+    #[arg(short = 'F')]
+    pub(crate) anyway: bool,
+    #[arg(short = 'L')]
+    pub(crate) lock: bool,
+    #[arg(short = 'l', conflicts_with = "lock")]
+    pub(crate) unlock: bool,
+    #[arg(value_name = "CMD", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) command: Vec<OsString>,
+}
+
+/// The names under which the program is one of these tools.
+pub(crate) const NAMES: [&str; 8] =
+    ["mosctl", "mosrun", "showmap", "migrate", "mps", "nomig", "runhome", "runon"];
+
+/// The command line of a tool of openMosix in the words of this program.
+pub(crate) fn translate(name: &str, arguments: Vec<OsString>) -> Vec<OsString> {
+    let words = |words: &[&str]| words.iter().map(OsString::from).collect::<Vec<_>>();
+    let mut arguments = arguments.into_iter();
+    match name {
+        "mps" => [words(&["ps"]), arguments.collect()].concat(),
+        "nomig" | "runhome" => [words(&["mosrun", "--home", "-L", "--"]), arguments.collect()].concat(),
+        "runon" => {
+            let node = arguments.next().into_iter().collect();
+            [words(&["mosrun", "-L", "--on"]), node, words(&["--"]), arguments.collect()].concat()
+        }
+        "mosrun" => {
+            let mut translated = words(&["mosrun"]);
+            // Only up to the command, whose options are its own.
+            while let Some(word) = arguments.next() {
+                let option = word.to_str().and_then(|word| word.strip_prefix('-'));
+                match option {
+                    Some("h") => translated.push("--home".into()),
+                    Some(number)
+                        if !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()) =>
+                    {
+                        translated.extend(["--on".into(), OsString::from(number)]);
+                    }
+                    Some("j" | "-on") => translated.extend(std::iter::once(word).chain(arguments.next())),
+                    // It says that the command follows.
+                    Some("z" | "-") => break,
+                    Some(_) => translated.push(word),
+                    None => {
+                        translated.extend(["--".into(), word]);
+                        translated.extend(arguments);
+                        return translated;
+                    }
+                }
+            }
+            let rest: Vec<OsString> = arguments.collect();
+            if !rest.is_empty() {
+                translated.push("--".into());
+            }
+            [translated, rest].concat()
+        }
+        name => [words(&[name]), arguments.collect()].concat(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn openmosix_s_way_to_say_it_is_understood() {
+        let check = |name: &str, line: &str, expected: &str| {
+            let words = line.split_whitespace().map(OsString::from).collect();
+            let expected: Vec<OsString> = expected.split_whitespace().map(OsString::from).collect();
+            assert_eq!(translate(name, words), expected, "{name} {line}");
+        };
+        check("mosrun", "-3 -L ls -3 -h", "mosrun --on 3 -L -- ls -3 -h");
+        check("mosrun", "-h ls", "mosrun --home -- ls");
+        check("mosrun", "-j1-3,5 -F sort -n", "mosrun -j1-3,5 -F -- sort -n");
+        check("mosrun", "-j 1-3 -z sort", "mosrun -j 1-3 -- sort");
+        check("mosrun", "--help", "mosrun --help");
+        check("nomig", "ls -l", "mosrun --home -L -- ls -l");
+        check("runon", "2 ls -l", "mosrun -L --on 2 -- ls -l");
+        check("mps", "--json", "ps --json");
+        check("migrate", "7 home", "migrate 7 home");
+    }
+}

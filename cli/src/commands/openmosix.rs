@@ -1,0 +1,167 @@
+//! What openMosix's tools do: `mosctl`, `mosrun`, `showmap`.
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::process::ExitCode;
+
+use minka_node::client::ClientError;
+use minka_node::protocol::{Figures, Node, Refusal, Steering};
+use minka_node::{LOCKED_VARIABLE, STARTED_VARIABLE};
+use serde_json::{Value, json};
+
+use super::client;
+use super::run::{Placement, place};
+use crate::args::openmosix::{Mosctl, Mosrun, Verb};
+use crate::failure::{Failure, Status};
+use crate::output::{Output, Table};
+
+pub(super) fn mosctl(arguments: &Mosctl, output: &mut Output) -> Result<ExitCode, Failure> {
+    let steering = match arguments.verb {
+        Verb::Stay | Verb::Lstay => Steering::Stay { on: true },
+        Verb::Nostay | Verb::Nolstay => Steering::Stay { on: false },
+        Verb::Block => Steering::Block { on: true },
+        Verb::Noblock => Steering::Block { on: false },
+        Verb::Expel => Steering::Expel,
+        Verb::Bring => Steering::Bring,
+        Verb::Setspeed => {
+            let speed = arguments.node.as_deref().and_then(|speed| speed.parse().ok());
+            Steering::Speed { speed: speed.ok_or(Failure::Speed)? }
+        }
+        question => return ask(question, arguments.node.as_deref(), output),
+    };
+    client()?.steer(steering)?;
+    if output.is_json() {
+        output.json(&json!({"done": true}))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Answers a question about nodes: one, or, where that makes sense, this one or all.
+fn ask(verb: Verb, node: Option<&str>, output: &mut Output) -> Result<ExitCode, Failure> {
+    let nodes = client()?.nodes()?;
+    let chosen: Vec<&Node> = match node {
+        Some(name) => vec![find(&nodes, name)?],
+        None if verb == Verb::Whois => nodes.iter().collect(),
+        None => nodes.iter().filter(|node| node.this).collect(),
+    };
+    if output.is_json() {
+        return output.json(&chosen).map(|()| ExitCode::SUCCESS);
+    }
+    for node in &chosen {
+        let line = match verb {
+            Verb::Whois => format!("{}\t{}\t{}", number(node), node.address, node.name),
+            Verb::Isup => output.text.get(if node.member { "nodes-yes" } else { "nodes-no" }),
+            Verb::Status => status(node, output),
+            verb => {
+                let unknown = || Failure::Unknown { node: node.name.clone() };
+                figure(verb, node.figures.as_ref().ok_or_else(unknown)?)
+            }
+        };
+        output.line(&line)?;
+    }
+    let down = verb == Verb::Isup && chosen.iter().any(|node| !node.member);
+    Ok(if down { Status::Failure.into() } else { ExitCode::SUCCESS })
+}
+
+fn figure(verb: Verb, figures: &Figures) -> String {
+    match verb {
+        Verb::Getload => figures.standard_load.to_string(),
+        Verb::Getspeed => figures.speed.to_string(),
+        Verb::Getmem => format!("{} MiB", figures.available_mib),
+        Verb::Getfree => format!("{} MiB", figures.free_mib),
+        _ => format!("{} %", figures.utilisation),
+    }
+}
+
+fn status(node: &Node, output: &Output) -> String {
+    let Some(figures) = &node.figures else { return output.text.get("mosctl-unknown") };
+    let said = [
+        (node.member, "mosctl-up", "mosctl-down"),
+        (figures.stays, "mosctl-stays", "mosctl-moves"),
+        (figures.blocked, "mosctl-blocked", "mosctl-open"),
+    ];
+    said.map(|(is, yes, no)| output.text.get(if is { yes } else { no })).join(", ")
+}
+
+fn number(node: &Node) -> String {
+    node.number.map(|number| number.to_string()).unwrap_or_default()
+}
+
+/// A node by number, name or address, as openMosix's tools take any of them.
+fn find<'a>(nodes: &'a [Node], name: &str) -> Result<&'a Node, Failure> {
+    let is_it = |node: &&Node| {
+        let host = node.address.rsplit_once(':').map_or(node.address.as_str(), |(host, _)| host);
+        number(node) == name || node.name == name || node.address == name || host == name
+    };
+    let refusal = || Failure::Client(ClientError::Refused(Refusal::NoSuchNode { name: name.to_owned() }));
+    nodes.iter().find(is_it).ok_or_else(refusal)
+}
+
+pub(super) fn showmap(output: &mut Output) -> Result<(), Failure> {
+    let nodes = client()?.nodes()?;
+    let own = nodes.iter().find(|node| node.this).and_then(|node| node.number).unwrap_or(0);
+    let host =
+        |node: &Node| node.address.rsplit_once(':').map_or(node.address.clone(), |(host, _)| host.to_owned());
+    if output.is_json() {
+        let map: Vec<Value> = nodes
+            .iter()
+            .map(|node| json!({"base": node.number, "address": host(node), "count": 1, "name": node.name}))
+            .collect();
+        return output.json(&json!({"own": own, "map": map}));
+    }
+    output.line(&format!("My Node-Id: {own:#06x}\n"))?;
+    let headings = ["Base Node-Id", "Address", "Count"].map(str::to_owned).to_vec();
+    let mut table = Table::new(headings, vec![false, false, true]);
+    for node in &nodes {
+        let base = node.number.map(|number| format!("{number:#06x}")).unwrap_or_default();
+        table.row(vec![base, host(node), "1".to_owned()]);
+    }
+    table.lines().iter().try_for_each(|line| output.line(line))
+}
+
+pub(super) fn mosrun(arguments: &Mosrun, output: &mut Output) -> Result<ExitCode, Failure> {
+    let to = if arguments.home {
+        None
+    } else {
+        Some(match (&arguments.on, &arguments.jobs) {
+            (Some(node), _) => find(&client()?.nodes()?, node)?.name.clone(),
+            (None, Some(list)) => any_of(&client()?.nodes()?, list)?,
+            (None, None) => "best".to_owned(),
+        })
+    };
+    // What is locked stays where it begins, and so do its descendants; `best` would be for the balancer to change.
+    let locked = arguments.lock.then_some("1");
+    let mut environment = vec![(STARTED_VARIABLE, Some("1"))];
+    if arguments.lock || arguments.unlock {
+        environment.push((LOCKED_VARIABLE, locked));
+    }
+    let asked = arguments.on.is_some() || arguments.jobs.is_some();
+    let placement = Placement {
+        to: to.as_deref(),
+        strict: asked && !arguments.anyway,
+        command: &arguments.command,
+        environment: &environment,
+    };
+    place(&placement, output)
+}
+
+/// One of the nodes of a list such as `1-3,7` that are up, any of them.
+fn any_of(nodes: &[Node], list: &str) -> Result<String, Failure> {
+    let ranges: Option<Vec<(u16, u16)>> = list
+        .split(',')
+        .map(|part| {
+            let (first, last) = part.split_once('-').unwrap_or((part, part));
+            Some((first.trim().parse().ok()?, last.trim().parse().ok()?))
+        })
+        .collect();
+    let ranges = ranges.ok_or_else(|| Failure::List { list: list.to_owned() })?;
+    let listed = |node: &&Node| {
+        let number = node.number.unwrap_or(0);
+        node.member && ranges.iter().any(|(first, last)| (*first..=*last).contains(&number))
+    };
+    let up: Vec<&Node> = nodes.iter().filter(listed).collect();
+    // Each of these has a seed of its own.
+    let chance = usize::try_from(RandomState::new().hash_one(()) >> 33).unwrap_or(0);
+    let refusal = || Failure::Client(ClientError::Refused(Refusal::NoSuchNode { name: list.to_owned() }));
+    up.get(chance % up.len().max(1)).map(|node| node.name.clone()).ok_or_else(refusal)
+}
