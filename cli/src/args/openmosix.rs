@@ -40,7 +40,7 @@ pub(crate) struct Mosrun {
     pub(crate) home: bool,
     #[arg(long, value_name = "NODE", conflicts_with = "jobs")]
     pub(crate) on: Option<String>,
-    #[arg(short = 'j', value_name = "LIST")]
+    #[arg(long, value_name = "LIST")]
     pub(crate) jobs: Option<String>,
     #[arg(short = 'F')]
     pub(crate) anyway: bool,
@@ -79,7 +79,11 @@ pub(crate) fn translate(name: &str, arguments: Vec<OsString>) -> Vec<OsString> {
                     {
                         translated.extend(["--on".into(), OsString::from(number)]);
                     }
-                    Some("j" | "-on") => translated.extend(std::iter::once(word).chain(arguments.next())),
+                    Some("-on" | "-jobs") => translated.extend(std::iter::once(word).chain(arguments.next())),
+                    Some("j") => translated.extend(std::iter::once("--jobs".into()).chain(arguments.next())),
+                    Some(list) if list.starts_with('j') => {
+                        translated.extend(["--jobs".into(), OsString::from(&list[1..])]);
+                    }
                     // It says that the command follows.
                     Some("z" | "-") => break,
                     Some(_) => translated.push(word),
@@ -113,8 +117,8 @@ mod tests {
         };
         check("mosrun", "-3 -L ls -3 -h", "mosrun --on 3 -L -- ls -3 -h");
         check("mosrun", "-h ls", "mosrun --home -- ls");
-        check("mosrun", "-j1-3,5 -F sort -n", "mosrun -j1-3,5 -F -- sort -n");
-        check("mosrun", "-j 1-3 -z sort", "mosrun -j 1-3 -- sort");
+        check("mosrun", "-j1-3,5 -F sort -n", "mosrun --jobs 1-3,5 -F -- sort -n");
+        check("mosrun", "-j 1-3 -z sort", "mosrun --jobs 1-3 -- sort");
         check("mosrun", "--help", "mosrun --help");
         check("nomig", "ls -l", "mosrun --home -L -- ls -l");
         check("runon", "2 ls -l", "mosrun -L --on 2 -- ls -l");

@@ -100,8 +100,9 @@ fn find<'a>(nodes: &'a [Node], name: &str) -> Result<&'a Node, Failure> {
 pub(super) fn showmap(output: &mut Output) -> Result<(), Failure> {
     let nodes = client()?.nodes()?;
     let own = nodes.iter().find(|node| node.this).and_then(|node| node.number).unwrap_or(0);
-    let host =
-        |node: &Node| node.address.rsplit_once(':').map_or(node.address.clone(), |(host, _)| host.to_owned());
+    let host = |node: &Node| {
+        node.address.rsplit_once(':').map_or_else(|| node.address.clone(), |(host, _)| host.to_owned())
+    };
     if output.is_json() {
         let map: Vec<Value> = nodes
             .iter()

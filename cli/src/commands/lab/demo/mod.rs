@@ -253,7 +253,7 @@ fn conclude(rows: &[Row], output: &mut Output) -> Result<ExitCode, Failure> {
         }
         for row in rows.iter().filter(|row| matches!(row.verdict, Some(Verdict::Failed(_)))) {
             let reason = row.reason.clone().unwrap_or_else(|| output.text.get("demo-by-itself"));
-            say(output, "demo-failed", &[("program", row.name.into()), ("reason", reason.into())])?;
+            say(output, "demo-failed-because", &[("program", row.name.into()), ("reason", reason.into())])?;
         }
         let moves: u64 = rows.iter().map(|row| row.moves).sum();
         let variables = [("programs", rows.len().into()), ("moves", moves.into())];
