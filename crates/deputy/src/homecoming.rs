@@ -76,10 +76,15 @@ pub(crate) fn write_early_pages(shared: &Shared, stream: &mut Receiver) -> Resul
     }
 }
 
-/// A signal arrived before an agent stopped: it waits here until the guest is back, which does not execute another
-/// instruction after the call that it is in ([`minka_wire::message::HOLD`]). Or the call has made a thread, which is to
-/// be stopped too.
-fn arrived(parked: &mut Parked, tasks: &mut Tasks, task: Stopped, stop: Stop) -> Result<Running> {
+/// A signal arrived before an agent stopped. It goes to the guest, if it is for it: those that wait at home come after
+/// it. Or the call has made a thread, which is to be stopped too.
+fn arrived(
+    parked: &mut Parked,
+    tasks: &mut Tasks,
+    session: &mut Session,
+    task: Stopped,
+    stop: Stop,
+) -> Result<Running> {
     let Stop::Signal(signal) = stop else {
         let (task, made) = parked.adopt(task)?;
         made.into_iter().for_each(|made| tasks.put(made));
@@ -87,7 +92,11 @@ fn arrived(parked: &mut Parked, tasks: &mut Tasks, task: Stopped, stop: Stop) ->
     };
     match signals::fate(parked, task.tid(), signal) {
         Fate::Native => task.resume(signal).map_err(Fault::Trace),
-        Fate::Homeward | Fate::Guest => tracee::postpone(task, signal, &mut parked.held),
+        Fate::Homeward => tracee::postpone(task, signal, &mut parked.held),
+        Fate::Guest => {
+            let (task, handed_over) = signals::to_guest(parked, session, task, signal)?;
+            handed_over.map(|()| task)
+        }
     }
 }
 
@@ -159,7 +168,7 @@ fn interrupt_call(
     tid: i32,
 ) -> Result<(u64, bool)> {
     let Some(running) = tasks.take(tid) else { return Ok((BLOCK_ALL, true)) };
-    let halted = tracee::try_halt(running, |task, stop| arrived(parked, tasks, task, stop));
+    let halted = tracee::try_halt(running, |task, stop| arrived(parked, tasks, session, task, stop));
     let halted = match halted {
         Ok(Ok(task)) => task,
         Ok(Err(running)) => {
