@@ -34,7 +34,12 @@ fn python_tests_of_math_and_json() {
 
 #[test]
 fn python_tests_of_re() {
-    python_tests(&["test_re"]).moves().seen_through(without_times).holds();
+    // One of them wants to be done in a tenth of a second, which a busy machine does not promise.
+    python_tests(&["-i", "test_search_anchor_at_beginning", "test_re"])
+        .called("python3 -m test test_re")
+        .moves()
+        .seen_through(without_times)
+        .holds();
 }
 
 #[test]
