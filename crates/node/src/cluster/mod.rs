@@ -58,9 +58,6 @@ const DATAGRAM_BYTES_MAX: usize = 2048;
 /// The pause after the network has failed, so that a lasting failure costs little.
 const FAILURE_PAUSE: Duration = Duration::from_millis(100);
 
-/// Part of what a move saves that has to be left over: more than in simulated clusters, where loads are exact.
-const GAIN: f64 = 0.25;
-
 /// How long a program that begins may wait until it is said where; a node that is asked and is gone takes this long.
 const PLACE_LIMIT: Duration = Duration::from_millis(1_500);
 
@@ -145,7 +142,6 @@ fn node_config(own: Peer, balance: &BalanceConfig) -> Config {
         BalanceMode::Started => Mode::Started,
         BalanceMode::None => Mode::None,
     };
-    config.settings.gain = GAIN;
     config.settings.uid_min = balance.uid_min;
     config.settings.exclusions = Exclusions {
         uids: balance.exclude_uids.clone(),
