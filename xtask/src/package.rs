@@ -15,7 +15,8 @@ use crate::command::{cargo, program, succeed};
 use crate::{Failure, pages};
 
 /// Other names of the program.
-const LINKS: [&str; 2] = ["xpumcli", "xpu-smi"];
+const LINKS: [&str; 10] =
+    ["xpumcli", "xpu-smi", "mosctl", "mosrun", "nomig", "runhome", "runon", "showmap", "migrate", "mps"];
 
 /// What `cargo xtask pages` makes, and where systems look for it.
 const PAGES: [(&str, &str); 5] = [
