@@ -182,6 +182,8 @@ impl Worker<'_> {
         flags: u32,
     ) -> Result<Answer> {
         let mut total = 0u64;
+        // Whether a transfer that one request does not hold is carried on: a write is; a read only from a regular file.
+        let mut goes_on = sends_data(spec).then_some(true);
         loop {
             let memory = Buffers(&self.guest.memory);
             self.request.clear();
@@ -196,6 +198,14 @@ impl Worker<'_> {
                     }
                     Err(Refusal::Homeward(_)) => return Ok(Answer::Result(total as i64)),
                 };
+            if gathered.capped.is_some() && goes_on.is_none() {
+                match self.reads_file(arguments[0])? {
+                    Ok(answer) => goes_on = Some(answer),
+                    Err(interrupted) => return Ok(Answer::Result(interrupted)),
+                }
+                // The question has taken the request's place.
+                continue;
+            }
             let guest = self.guest;
             let mut memory = Early::new(guest, u64::from(spec.number), arguments, total);
             self.exchange_with(kind::CALL, flags, memory.room(), |reply| memory.arrived(reply))?;
@@ -203,7 +213,7 @@ impl Worker<'_> {
             let result = marshal::scatter_after(spec, arguments, total, &self.reply, &mut memory)?;
             drop(writing);
             match gathered.capped {
-                Some(capped) if result == capped.covered as i64 && self.goes_on(spec, arguments)? => {
+                Some(capped) if result == capped.covered as i64 && goes_on == Some(true) => {
                     total += capped.covered;
                 }
                 _ => return Ok(Answer::Result(partly(total, result))),
@@ -211,25 +221,25 @@ impl Worker<'_> {
         }
     }
 
-    /// Whether a transfer that one request did not hold is carried on: a write is; a read only from a regular file,
-    /// where it cannot wait for more.
-    fn goes_on(&mut self, spec: &'static Spec, arguments: &[u64; 6]) -> Result<bool> {
-        if sends_data(spec) {
-            return Ok(true);
-        }
+    /// Whether a descriptor is of a regular file, where a read cannot wait for more. The home answers no such question
+    /// while it recalls the guest, so it is asked before the transfer begins; the error is what the call ends with then.
+    fn reads_file(&mut self, descriptor: u64) -> Result<std::result::Result<bool, i64>> {
         let fstat = minka_syscalls::lookup(FSTAT)
             .ok_or_else(|| Fault::Said("fstat is not in the table".to_owned()))?;
         self.request.clear();
         let mut scratch = Scratch { bytes: vec![0; STAT_BYTES] };
-        let question = [arguments[0], SCRATCH, 0, 0, 0, 0];
+        let question = [descriptor, SCRATCH, 0, 0, 0, 0];
         if marshal::gather(fstat, &question, &scratch, AREA, &mut self.request).is_err() {
-            return Ok(false);
+            return Ok(Ok(false));
         }
         self.exchange(kind::CALL, 0)?;
         let result = marshal::scatter(fstat, &question, &self.reply, &mut scratch)?;
+        if let -516..=-512 = result {
+            return Ok(Err(result));
+        }
         // struct stat { st_dev: u64, st_ino: u64, st_nlink: u64, st_mode: u32, … }
         let mode = u32::from_le_bytes(scratch.bytes[24..28].try_into().expect("four bytes"));
-        Ok(result == 0 && mode & 0o170_000 == 0o100_000)
+        Ok(Ok(result == 0 && mode & 0o170_000 == 0o100_000))
     }
 
     /// Sends `self.request` and waits for `self.reply`.
