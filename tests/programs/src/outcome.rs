@@ -19,7 +19,7 @@ pub enum Movable {
 
 /// How often a program is run again that has ended, as it should, before anybody could move it: on a busy machine half a
 /// second may be too short for the first move.
-const RETRIES: usize = 3;
+const RETRIES: usize = 12;
 
 /// What of the output counts.
 type View = fn(&[u8]) -> Vec<u8>;
