@@ -175,6 +175,13 @@ fn examine(
     if status.threads as usize != tasks.len() || tasks.len() > ring::SLOTS_MAX {
         return Err(Reason::Threads(status.threads).into());
     }
+    // It went on after it had been asked for the first time.
+    if status.locked_kib > 0 {
+        return Err(Reason::Locked(status.locked_kib).into());
+    }
+    if status.seccomp != 0 {
+        return Err(Reason::Seccomp.into());
+    }
     let leases = eligible::take_leases(pid, maps)?;
     let (mut threads, mut originals) = (Vec::new(), Vec::new());
     for task in tasks {
