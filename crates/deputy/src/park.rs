@@ -57,7 +57,7 @@ pub(crate) fn park(pid: i32, found: Found, record: &Record) -> Result<(Parked, T
         // This stop is inside the call, whose result would still overwrite a register: leave it first. The request
         // to stop comes before that, so that the new program does not execute a single instruction.
         Found::AfterExec(task) => {
-            vec![tracee::program_halted(task.resume_to_stop().map_err(Fault::Trace)?)?]
+            vec![tracee::program_halted(task.resume_to_stop().map_err(Fault::Trace)?, true)?]
         }
     };
     let Surroundings { tasks, maps, memory, vdso } = surroundings(pid, halted)?;

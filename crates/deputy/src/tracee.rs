@@ -109,7 +109,7 @@ pub(crate) fn halt_others(pid: i32, halted: &mut Vec<Stopped>) -> Result<()> {
         }
         for task in running {
             let tid = task.tid();
-            match program_halted(task) {
+            match program_halted(task, true) {
                 Ok(task) => halted.push(task),
                 Err(Fault::Gone(_)) if tid != pid => {}
                 Err(error) => return Err(error),
@@ -130,18 +130,17 @@ fn has_ended(reason: &Reason) -> bool {
 /// start of its handler, and queued signals keep their order. The same holds for a fault of the program's own making,
 /// which the kernel would deliver at the next step, blocked or not.
 pub(crate) fn halt_program(task: Running) -> Result<Stopped> {
-    interrupt(&task)?;
-    program_halted(task)
+    program_halted(task, false)
 }
 
-/// Waits for such a process to stop that has been told to.
-pub(crate) fn program_halted(task: Running) -> Result<Stopped> {
+/// Waits for such a process to stop; `told` says whether it has been told to.
+pub(crate) fn program_halted(task: Running, told: bool) -> Result<Stopped> {
     let deliver = |task: Stopped, stop| task.resume(signal_of(stop)).map_err(Fault::Trace);
-    let mut task = wait_for_stop(task, deliver)?.map_err(|_| Fault::CannotStop)?;
+    let mut task = wait_for_stop(task, told, deliver)?.map_err(|_| Fault::CannotStop)?;
     while Status::read(task.tid()).is_ok_and(|status| status.has_raised_a_fault()) {
         // Nothing comes before the signal now, and its stop is answered by another interrupt.
         let running = task.resume(0).map_err(Fault::Trace)?;
-        task = wait_for_stop(running, deliver)?.map_err(|_| Fault::CannotStop)?;
+        task = wait_for_stop(running, true, deliver)?.map_err(|_| Fault::CannotStop)?;
     }
     Ok(task)
 }
@@ -168,8 +167,7 @@ pub(crate) fn try_halt(
     task: Running,
     arrived: impl FnMut(Stopped, Stop) -> Result<Running>,
 ) -> Result<std::result::Result<Stopped, Running>> {
-    interrupt(&task)?;
-    wait_for_stop(task, arrived)
+    wait_for_stop(task, false, arrived)
 }
 
 /// Asks a task to stop. One that is just ending is there to be waited for, but not to be stopped.
@@ -189,14 +187,22 @@ fn signal_of(stop: Stop) -> i32 {
     }
 }
 
+/// A task that is told to stop while it is stopped already stops once more before it does anything: so it is told only
+/// when it is seen to run (`told`: it has been).
 fn wait_for_stop(
     task: Running,
+    mut told: bool,
     mut arrived: impl FnMut(Stopped, Stop) -> Result<Running>,
 ) -> Result<std::result::Result<Stopped, Running>> {
     let began = Instant::now();
     let mut task = task;
     loop {
         task = match task.try_wait().map_err(Fault::Trace)? {
+            Waited::Still(task) if !told => {
+                interrupt(&task)?;
+                told = true;
+                task
+            }
             Waited::Still(task) => {
                 let waited = began.elapsed();
                 if waited > STOP_LIMIT {
@@ -211,10 +217,9 @@ fn wait_for_stop(
             }
             Waited::Stopped(task, Stop::Interrupt) => return Ok(Ok(task)),
             Waited::Stopped(task, stop @ (Stop::Signal(_) | Stop::Clone)) => {
-                let task = arrived(task, stop)?;
-                // Every stop answers an interrupt that was asked for, so it is asked for again.
-                interrupt(&task)?;
-                task
+                // Every stop answers what it was told before.
+                told = false;
+                arrived(task, stop)?
             }
             Waited::Stopped(task, Stop::Group(signal)) => {
                 task.detach(0).map_err(Fault::Trace)?;
@@ -321,6 +326,28 @@ mod tests {
     use super::*;
     use minka_kernel::procfs::Stat;
     use std::process::Command;
+
+    #[test]
+    fn one_that_has_stopped_already_runs_when_it_is_resumed() {
+        let mut child = Command::new("sleep").arg("60").spawn().expect("start");
+        let pid = child.id().cast_signed();
+        let reach = |wanted: char| {
+            let until = Instant::now() + Duration::from_secs(5);
+            while Stat::read(pid).expect("its state").state != wanted {
+                assert!(Instant::now() < until, "it is never in state {wanted}");
+                std::thread::sleep(POLLED);
+            }
+        };
+        reach('S');
+        let running = seize(pid).expect("seize");
+        running.interrupt().expect("interrupt");
+        reach('t');
+        let halted = halt(running, &mut Vec::new()).expect("halt");
+        let _running = halted.resume(0).expect("resume");
+        reach('S');
+        child.kill().expect("kill");
+        child.wait().expect("reap");
+    }
 
     #[test]
     fn who_cannot_be_traced_is_told_apart() {
