@@ -155,6 +155,8 @@ impl Arrival<'_> {
         match build_guest(hello, empty, (image, first), &mut lanes) {
             Ok(Ready { tasks, guest, requests, shell, calls, stream }) => {
                 faultpoint::reach(Point::HostBuilt);
+                let confined = self.config.guests.confine(guest.pid);
+                confined.map_err(|error| Fault::Io("put the guest into its control group", error))?;
                 let mut queued = Queued::default();
                 for (task, thread) in tasks.iter().zip(&image.threads) {
                     let Some(taker) = guest.thread(task.tid()) else { continue };

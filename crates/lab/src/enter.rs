@@ -72,7 +72,7 @@ pub(crate) fn main(mut arguments: impl Iterator<Item = OsString>) -> Result<(), 
     let init = adopt(&argument())?;
     let group = argument();
     if !group.is_empty() {
-        share::join(Path::new(&group), 0).map_err(LabError::file("join the control group", &group))?;
+        share::join(Path::new(&group)).map_err(LabError::file("join the control group", &group))?;
     }
     let with_user_namespace = argument() == WITH_USER_NAMESPACE;
     let directory = argument();

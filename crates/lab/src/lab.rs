@@ -66,6 +66,7 @@ impl Lab {
         let plan = Plan {
             description,
             node_command,
+            balance: options.balance,
             attached: options.lifetime == Lifetime::Attached,
             start_timeout_ms: options.start_timeout.as_millis().try_into().unwrap_or(u64::MAX),
         };
@@ -74,7 +75,7 @@ impl Lab {
         let started = plan
             .description
             .write()
-            .and_then(|()| material::prepare(&plan.description, options.balance))
+            .and_then(|()| material::prepare(&plan.description))
             .and_then(|()| start_supervisor(&options.helper, &plan, &claim));
         match started {
             Ok((supervisor, hold, description)) => {

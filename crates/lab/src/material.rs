@@ -1,4 +1,4 @@
-//! What lies in a new lab's directory before anything runs: keys, configurations, names.
+//! What lies in a new lab's directory before any node runs: keys, configurations, names.
 //!
 //! ```text
 //! DIR/lab.json lab.sock lab.log hosts
@@ -20,8 +20,8 @@ use crate::directory::make_private;
 use crate::error::LabError;
 use crate::network::NODE_PORT;
 
-/// Writes all of it.
-pub(crate) fn prepare(description: &Description, balance: BalanceMode) -> Result<(), LabError> {
+/// Writes what is known before there is a supervisor: all but the configurations.
+pub(crate) fn prepare(description: &Description) -> Result<(), LabError> {
     let authority = Authority::create()?;
     for node in &description.nodes {
         make_private(&node.directory)?;
@@ -29,11 +29,17 @@ pub(crate) fn prepare(description: &Description, balance: BalanceMode) -> Result
         let keys = node.directory.join("keys");
         make_private(&keys)?;
         authority.issue(&node.name)?.write(&keys)?;
-        let path = node.configuration();
-        fs::write(&path, configuration(node, description, balance)).map_err(LabError::file("write", path))?;
     }
     let path = description.hosts();
     fs::write(&path, hosts(description)).map_err(LabError::file("write", path))
+}
+
+/// Writes the nodes' configurations, in which their control groups are named.
+pub(crate) fn configure(description: &Description, balance: BalanceMode) -> Result<(), LabError> {
+    description.nodes.iter().try_for_each(|node| {
+        let path = node.configuration();
+        fs::write(&path, configuration(node, description, balance)).map_err(LabError::file("write", path))
+    })
 }
 
 /// The text of a node's `node.toml`; see [`minka_link::config::NodeConfig`]. Paths are relative to the file.
@@ -49,9 +55,14 @@ fn configuration(node: &NodeDescription, description: &Description, balance: Bal
     let cpus = cpus.map_or_else(|| processors_of_one(description.nodes.len()), |(cpus, _)| cpus);
     let mut text = format!(
         "name = \"{}\"\nlisten = \"{}:{NODE_PORT}\"\nkeys = \"keys\"\nrun_dir = \"run\"\n\n\
-         [balance]\nmode = \"{mode}\"\nuid_min = 0\ncpus = {cpus}\nspeed = {speed}\nvisible_only = true\n\n[peers]\n",
+         [balance]\nmode = \"{mode}\"\nuid_min = 0\ncpus = {cpus}\nspeed = {speed}\nvisible_only = true\n\n",
         node.name, node.address
     );
+    if let Some(group) = &node.control_group {
+        // Writing to a String does not fail.
+        let _ = writeln!(text, "[guests]\ncontrol_group = '{}'\n", group.display());
+    }
+    text.push_str("[peers]\n");
     for peer in description.nodes.iter().filter(|peer| peer.number != node.number) {
         // Writing to a String does not fail.
         let _ = writeln!(text, "{} = \"{}:{NODE_PORT}\"", peer.name, peer.address);
@@ -79,6 +90,8 @@ fn hosts(description: &Description) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use minka_link::config::NodeConfig;
 
     use super::*;
@@ -88,7 +101,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let mut description = Description::new("x", directory.path(), 3);
         description.nodes[1].cpus = Some(1.5);
-        prepare(&description, BalanceMode::Started).unwrap();
+        description.nodes[1].control_group = Some("/groups/a".into());
+        prepare(&description).unwrap();
+        configure(&description, BalanceMode::Started).unwrap();
         let node = description.node(2).unwrap();
         let config = NodeConfig::read(&node.configuration()).unwrap();
         assert_eq!(config.name, "node2");
@@ -97,6 +112,7 @@ mod tests {
         let peers: Vec<_> = config.peers.keys().map(String::as_str).collect();
         assert_eq!(peers, ["node1", "node3"]);
         config.read_keys().unwrap();
+        assert_eq!(config.guests.control_group.as_deref(), Some(Path::new("/groups/a")));
         let balance = &config.balance;
         assert_eq!((balance.mode, balance.uid_min, balance.visible_only), (BalanceMode::Started, 0, true));
         assert_eq!((balance.cpus.unwrap().get(), balance.speed.unwrap().get()), (2, 7_500));

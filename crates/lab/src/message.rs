@@ -15,6 +15,7 @@
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
+use minka_link::BalanceMode;
 use serde::{Deserialize, Serialize};
 
 use crate::description::Description;
@@ -24,6 +25,7 @@ use crate::description::Description;
 pub(crate) struct Plan {
     pub(crate) description: Description,
     pub(crate) node_command: Vec<String>,
+    pub(crate) balance: BalanceMode,
     pub(crate) attached: bool,
     pub(crate) start_timeout_ms: u64,
 }

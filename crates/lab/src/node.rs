@@ -18,7 +18,6 @@ use crate::message::{DaemonState, Go, NodeEvent, NodePlan};
 use crate::network::Hub;
 use crate::options::OWN_PROGRAM;
 use crate::program::shell_code;
-use crate::share;
 use crate::{INTERNAL_COMMAND, init};
 
 /// What every node has of its own. The user namespace, if there is one, is the lab's.
@@ -52,7 +51,7 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// Makes the node's namespaces and its init, limits it, and connects it with the hub.
+    /// Makes the node's namespaces and its init, and connects it with the hub.
     pub(crate) fn start(
         description: &NodeDescription,
         command: &[String],
@@ -69,10 +68,6 @@ impl Node {
             .standard(null.into(), log, duplicate)
             .keep(theirs.into())
             .start()?;
-        if let Some(group) = &description.control_group {
-            // It waits for its plan, so nothing of the node runs before.
-            share::join(group, process.pid()).map_err(LabError::file("put a node into", group))?;
-        }
         let plan = NodePlan {
             number: description.number,
             name: description.name.clone(),

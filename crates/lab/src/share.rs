@@ -1,5 +1,9 @@
 //! How much of the machine's processors a node has, by a control group of its own.
 //!
+//! In the group are the programs that are started in the node, and the guests that come to it (`[guests]` in the node's
+//! configuration). Minka's own daemon, deputies and hosts are not: the share is what a small machine would have for
+//! programs, and a machine does not stop its daemons when its programs have had their turn.
+//!
 //! With control groups of version 2 the limit is the file `cpu.max`, with those of version 1 `cpu.cfs_quota_us`; which
 //! there is depends on the system. The groups lie beside or below the supervisor's own and go with the lab.
 
@@ -63,9 +67,9 @@ pub(crate) fn make(name: &str, share: f64) -> Result<PathBuf, LabError> {
     Ok(group)
 }
 
-/// Puts a process into a group; its children will be in it as well. 0 is the process itself.
-pub(crate) fn join(group: &Path, pid: u32) -> io::Result<()> {
-    fs::write(group.join("cgroup.procs"), pid.to_string())
+/// Puts this process into a group; its children will be in it as well.
+pub(crate) fn join(group: &Path) -> io::Result<()> {
+    fs::write(group.join("cgroup.procs"), "0")
 }
 
 /// Removes a group whose processes are gone, or are about to be.

@@ -26,6 +26,7 @@ use crate::channel::Channel;
 use crate::description::ProcessIdentity;
 use crate::directory::Claim;
 use crate::error::{LabError, chain};
+use crate::material;
 use crate::message::{NodeStatus, Plan, Reply, Request, Startup};
 use crate::network::Hub;
 use crate::node::{KILL_TIMEOUT, Node};
@@ -93,6 +94,7 @@ impl Supervisor {
         // Also what was made before it failed, so that it is removed.
         self.plan.description.write()?;
         limited?;
+        material::configure(&self.plan.description, self.plan.balance)?;
         // The first thing that takes privilege.
         namespace::keep_mounts_inside().map_err(LabError::Restricted)?;
         self.show_hosts()?;

@@ -15,9 +15,11 @@
 //! Nodes have numbers, too, as in openMosix: what the last two parts of the address come to (10.0.0.2 is number 2,
 //! 192.168.10.220 is 2780), or, where that does not tell them apart, their names. A table `[ids]` can say others, the same
 //! in all nodes' files.
-//! Who is moved without being asked is said in `[balance]`; see [`BalanceConfig`].
+//! Who is moved without being asked is said in `[balance]`, see [`BalanceConfig`]; what guests may have in `[guests]`, see
+//! [`GuestConfig`].
 
 mod balance;
+mod guests;
 
 use std::{
     collections::BTreeMap,
@@ -32,6 +34,7 @@ use serde::Deserialize;
 use thiserror::Error;
 
 pub use balance::{BalanceConfig, BalanceMode};
+pub use guests::GuestConfig;
 
 use crate::{
     keys::{self, KeyError, NodeKeys},
@@ -117,6 +120,9 @@ pub struct NodeConfig {
     /// Who is moved without being asked.
     #[serde(default)]
     pub balance: BalanceConfig,
+    /// What guests may have.
+    #[serde(default)]
+    pub guests: GuestConfig,
     /// The directory with the keys of this node; see [`crate::keys`].
     pub keys: PathBuf,
     /// Where the sockets for programs on this node lie.
@@ -160,6 +166,7 @@ impl NodeConfig {
         }
         config.keys = base.join(&config.keys);
         config.run_dir = base.join(&config.run_dir);
+        config.guests.control_group = config.guests.control_group.map(|group| base.join(group));
         Ok(config)
     }
 

@@ -98,10 +98,22 @@ pub fn process_stat(text: &str) -> Option<ProcessStat> {
     })
 }
 
-/// The real user of a process (`/proc/PID/status`).
-pub fn uid(text: &str) -> Option<u32> {
-    let line = text.lines().find_map(|line| line.strip_prefix("Uid:"))?;
-    line.split_ascii_whitespace().next()?.parse().ok()
+/// What `/proc/PID/status` says of a process, as far as it is used here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProcessStatus {
+    /// Its real user.
+    pub uid: u32,
+    /// How often its main thread has let go of the processor by itself, to wait for something; `None` from a kernel that
+    /// does not tell.
+    pub slept: Option<u64>,
+}
+
+/// `/proc/PID/status`.
+pub fn process_status(text: &str) -> Option<ProcessStatus> {
+    let line = |name: &str| text.lines().find_map(|line| line.strip_prefix(name));
+    let uid = line("Uid:")?.split_ascii_whitespace().next()?.parse().ok()?;
+    let slept = line("voluntary_ctxt_switches:").and_then(|count| count.trim().parse().ok());
+    Some(ProcessStatus { uid, slept })
 }
 
 /// The control group of a process in the one hierarchy of version 2 (`/proc/PID/cgroup`).
@@ -143,7 +155,9 @@ mod tests {
         };
         assert_eq!(process_stat(text), Some(expected));
         assert_eq!(schedstat("12 34 5\n"), Some((12, 34)));
-        assert_eq!(uid("Name:\tx\nUid:\t1000\t0\t0\t0\nGid:\t1 1 1 1\n"), Some(1000));
+        let text = "Name:\tx\nUid:\t1000\t0\t0\t0\nGid:\t1 1 1 1\nvoluntary_ctxt_switches:\t150\nnonvoluntary_ctxt_switches:\t7\n";
+        assert_eq!(process_status(text), Some(ProcessStatus { uid: 1000, slept: Some(150) }));
+        assert_eq!(process_status("Uid:\t7\n"), Some(ProcessStatus { uid: 7, slept: None }));
         assert_eq!(cgroup("1:cpu:/x\n0::/user.slice/a\n"), Some("/user.slice/a"));
     }
 
@@ -151,7 +165,7 @@ mod tests {
         #[test]
         fn nothing_that_is_read_can_end_the_daemon(text in "[ -~\n]{0,200}") {
             let _ = (stat(&text), machine_schedstat(&text), schedstat(&text), meminfo(&text));
-            let _ = (pressure(&text), process_stat(&text), uid(&text), cgroup(&text));
+            let _ = (pressure(&text), process_stat(&text), process_status(&text), cgroup(&text));
             let _ = (stat(&format!("cpu {text}")), process_stat(&format!("1 ({text}) S {text}")));
         }
     }

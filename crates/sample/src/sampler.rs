@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use minka_cluster::load::{Decay, Load, Pace, Usage};
 
-use crate::parse::{self, CpuTicks, ProcessStat};
+use crate::parse::{self, CpuTicks, ProcessStat, ProcessStatus};
 
 /// No file that is read here is larger, on any machine; what is beyond is not read.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -110,6 +110,8 @@ struct Followed {
     used_ticks: u64,
     ran_ns: u64,
     waited_ns: u64,
+    /// How often it has slept, if it has one thread.
+    slept: Option<u64>,
     usage: Usage,
     looked_at: Duration,
     /// It had not run when it was last looked at.
@@ -243,11 +245,12 @@ impl Sampler {
             }
             Some(known) => self.measure(pid, stat, known, now),
             None => {
-                let new = |ran_ns, waited_ns, looked_at| Followed {
+                let new = |ran_ns, waited_ns, slept, looked_at| Followed {
                     start_ticks: stat.start_ticks,
                     used_ticks: stat.used_ticks,
                     ran_ns,
                     waited_ns,
+                    slept,
                     usage: Usage::new(Pace::Slow),
                     looked_at,
                     asleep: false,
@@ -255,10 +258,10 @@ impl Sampler {
                 let start = Duration::from_millis(stat.start_ticks.saturating_mul(TICK_MS));
                 // All that it has done it has done since then.
                 if start < now && self.before.is_some_and(|before| before <= start) {
-                    return self.measure(pid, stat.clone(), new(0, 0, start), now);
+                    return self.measure(pid, stat.clone(), new(0, 0, Some(0), start), now);
                 }
                 let times = self.threads(pid, stat.threads);
-                (times.map(|(ran_ns, waited_ns)| new(ran_ns, waited_ns, now)), None)
+                (times.map(|(ran_ns, waited_ns)| new(ran_ns, waited_ns, None, now)), None)
             }
         }
     }
@@ -273,13 +276,20 @@ impl Sampler {
         let Some((ran_ns, waited_ns)) = self.threads(pid, stat.threads) else { return (None, None) };
         let time = now.saturating_sub(known.looked_at);
         let computed_ns = ran_ns.saturating_sub(known.ran_ns);
-        let wanted_ns = computed_ns.saturating_add(waited_ns.saturating_sub(known.waited_ns));
+        let told_ns = computed_ns.saturating_add(waited_ns.saturating_sub(known.waited_ns));
+        let status = self.told(&format!("{pid}/status"), parse::process_status);
+        let slept = status.and_then(|status| status.slept).filter(|_| stat.threads == 1);
+        // Waiting is told when it is over, and where many share a processor that may be seconds late. But one that runs
+        // and has not slept has wanted the processor all the time.
+        let tireless = stat.runnable && slept.is_some() && slept == known.slept;
+        let wanted = if tireless { 1.0 } else { part(told_ns, time.as_nanos()) };
+        known.slept = slept;
         known.usage.observe(&self.decay, time, Duration::from_nanos(computed_ns), 0);
         (known.ran_ns, known.waited_ns, known.used_ticks) = (ran_ns, waited_ns, stat.used_ticks);
         (known.looked_at, known.asleep) = (now, false);
-        let details = self.details(pid, stat);
+        let details = status.map(|status| self.details(pid, stat, status));
         let process = details.map(|details| Process {
-            tasks: part(wanted_ns, time.as_nanos()),
+            tasks: wanted,
             computed: Duration::from_nanos(ran_ns),
             usage: known.usage.clone(),
             ..details
@@ -301,15 +311,14 @@ impl Sampler {
         times.reduce(|a, b| (a.0.saturating_add(b.0), a.1.saturating_add(b.1)))
     }
 
-    /// What is read only of those that run; `None` if it has ended.
-    fn details(&mut self, pid: i32, stat: ProcessStat) -> Option<Process> {
-        let uid = self.told(&format!("{pid}/status"), parse::uid)?;
+    /// What is read only of those that run.
+    fn details(&mut self, pid: i32, stat: ProcessStat, status: ProcessStatus) -> Process {
         let cgroup = self.told(&format!("{pid}/cgroup"), |text| parse::cgroup(text).map(str::to_owned));
-        Some(Process {
+        Process {
             pid,
             start_ticks: stat.start_ticks,
             parent: stat.parent,
-            uid,
+            uid: status.uid,
             program: stat.program,
             cgroup: cgroup.unwrap_or_default(),
             threads: stat.threads,
@@ -317,7 +326,7 @@ impl Sampler {
             tasks: 0.0,
             computed: Duration::ZERO,
             usage: Usage::new(Pace::Slow),
-        })
+        }
     }
 
     /// What a file says that has to be there.

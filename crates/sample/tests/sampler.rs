@@ -132,6 +132,29 @@ fn one_that_is_kept_waiting_does_not_sleep() {
     }
 }
 
+/// Waiting is told only when it is over.
+#[test]
+fn one_that_never_sleeps_wants_the_processor_all_the_time() {
+    let root = TempDir::new().unwrap();
+    let mut sampler = Sampler::new(root.path(), Scope::Visible);
+    let mut told = Vec::new();
+    for (second, waited, state, slept) in
+        [(1, 0, 'R', 3), (2, 0, 'R', 3), (3, 0, 'R', 3), (4, 5 * HALF, 'R', 3), (5, 6 * HALF, 'R', 4)]
+    {
+        machine(root.path(), second);
+        process(root.path(), 42, 7, second * HALF / 10, waited);
+        let ticks = second * 5;
+        let stat = format!("42 (x) {state} 1 1 1 0 -1 0 0 0 0 0 {ticks} 0 0 0 20 0 1 0 7 0 512 0 0");
+        write(root.path(), "42/stat", &stat);
+        let status = format!("Uid:\t1\nvoluntary_ctxt_switches:\t{slept}\n");
+        write(root.path(), "42/status", &status);
+        let sample = sampler.sample(second as u32 * SECOND).unwrap();
+        told.extend(sample.processes.iter().map(|it| (it.tasks * 100.0).round()));
+    }
+    // Of the first it is not known yet; in the last it has slept.
+    assert_eq!(told, [5.0, 100.0, 100.0, 55.0]);
+}
+
 #[test]
 fn a_pid_that_passed_to_another_process_begins_anew() {
     let root = TempDir::new().unwrap();

@@ -18,6 +18,7 @@
 //! Datagrams come by channels that are authenticated elsewhere: `from` is certain. All else is checked here.
 
 mod balancer;
+mod contacts;
 
 use std::net::SocketAddr;
 
@@ -33,15 +34,10 @@ use crate::gossip::{Datagram, DatagramError, Millis, Vector};
 use crate::load::{Flags, Info, Load, Meter, Speed};
 use crate::membership::{Effect, Membership, MembershipError, Peer};
 use balancer::Balancer;
+use contacts::Contacts;
 
 /// Datagrams of the membership begin with these two bytes, and are the engine's own after them.
 const MEMBERSHIP: [u8; 2] = [1, b'M'];
-
-/// How many of the nodes that it was told to join by a node remembers.
-const CONTACTS_MAX: usize = 16;
-
-/// As long as it is alone, it asks them again once in so many steps.
-const JOIN_STEPS: u64 = 3;
 
 /// How a node is set up.
 #[derive(Debug, Clone, PartialEq)]
@@ -152,8 +148,7 @@ pub struct Node {
     membership: Membership,
     balancer: Balancer,
     random: Xoshiro256PlusPlus,
-    contacts: Vec<Peer>,
-    steps: u64,
+    contacts: Contacts,
 }
 
 impl Node {
@@ -166,8 +161,7 @@ impl Node {
             membership: Membership::new(own, config.seed),
             balancer: Balancer::new(),
             random: Xoshiro256PlusPlus::seed_from_u64(config.seed ^ u64::from(own.node.get())),
-            contacts: Vec::new(),
-            steps: 0,
+            contacts: Contacts::default(),
             config,
         }
     }
@@ -192,12 +186,14 @@ impl Node {
         &self.membership
     }
 
-    /// Asks somebody to be taken in, and goes on asking as long as nobody is known.
+    /// Names a node that should be there. It is asked to take this one in whenever it is not up.
+    pub fn expect(&mut self, peer: Peer) {
+        self.contacts.add(peer);
+    }
+
+    /// Asks somebody to be taken in now, and goes on asking as [`Self::expect`] says.
     pub fn join(&mut self, now: Millis, peer: Peer) -> Vec<Action> {
-        self.contacts.retain(|contact| contact.node != peer.node);
-        if self.contacts.len() < CONTACTS_MAX {
-            self.contacts.push(peer);
-        }
+        self.expect(peer);
         let effects = self.membership.join(now, peer);
         self.actions(effects)
     }
@@ -230,12 +226,12 @@ impl Node {
     /// A step, once a second: the node looks at itself, tells somebody, and thinks about who should move.
     pub fn on_step(&mut self, now: Millis, sample: &Sample) -> Vec<Action> {
         let mut actions = self.on_time(now);
-        self.steps += 1;
-        if self.membership.up().is_empty() && self.steps.is_multiple_of(JOIN_STEPS) {
-            for contact in self.contacts.clone() {
-                let effects = self.membership.join(now, contact);
-                actions.extend(self.actions(effects));
-            }
+        let up = self.membership.up();
+        if let Some(missing) = self.contacts.next(self.config.own.node, up)
+            && self.random.random_range(0..=up.len()) == 0
+        {
+            let effects = self.membership.join(now, missing);
+            actions.extend(self.actions(effects));
         }
         self.meter.observe(sample.load, sample.used_percent);
         let flags = self.config.pool.flags(&sample.presence, self.config.flags);

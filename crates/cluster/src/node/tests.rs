@@ -46,10 +46,16 @@ struct Net {
 }
 
 impl Net {
-    fn new(count: u16) -> Self {
+    /// Nodes that know nobody.
+    fn alone(count: u16) -> Self {
         let nodes = (1..=count).map(|node| Node::new(Config::new(peer(node), 7))).collect();
         let samples = vec![sample(0); usize::from(count)];
-        let mut net = Net { nodes, samples, now: 10_000, seen: Vec::new() };
+        Net { nodes, samples, now: 10_000, seen: Vec::new() }
+    }
+
+    /// Nodes of which all others ask the first one to be taken in.
+    fn new(count: u16) -> Self {
+        let mut net = Self::alone(count);
         for node in 1..usize::from(count) {
             let actions = net.nodes[node].join(net.now, peer(1));
             net.carry(node, actions);
@@ -105,6 +111,22 @@ fn nodes_find_each_other_and_know_each_other_s_load() {
     }
     let ups = net.seen.iter().filter(|(_, action)| matches!(action, Action::Up(_))).count();
     assert_eq!(ups, 8 * 7);
+}
+
+#[test]
+fn parts_of_a_cluster_that_know_only_themselves_meet() {
+    let mut net = Net::alone(6);
+    for pair in [[0, 1], [2, 3], [4, 5]] {
+        let actions = net.nodes[pair[0]].join(net.now, peer(pair[1] as u16 + 1));
+        net.carry(pair[0], actions);
+    }
+    assert!(net.nodes.iter().all(|node| node.membership().up().len() == 1));
+    for node in &mut net.nodes {
+        (1..=6).for_each(|other| node.expect(peer(other)));
+    }
+    net.run(10);
+    let known: Vec<usize> = net.nodes.iter().map(|node| node.membership().up().len()).collect();
+    assert_eq!(known, [5; 6]);
 }
 
 #[test]

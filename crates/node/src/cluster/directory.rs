@@ -79,16 +79,9 @@ impl ClusterSettings {
         self.members().find(|member| member.name == name).map(|member| member.number)
     }
 
-    /// Where to begin asking: at the node with the next number, so that not all ask the same one.
-    pub(crate) fn next_contact(&self) -> usize {
-        self.others.partition_point(|other| other.number < self.own.number)
-    }
-
-    /// The next node to ask to be taken in. Its address and number are enough for that.
-    pub(crate) fn contact(&self, next: &mut usize) -> Option<Peer> {
-        let other = self.others.get(*next % self.others.len().max(1))?;
-        *next = (*next + 1) % self.others.len();
-        Some(Peer { node: other.number, address: other.address, epoch: 0 })
+    /// The other nodes, to be asked to take this one in. Address and number are enough for that.
+    pub(crate) fn contacts(&self) -> impl Iterator<Item = Peer> {
+        self.others.iter().map(|other| Peer { node: other.number, address: other.address, epoch: 0 })
     }
 
     /// How the balancer names a process: no two in the cluster have the same name.

@@ -78,8 +78,6 @@ struct State {
     moves: Vec<Move>,
     /// What is known of processes from one look to the next.
     looks: Looks,
-    /// Whom to ask next to be taken in, as long as nobody else is known.
-    contact: usize,
 }
 
 /// An own process on its way.
@@ -97,15 +95,10 @@ impl Cluster {
         let epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let epoch = u64::try_from(epoch.as_millis()).unwrap_or(u64::MAX);
         let own = Peer { node: settings.own.number, address: settings.own.address, epoch };
-        let node = Node::new(node_config(own, &settings.balance));
+        let mut node = Node::new(node_config(own, &settings.balance));
+        settings.contacts().for_each(|peer| node.expect(peer));
         let keyring = Keyring::new(settings.credentials.clone());
-        let state = State {
-            node,
-            places: BTreeMap::new(),
-            moves: Vec::new(),
-            looks: Looks::default(),
-            contact: settings.next_contact(),
-        };
+        let state = State { node, places: BTreeMap::new(), moves: Vec::new(), looks: Looks::default() };
         Ok(Cluster { settings, socket, keyring, state: Mutex::new(state) })
     }
 
@@ -186,15 +179,7 @@ impl Daemon {
             }
         };
         let sample = self.look(cluster, millis(time), sample);
-        let mut actions = Vec::new();
-        {
-            let state = &mut *cluster.lock();
-            let alone = state.node.membership().up().is_empty();
-            if let Some(peer) = cluster.settings.contact(&mut state.contact).filter(|_| alone) {
-                actions = state.node.join(millis(time), peer);
-            }
-            actions.extend(state.node.on_step(millis(time), &sample));
-        }
+        let actions = cluster.lock().node.on_step(millis(time), &sample);
         self.act(cluster, actions);
     }
 
