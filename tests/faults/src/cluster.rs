@@ -213,15 +213,20 @@ impl Cluster {
         daemon
     }
 
-    /// Has the programs of that name on any node killed, or stopped, or go on: returns how many there are.
-    pub fn signal_all(&self, name: &str, signal: Signal) -> usize {
+    /// The programs of that name on any node. Not while the one that started them ends: they have two parents then, or none.
+    pub fn named(&self, name: &str) -> Vec<Pid> {
         let remains = self.remains();
-        let named = remains.iter().filter_map(|remain| {
-            let (pid, rest) = remain.split_once(' ')?;
-            Pid::from_raw(pid.parse().ok()?).filter(|_| rest.starts_with(name))
-        });
+        let named = remains.iter().filter_map(|remain| remain.split_once(' '));
+        named
+            .filter(|(_, rest)| rest.starts_with(name))
+            .filter_map(|(pid, _)| Pid::from_raw(pid.parse().ok()?))
+            .collect()
+    }
+
+    /// Has the programs of that name on any node stopped, or go on: returns how many there are.
+    pub fn signal_all(&self, name: &str, signal: Signal) -> usize {
         // One may have ended by itself.
-        named.map(|pid| kill_process(pid, signal)).filter(Result::is_ok).count()
+        self.named(name).into_iter().filter(|pid| kill_process(*pid, signal).is_ok()).count()
     }
 
     /// Kills the guests on a node, as its kernel does when memory is short: returns how many there were.

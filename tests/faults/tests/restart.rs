@@ -5,7 +5,7 @@ use std::fs;
 use minka_faults_tests::cluster::Cluster;
 use minka_faults_tests::subject::{Manner, Subject};
 use minka_faults_tests::{SOON, eventually};
-use rustix::process::Signal;
+use rustix::process::{Signal, kill_process};
 
 fn cluster() -> Cluster {
     Cluster::up(2, env!("CARGO_BIN_EXE_minka-faults-subject"))
@@ -24,10 +24,15 @@ fn kill_all_at(cluster: &Cluster, subject: &Subject<'_>, point: &str) {
 }
 
 fn kill_all(cluster: &Cluster) {
+    let deputies = cluster.named("minka-deputy");
+    assert!(!deputies.is_empty());
+    let signal = |signal| {
+        deputies.iter().for_each(|deputy| kill_process(*deputy, signal).expect("signal a deputy"));
+    };
     // Without a daemon a deputy would take its process home.
-    assert!(cluster.signal_all("minka-deputy", Signal::STOP) > 0);
+    signal(Signal::STOP);
     cluster.kill_daemon(1);
-    cluster.signal_all("minka-deputy", Signal::KILL);
+    signal(Signal::KILL);
 }
 
 #[test]
