@@ -60,7 +60,8 @@ impl Check {
         let mut shaken = self.program.shaken();
         for _ in 0..RETRIES {
             let tally = &shaken.tally;
-            if tally.moves > 0 || !tally.refusals.is_empty() || shaken.run.status != native.status {
+            let may_stay = self.movable == Movable::Perhaps && !tally.refusals.is_empty();
+            if tally.moves > 0 || may_stay || shaken.run.status != native.status {
                 break;
             }
             shaken = self.program.shaken();
