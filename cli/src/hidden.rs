@@ -9,7 +9,7 @@ use crate::commands;
 pub(crate) fn route() -> Option<ExitCode> {
     let mut arguments = std::env::args_os().skip(1);
     match arguments.next()?.to_str()? {
-        "__deputy" => Some(helper(c"minka-deputy", minka_deputy::main)),
+        "__deputy" => Some(helper(minka_deputy::NAME, minka_deputy::main)),
         "__host" => Some(helper(c"minka-host", host)),
         minka_bench::PROBE_COMMAND => Some(minka_bench::probe_main(arguments)),
         minka_lab::INTERNAL_COMMAND => Some(minka_lab::internal_main(arguments)),

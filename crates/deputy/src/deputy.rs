@@ -21,6 +21,7 @@ use crate::orders::Daemon;
 use crate::park::{self, Found};
 use crate::parked::Parked;
 use crate::record::Record;
+use crate::rest::{self, Part, Progress, Rest};
 use crate::session::{Event, Prepared, Session};
 use crate::tracee::{self, Tasks};
 use minka_kernel::faultpoint::{self, Point};
@@ -29,6 +30,7 @@ use minka_kernel::ptrace::{Stop, Stopped, Waited};
 use minka_kernel::spawn::{SignalQueue, wait_readable};
 use minka_link::{Credentials, NodeConfig};
 use minka_wire::local::{DeputyOrder, DeputyReport};
+use std::cell::RefCell;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -48,6 +50,8 @@ pub(crate) struct Deputy {
     tracing: Arc<AtomicBool>,
     bell: Arc<Bell>,
     news: SignalQueue,
+    /// Threads of the process, at home again, that have to finish a call.
+    rests: RefCell<Vec<Rest>>,
 }
 
 impl Deputy {
@@ -67,18 +71,30 @@ impl Deputy {
             tracing: Arc::default(),
             bell: Arc::new(Bell::new().map_err(io)?),
             news: SignalQueue::new(&WATCHED).map_err(io)?,
+            rests: RefCell::default(),
         })
     }
 
     /// Serves the process until it is an ordinary one again or has ended.
     pub(crate) fn run(&self) {
-        let reason = match self.first_move() {
-            Ok(reason) => reason,
-            Err(Fault::Lost(reason)) => Some(reason),
-            Err(error) => {
-                self.refuse(&error);
-                None
-            }
+        let mut outcome = self.first_move();
+        let reason = loop {
+            let reason = match outcome {
+                Ok(reason) => reason,
+                Err(Fault::Lost(reason)) => Some(reason),
+                Err(error) => {
+                    self.refuse(&error);
+                    None
+                }
+            };
+            outcome = match self.attend() {
+                Ok(Some((found, to))) => self.leave(found, to),
+                Ok(None) => break reason,
+                Err(error) => {
+                    tracing::error!(pid = self.pid, error = chain(&error), "a call could not be attended to");
+                    break reason;
+                }
+            };
         };
         self.record.clear();
         self.daemon.report(&DeputyReport::Ended { reason });
@@ -148,16 +164,73 @@ impl Deputy {
         if matches!(error, Fault::Lost(_)) {
             return Err(error);
         }
-        parked.release(tasks)?;
+        self.release(parked, tasks)?;
         Ok(error)
     }
 
     fn let_go(&self, found: Found) -> Result<()> {
-        let task = match found {
-            Found::Free => return Ok(()),
-            Found::AfterExec(task) => task,
-        };
-        task.detach(0).map_err(Fault::Trace)
+        match found {
+            Found::Free => Ok(()),
+            Found::AfterExec(task) => task.detach(0).map_err(Fault::Trace),
+            Found::InCalls(parts) => parts.into_iter().try_for_each(|part| {
+                self.rests.borrow_mut().extend(part.go_on()?);
+                Ok(())
+            }),
+        }
+    }
+
+    /// Makes the process an ordinary one again.
+    fn release(&self, parked: Parked, tasks: Tasks) -> Result<()> {
+        *self.rests.borrow_mut() = parked.release(tasks)?;
+        Ok(())
+    }
+
+    /// Stays with threads that have to finish a call, until they have. Tells if the process is to go somewhere before.
+    fn attend(&self) -> Result<Option<(Found, String)>> {
+        let mut target = None;
+        let mut parts = Vec::new();
+        loop {
+            for rest in self.rests.take() {
+                match rest.look()? {
+                    Progress::Over => {}
+                    Progress::Waits(rest) => self.rests.borrow_mut().push(rest),
+                    Progress::Cut(part) if target.is_some() => parts.push(part),
+                    Progress::Cut(part) => self.rests.borrow_mut().extend(part.go_on()?),
+                }
+            }
+            if self.rests.borrow().is_empty() {
+                let found = if parts.is_empty() { Found::Free } else { Found::InCalls(parts) };
+                return Ok(target.map(|target| (found, target)));
+            }
+            let [news, ordered] = wait_readable(&[self.news.as_fd(), self.daemon.as_fd()], None)
+                .map_err(|error| Fault::Io("wait", error))?[..]
+            else {
+                unreachable!("two descriptors have two answers");
+            };
+            if news {
+                while self.news.next_arrived().is_some() {}
+            }
+            if ordered {
+                match self.daemon.order() {
+                    Some(DeputyOrder::Move { to, at_exec: false }) => {
+                        self.rests.borrow().iter().for_each(Rest::cut);
+                        target = Some(to);
+                    }
+                    Some(DeputyOrder::Move { .. }) => {
+                        let reason = "it has to finish a call before".to_owned();
+                        self.daemon.report(&DeputyReport::Refused { reason });
+                    }
+                    Some(DeputyOrder::Trace { on }) => self.tracing.store(on, Ordering::Relaxed),
+                    Some(DeputyOrder::Start { .. } | DeputyOrder::Rescue { .. }) => {}
+                    // It is to be an ordinary process now.
+                    Some(DeputyOrder::Home) | None => {
+                        rest::give_up(self.rests.take())?;
+                        parts.into_iter().try_for_each(Part::let_go)?;
+                        return Ok(None);
+                    }
+                }
+            }
+        }
     }
 
     fn enter(
@@ -301,7 +374,7 @@ impl Deputy {
         let start = Instant::now();
         match self.bring_home(away, reason.clone())? {
             Home::There(parked, tasks) => {
-                parked.release(tasks)?;
+                self.release(*parked, tasks)?;
                 self.arrived_home(reason, start);
                 Ok(None)
             }
@@ -385,7 +458,7 @@ impl Deputy {
         let reason =
             format!("{} was lost before the process had any effect there: {}", session.node, chain(error));
         session.close();
-        parked.release(tasks)?;
+        self.release(parked, tasks)?;
         self.arrived_home(Some(reason), start);
         Ok(())
     }

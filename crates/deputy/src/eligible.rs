@@ -119,7 +119,7 @@ fn examine(pid: i32) -> io::Result<Vec<Reason>> {
         }
     };
     because(status.namespace_pids.last() == Some(&1), Reason::System);
-    because(status.tracer != 0, Reason::Traced(status.tracer));
+    because(status.tracer != 0 && !is_deputy(status.tracer), Reason::Traced(status.tracer));
     because(status.threads as usize > minka_kernel::ring::SLOTS_MAX, Reason::Threads(status.threads));
     because(status.locked_kib > 0, Reason::Locked(status.locked_kib));
     for task in procfs::tasks(pid)? {
@@ -146,6 +146,12 @@ fn examine(pid: i32) -> io::Result<Vec<Reason>> {
     reasons.extend(maps.iter().filter_map(|mapping| mapping_reason(pid, mapping)));
     reasons.extend(behind::behind_the_end(pid, &maps).map(Reason::BehindTheEnd));
     Ok(reasons)
+}
+
+/// Whoever traces a process on our behalf is no obstacle: it is the one that is going to move it.
+fn is_deputy(tracer: i32) -> bool {
+    let name = std::fs::read(format!("/proc/{tracer}/comm")).unwrap_or_default();
+    name.trim_ascii_end() == crate::NAME.to_bytes()
 }
 
 const ADDR_NO_RANDOMIZE: u32 = 0x40000;

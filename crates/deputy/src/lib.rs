@@ -19,10 +19,14 @@
 //! | `session`, `lanes` | the channels to one host and the threads behind them |
 //! | `serve`, `early`, `resumable` | performing the guest's calls |
 //! | `pages`, `first` | the guest's memory: what it misses, what comes first, the stream |
+//! | `part`, `rest` | calls that have sent a part of their data, and how they are finished at home |
 //! | `timed` | what is left of a time-out when a call is made again |
 //! | `procself` | `/proc/self` files that show the guest |
 //! | `homecoming` | the way back |
 //! | `orders` | the socket to the node daemon |
+
+/// What the kernel shows as the command name of a deputy program.
+pub const NAME: &std::ffi::CStr = c"minka-deputy";
 
 mod agents;
 mod away;
@@ -41,9 +45,11 @@ mod orders;
 mod pages;
 mod park;
 mod parked;
+mod part;
 mod procself;
 mod record;
 mod rescue;
+mod rest;
 mod resumable;
 mod serve;
 mod session;

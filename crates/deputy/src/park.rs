@@ -14,14 +14,16 @@ use crate::eligible::{self, Lease, Reason};
 use crate::fault::{Fault, Result};
 use crate::kept::Kept;
 use crate::parked::{Parked, Parts, call, end, resend};
+use crate::part;
 use crate::record::Record;
+use crate::rest::{self, Part};
 use crate::surroundings::{Surroundings, surroundings};
 use crate::timed;
 use crate::tracee::{self, BLOCK_ALL, Tasks};
 use minka_image::maps::Mapping;
 use minka_image::process::{Borders, Thread, Unfinished};
 use minka_image::registers::{NO_SYSCALL, Registers, USER_CS_64};
-use minka_image::restart::{self, RestartOwner};
+use minka_image::restart::{self, Interruption, RestartOwner};
 use minka_image::timed::Waiting;
 use minka_image::{PAGE, TASK_SIZE};
 use minka_kernel::faultpoint::{self, Point};
@@ -47,11 +49,14 @@ pub(crate) enum Found {
     Free,
     /// In the stop after its `execve`.
     AfterExec(Stopped),
+    /// Some of its threads stand behind calls that have carried a part of their data.
+    InCalls(Vec<Part>),
 }
 
 /// Brings a process into the agent. If that fails it goes on as if nothing had been.
 pub(crate) fn park(pid: i32, found: Found, record: &Record) -> Result<(Parked, Tasks)> {
     let mut held = Vec::new();
+    let mut parts = BTreeMap::new();
     let halted = match found {
         Found::Free => Vec::new(),
         // This stop is inside the call, whose result would still overwrite a register: leave it first. The request
@@ -59,9 +64,16 @@ pub(crate) fn park(pid: i32, found: Found, record: &Record) -> Result<(Parked, T
         Found::AfterExec(task) => {
             vec![tracee::program_halted(task.resume_to_stop().map_err(Fault::Trace)?, true)?]
         }
+        Found::InCalls(found) => {
+            let stands = |Part { task, ahead, done, .. }| {
+                parts.insert(task.tid(), (ahead, done));
+                task
+            };
+            found.into_iter().map(stands).collect()
+        }
     };
     let Surroundings { tasks, maps, memory, vdso } = surroundings(pid, halted)?;
-    let still = match examine(pid, &tasks, &memory, vdso, &maps) {
+    let still = match examine(pid, &tasks, &memory, vdso, &maps, &parts) {
         Ok(still) => still,
         Err(error) => {
             let_go(tasks)?;
@@ -89,7 +101,7 @@ pub(crate) fn park(pid: i32, found: Found, record: &Record) -> Result<(Parked, T
     let mut parked = Parked::new(pid, parts);
     // What was pending when the process was stopped it takes before it executes another instruction.
     if let Err(error) = parked.ask(record).and_then(|()| parked.take_due_signals()) {
-        parked.release(tasks)?;
+        rest::give_up(parked.release(tasks)?)?;
         return Err(error);
     }
     let tasks = parked.with_masks(tasks, |thread| masks.get(&thread.tid).copied().unwrap_or(thread.mask))?;
@@ -169,6 +181,7 @@ fn examine(
     memory: &Memory,
     vdso: (u64, u64),
     maps: &[Mapping],
+    parts: &BTreeMap<i32, (Registers, u64)>,
 ) -> Result<Still> {
     let io = |what| move |error| Fault::Io(what, error);
     let status = Status::read(pid).map_err(io("read its status"))?;
@@ -176,16 +189,13 @@ fn examine(
         return Err(Reason::Threads(status.threads).into());
     }
     // It went on after it had been asked for the first time.
-    if status.locked_kib > 0 {
-        return Err(Reason::Locked(status.locked_kib).into());
-    }
-    if status.seccomp != 0 {
-        return Err(Reason::Seccomp.into());
+    if let Some(reason) = eligible::reasons(pid).into_iter().next() {
+        return Err(reason.into());
     }
     let leases = eligible::take_leases(pid, maps)?;
     let (mut threads, mut originals) = (Vec::new(), Vec::new());
     for task in tasks {
-        let (thread, original) = examine_thread(task, memory)?;
+        let (thread, original) = examine_thread(pid, task, memory, parts.get(&task.tid()))?;
         threads.push(thread);
         originals.push(original);
     }
@@ -201,7 +211,12 @@ fn examine(
 }
 
 /// A thread, and the registers to go on with if nothing comes of it.
-fn examine_thread(task: &Stopped, memory: &Memory) -> Result<(Thread, Registers)> {
+fn examine_thread(
+    pid: i32,
+    task: &Stopped,
+    memory: &Memory,
+    part: Option<&(Registers, u64)>,
+) -> Result<(Thread, Registers)> {
     let io = |what| move |error| Fault::Io(what, error);
     let registers = task.registers().map_err(Fault::Trace)?;
     if registers.cs != USER_CS_64 {
@@ -214,10 +229,18 @@ fn examine_thread(task: &Stopped, memory: &Memory) -> Result<(Thread, Registers)
         original = aborted.map_err(io("end its restartable sequence"))?.unwrap_or(registers);
     }
     let (plain, waiting) = Waiting::unmark(&original, timed::now());
-    let next = restart::rewind(&plain, RestartOwner::Home);
+    let part = part.copied().or_else(|| {
+        let done = part::carried(pid, &plain, memory)?;
+        Some((restart::again(&plain, plain.syscall()?), done))
+    });
+    let next = part.map_or_else(|| restart::rewind(&plain, RestartOwner::Home), |(ahead, _)| ahead);
+    let how = match part {
+        Some((_, done)) => Some(Interruption::ReturnsPart(done)),
+        None => restart::interruption(&plain),
+    };
     // What waits at home counts there; a futex is waited for where the program runs, so its mark goes along.
     let next = waiting.filter(is_futex).map_or(next, |waiting| waiting.mark(&next));
-    let (registers, interrupted) = timed::mark_futex(&next, restart::interruption(&plain), memory);
+    let (registers, interrupted) = timed::mark_futex(&next, how, memory);
     let thread = Thread {
         registers,
         interrupted,

@@ -11,6 +11,7 @@ use crate::tracee::{self, BLOCK_ALL};
 use minka_image::maps::{Backing, Mapping};
 use minka_image::process::{Rseq, Thread};
 use minka_image::registers::Registers;
+use minka_image::restart::{self, Interruption};
 use minka_kernel::memory::Memory;
 use minka_kernel::procfs::{self, Status};
 use minka_kernel::ptrace::Stopped;
@@ -62,7 +63,7 @@ fn await_tracer(pid: i32, record: &Record) -> Result<()> {
 struct Waiting<'a> {
     task: Stopped,
     thread: &'a Thread,
-    registers: &'a Registers,
+    registers: Registers,
 }
 
 fn restore(pid: i32, content: &Content) -> Result<()> {
@@ -85,7 +86,12 @@ fn restore(pid: i32, content: &Content) -> Result<()> {
         let found = state.into_iter().find(|(thread, _)| thread.tid == task.tid());
         let (thread, original) =
             found.ok_or_else(|| Fault::Said(format!("nothing is known of its thread {}", task.tid())))?;
-        let registers = if content.phase == Phase::Parking { original } else { &thread.registers };
+        let registers = match thread.interrupted {
+            _ if content.phase == Phase::Parking => *original,
+            // Nobody is there to have it go on with the rest.
+            Some(how @ Interruption::ReturnsPart(_)) => restart::interrupted(&thread.registers, how),
+            _ => thread.registers,
+        };
         waiting.push(Waiting { task, thread, registers });
     }
     if content.phase == Phase::Committed && !waiting.is_empty() {
@@ -105,7 +111,7 @@ fn restore(pid: i32, content: &Content) -> Result<()> {
     } else {
         let memory = Memory::open(pid).map_err(io("open its memory"))?;
         waiting = undo(pid, waiting, site, ring, &memory, content)?;
-        parked::go_on(waiting.iter().map(|one| (&one.task, one.thread, one.registers)), site)?;
+        parked::go_on(waiting.iter().map(|one| (&one.task, one.thread, &one.registers)), site)?;
     }
     let mut all = waiting.into_iter().map(|one| one.task).chain(running);
     all.try_for_each(|task| task.detach(0)).map_err(Fault::Trace)

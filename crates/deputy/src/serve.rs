@@ -5,6 +5,7 @@ use crate::behind;
 use crate::early::Early;
 use crate::eligible;
 use crate::fault::{Fault, Result};
+use crate::part;
 use crate::procself;
 use crate::resumable::Resumable;
 use crate::session::{Shared, lock};
@@ -14,7 +15,7 @@ use minka_kernel::faultpoint::{self, Point};
 use minka_link::Channel;
 use minka_syscalls::marshal::{self, Placed, Started};
 use minka_wire::frame::Header;
-use minka_wire::message::{self, HOLD, NOT_EXACT, ProcFile, RESTART, Special, kind};
+use minka_wire::message::{self, CUT, HOLD, NOT_EXACT, ProcFile, RESTART, Special, kind};
 use std::io::IoSlice;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -127,6 +128,10 @@ fn perform(
     if let (Some(timed), -514..=-512, false) = (timed, result, agent.is_signalled()) {
         timed.interrupted(agent);
     }
+    let cut = shared.recalling.load(Ordering::SeqCst) && !agent.is_signalled() && {
+        let area = &*slot.data();
+        is_cut_short(shared.pid, &placed, result, (address, area))
+    };
     let data = slot.data();
     if shared.tracing.load(Ordering::Relaxed) {
         let line = minka_syscalls::render::call(placed.spec(), body, &placed, result, data);
@@ -135,7 +140,22 @@ fn perform(
     drop(busy);
     let reply = marshal::collect(&placed, result, data);
     let parts: Vec<IoSlice<'_>> = reply.parts().map(IoSlice::new).collect();
-    Ok(channel.send(result_header(shared, header), &parts)?)
+    let header = result_header(shared, header);
+    Ok(channel.send(Header { flags: header.flags | if cut { CUT } else { 0 }, ..header }, &parts)?)
+}
+
+/// Whether a call that sends data would have gone on but for the recall. `area` is where its data are, and their address.
+fn is_cut_short(pid: i32, placed: &Placed, result: i64, (address, area): (u64, &[u8])) -> bool {
+    let read = |at: u64, into: &mut [u8]| {
+        let from = at.checked_sub(address).and_then(|at| area.get(at as usize..)?.get(..into.len()));
+        from.map(|from| into.copy_from_slice(from)).is_some()
+    };
+    let (call, arguments) = (u64::from(placed.number()), placed.arguments());
+    match (result, part::wanted(call, arguments, read)) {
+        (-516..=-512, Some(_)) => true,
+        (1.., Some(wanted)) => result.unsigned_abs() < wanted && part::waits_for_room(pid, call, arguments),
+        _ => false,
+    }
 }
 
 /// A call may have raised a signal for its own process, which natively would be taken before the call returns. Once

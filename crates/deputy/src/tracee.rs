@@ -42,7 +42,7 @@ const STOP_LIMIT: Duration = Duration::from_millis(1500);
 const POLLED: Duration = Duration::from_micros(50);
 
 /// What its tracer is told of a process that runs its program.
-const OPTIONS: Options = Options::TRACE_EXEC.and(Options::SYSTEM_CALLS_APART);
+pub(crate) const OPTIONS: Options = Options::TRACE_EXEC.and(Options::SYSTEM_CALLS_APART);
 
 /// The same of one in the agent, whose threads are made at our order.
 pub(crate) const OPTIONS_IN_AGENT: Options = OPTIONS.and(Options::TRACE_CLONE);

@@ -20,7 +20,7 @@ use minka_syscalls::marshal::{self, Refusal};
 use minka_syscalls::spec::{Direction, Kind};
 use minka_syscalls::{Place, Spec};
 use minka_wire::frame::Header;
-use minka_wire::message::{self, HOLD, MessageError, RESTART, Special, kind};
+use minka_wire::message::{self, CUT, HOLD, MessageError, RESTART, Special, kind};
 use std::io::IoSlice;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -59,6 +59,8 @@ pub(crate) struct Worker<'a> {
     signals: u32,
     /// With the result came the word that the guest is about to be recalled.
     hold: bool,
+    /// And that this has cut the call short.
+    cut: bool,
 }
 
 /// Serves calls of whichever thread makes one, until the guest has ended or the channel is closed. There are as many
@@ -75,6 +77,7 @@ pub(crate) fn serve(guest: &Guest, channel: Channel) -> Result<()> {
         reply: Vec::new(),
         signals: 0,
         hold: false,
+        cut: false,
     };
     loop {
         let turn = lock(&guest.turn);
@@ -141,13 +144,14 @@ impl Worker<'_> {
         let thread = self.thread()?;
         // A handler ran in between, so the program has seen EINTR: nobody goes on with that call any more.
         *lock(&thread.unfinished) = None;
+        let done = thread.take_part(Unfinished { call: call.call, arguments: call.arguments });
         let (spec, place) = spec.settle(&call.arguments);
         match place {
             Place::Here => Ok(Answer::Native),
             Place::Both => own::both(self, call, spec),
             Place::Home if let Some(answer) = procself::open(self, call)? => Ok(answer),
             Place::Cached | Place::Home => {
-                let answer = self.forward(spec, &call.arguments, 0)?;
+                let answer = self.forward_after(done, spec, &call.arguments, 0)?;
                 own::adopt_limit(self.guest, call, &answer);
                 Ok(answer)
             }
@@ -181,7 +185,18 @@ impl Worker<'_> {
         arguments: &[u64; 6],
         flags: u32,
     ) -> Result<Answer> {
-        let mut total = 0u64;
+        self.forward_after(0, spec, arguments, flags)
+    }
+
+    /// The same of a call of which so many bytes have been carried.
+    fn forward_after(
+        &mut self,
+        done: u64,
+        spec: &'static Spec,
+        arguments: &[u64; 6],
+        flags: u32,
+    ) -> Result<Answer> {
+        let mut total = done;
         // Whether a transfer that one request does not hold is carried on: a write is; a read only from a regular file.
         let mut goes_on = sends_data(spec).then_some(true);
         loop {
@@ -215,6 +230,12 @@ impl Worker<'_> {
             match gathered.capped {
                 Some(capped) if result == capped.covered as i64 && goes_on == Some(true) => {
                     total += capped.covered;
+                }
+                _ if self.cut && partly(total, result) > 0 => {
+                    let call = Unfinished { call: u64::from(spec.number), arguments: *arguments };
+                    let done = partly(total, result) as u64;
+                    *lock(&self.thread()?.part) = Some((call, done));
+                    return Ok(Answer::Result(RESTART_THE_CALL));
                 }
                 _ => return Ok(Answer::Result(partly(total, result))),
             }
@@ -267,6 +288,7 @@ impl Worker<'_> {
             return Err(MessageError::Kind { found: answer.kind, expected: "the result of a call" }.into());
         }
         self.hold |= answer.flags & HOLD != 0;
+        self.cut = answer.flags & CUT != 0;
         Ok(())
     }
 

@@ -175,6 +175,8 @@ pub(crate) struct GuestThread {
     /// The registers with which it came to make a call again, and how that was interrupted; nothing once it has made
     /// it.
     pub(crate) begins: Mutex<Option<(Registers, Interruption)>>,
+    /// The call that has carried a part of its data, so many bytes, if it is the next that the thread makes.
+    pub(crate) part: Mutex<Option<(Unfinished, u64)>>,
     /// How many signals have been made pending for it here, as the home counts them too.
     pub(crate) signals: AtomicU16,
     /// How many of all that were have not been delivered.
@@ -196,6 +198,10 @@ impl GuestThread {
             unfinished: Mutex::new(thread.unfinished),
             interrupted: Mutex::default(),
             begins: Mutex::new(thread.interrupted.map(|how| (thread.registers, how))),
+            part: Mutex::new(match thread.interrupted {
+                Some(Interruption::ReturnsPart(done)) => Some((call_ahead(&thread.registers), done)),
+                _ => None,
+            }),
             signals: AtomicU16::default(),
             undelivered: AtomicUsize::default(),
             home_mask: AtomicU64::new(thread.mask),
@@ -218,8 +224,18 @@ impl GuestThread {
         if waits { count | INTERRUPTED } else { count }
     }
 
+    /// How much the call has carried that it makes now, if that is a call which goes on with the rest. No other one does
+    /// from now on.
+    pub(crate) fn take_part(&self, call: Unfinished) -> u64 {
+        lock(&self.part).take().filter(|(part, _)| *part == call).map_or(0, |(_, done)| done)
+    }
+
     /// How the call was interrupted in which it has been found, or before which it stands as it came.
     pub(crate) fn interruption(&self, found: &Registers) -> Option<Interruption> {
+        let ahead = call_ahead(&restart::rewind(found, RestartOwner::Home));
+        if let Some((_, done)) = lock(&self.part).filter(|(part, _)| *part == ahead) {
+            return Some(Interruption::ReturnsPart(done));
+        }
         let known = restart::interruption(found).filter(|_| self.has_begun(found));
         known.or_else(|| self.interrupted_before(found))
     }
@@ -228,6 +244,10 @@ impl GuestThread {
     pub(crate) fn as_a_signal_finds_it(&self, found: &Registers) -> Registers {
         let next = restart::rewind(found, RestartOwner::Home);
         match (restart::interruption(found), self.interruption(found)) {
+            (_, Some(how @ Interruption::ReturnsPart(_))) => {
+                *lock(&self.part) = None;
+                restart::interrupted(&next, how)
+            }
             (None, Some(how)) => restart::interrupted(&next, how),
             // The handler comes before the call.
             (Some(_), None) => next,
@@ -262,6 +282,12 @@ impl GuestThread {
         let used = minka_kernel::process::thread_cpu_time(self.tid).unwrap_or_default();
         self.cpu_before + used.as_micros() as u64
     }
+}
+
+/// The call that a thread is about to make with these registers.
+fn call_ahead(next: &Registers) -> Unfinished {
+    let Registers { rax, rdi, rsi, rdx, r10, r8, r9, .. } = *next;
+    Unfinished { call: restart::number(rax), arguments: [rdi, rsi, rdx, r10, r8, r9] }
 }
 
 /// What a thread has registered with the kernel.

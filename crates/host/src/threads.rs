@@ -73,6 +73,7 @@ pub(crate) fn make(worker: &mut Worker<'_>, call: &Notification, spec: &'static 
         unfinished: Mutex::default(),
         interrupted: Mutex::default(),
         begins: Mutex::default(),
+        part: Mutex::default(),
         signals: AtomicU16::default(),
         undelivered: AtomicUsize::default(),
         home_mask: AtomicU64::new(worker.thread()?.home_mask.load(Ordering::SeqCst)),

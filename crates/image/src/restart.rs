@@ -104,6 +104,8 @@ pub enum Interruption {
     Ends,
     /// The same, unless the handler was installed with SA_RESTART: then it is made again.
     EndsUnlessRestarted,
+    /// It has carried so many bytes, which it returns; without a signal it carries the rest before it returns.
+    ReturnsPart(u64),
 }
 
 /// How the call was interrupted in which a thread has been found that [`rewind`] takes back to before it. None if it
@@ -120,8 +122,10 @@ pub fn interruption(found: &Registers) -> Option<Interruption> {
 
 /// What the kernel is to find of a thread that is about to make its call again (see [`rewind`]), in a stop that it
 /// leaves as after an interruption: without a signal it makes the call again, with one it does what it always does.
+/// It does not know of calls that go on with the rest of their data: so those return, which is right if there is a signal.
 pub fn interrupted(next: &Registers, how: Interruption) -> Registers {
     let code = match how {
+        Interruption::ReturnsPart(done) => return returned(next, done as i64),
         Interruption::EndsUnlessRestarted => ERESTARTSYS,
         Interruption::Ends if number(next.rax) == RESTART_SYSCALL => ERESTART_RESTARTBLOCK,
         Interruption::Ends => ERESTARTNOHAND,
@@ -139,6 +143,12 @@ pub fn undisturbed(found: &Registers) -> Registers {
         }
         _ => *found,
     }
+}
+
+/// The registers of a thread for which the call that it is about to make has this result.
+pub fn returned(next: &Registers, result: i64) -> Registers {
+    let rip = next.rip.wrapping_add(SYSCALL_LENGTH);
+    Registers { rax: result as u64, rip, orig_rax: NO_SYSCALL, ..*next }
 }
 
 /// The registers with which a thread makes a call again that has just returned.
@@ -184,6 +194,14 @@ mod tests {
             check(0, result, RestartOwner::Home, 0, 0x1000);
             check(34, result, RestartOwner::Host, 34, 0x1000);
         }
+    }
+
+    #[test]
+    fn a_signal_has_a_call_return_the_part_that_it_has_carried() {
+        let next = Registers { rax: 1, rip: 0x1000, rdx: 9000, orig_rax: NO_SYSCALL, ..Registers::default() };
+        let found = interrupted(&next, Interruption::ReturnsPart(4096));
+        assert_eq!((found.rax, found.rip, found.rdx, found.orig_rax), (4096, 0x1002, 9000, NO_SYSCALL));
+        assert_eq!(again(&found, 1), next);
     }
 
     #[test]

@@ -74,6 +74,10 @@ pub const SIGNALS_SHIFT: u32 = 16;
 /// it would have taken before this call returned. It must not execute another instruction until then.
 pub const HOLD: u32 = 1;
 
+/// In the flags of a [`kind::RESULT`] frame: the recall of the guest has cut the call short, and nothing else has. What
+/// of its data it has carried is its result; the rest is carried when the thread makes the call again.
+pub const CUT: u32 = 2;
+
 /// A file of the home that the host may have too.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileOffer {

@@ -9,6 +9,8 @@
 #include <sys/select.h>
 #include <sys/sem.h>
 #include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/uio.h>
 
 #define WHILE 0.15
 
@@ -267,27 +269,102 @@ static void blocked_event(void)
     SAME(close(meeting.ends[1]), 0);
 }
 
+#define LONG_WRITE (3 * MIB)
+static char long_data[LONG_WRITE];
+
+/* Reads slowly, so that whoever writes has to wait again and again with a part of its data written. */
 static void drain(void *with)
 {
     struct meeting *meeting = with;
+    static char found[LONG_WRITE];
     rest(WHILE);
-    static char bytes[65536];
     size_t total = 0;
-    for (ssize_t some; total < 3 * MIB && (some = read(meeting->ends[0], bytes, sizeof bytes)) > 0;)
-        total += (size_t)some;
-    MUST(total == 3 * MIB);
+    for (ssize_t some; total < LONG_WRITE; total += (size_t)some) {
+        rest(0.003);
+        size_t most = LONG_WRITE - total < 100000 ? LONG_WRITE - total : 100000;
+        MUST((some = read(meeting->ends[0], found + total, most)) > 0);
+    }
+    MUST(memcmp(found, long_data, LONG_WRITE) == 0);
 }
 
-/* A write that is longer than the pipe waits for its reader. */
-static void blocked_write(void)
+/* A write that is longer than what it is written to can hold waits for its reader, however often it is moved. */
+static void write_to_drain(void (*open_it)(struct meeting *), ssize_t (*send_it)(int end))
 {
     struct meeting meeting;
-    open_pipe(&meeting);
-    static char bytes[3 * MIB];
+    open_it(&meeting);
+    fill(long_data, LONG_WRITE, next_random());
     pid_t child = start_child(drain, &meeting);
-    SAME(write(meeting.ends[1], bytes, sizeof bytes), sizeof bytes);
+    SAME(send_it(meeting.ends[1]), LONG_WRITE);
     end_child(child, 0);
     close_ends(&meeting);
+}
+
+static ssize_t by_write(int end)
+{
+    return write(end, long_data, LONG_WRITE);
+}
+
+static ssize_t by_writev(int end)
+{
+    size_t first = 1 + random_below(MIB), second = random_below(MIB);
+    struct iovec parts[] = {
+        { long_data, first },
+        { long_data, 0 },
+        { long_data + first, second },
+        { long_data + first + second, LONG_WRITE - first - second },
+    };
+    return writev(end, parts, COUNT(parts));
+}
+
+static ssize_t by_send(int end)
+{
+    return send(end, long_data, LONG_WRITE, 0);
+}
+
+static void blocked_write(void)
+{
+    write_to_drain(open_pipe, by_write);
+    write_to_drain(open_pair, by_write);
+}
+
+static void blocked_writev(void)
+{
+    write_to_drain(open_pipe, by_writev);
+}
+
+static void blocked_send(void)
+{
+    write_to_drain(open_pair, by_send);
+}
+
+static volatile sig_atomic_t alarms;
+
+static void count_alarm(int signal, siginfo_t *info, void *context)
+{
+    (void)signal, (void)info, (void)context;
+    alarms++;
+}
+
+/* A signal ends a write that has begun, and says how much was written, whether its handler restarts calls or not. */
+static void interrupted_write(void)
+{
+    for (int which = 0; which < 2; which++) {
+        handle(SIGALRM, count_alarm, which ? SA_RESTART : 0);
+        struct meeting meeting;
+        open_pipe(&meeting);
+        alarms = 0;
+        struct itimerval once = { .it_value = { .tv_usec = 130000 } };
+        fill(long_data, LONG_WRITE, next_random());
+        SAME(setitimer(ITIMER_REAL, &once, NULL), 0);
+        ssize_t holds = fcntl(meeting.ends[1], F_GETPIPE_SZ);
+        SAME(write(meeting.ends[1], long_data, LONG_WRITE), holds);
+        SAME(alarms, 1);
+        static char found[MIB];
+        SAME(read(meeting.ends[0], found, sizeof found), holds);
+        SAME(memcmp(found, long_data, (size_t)holds), 0);
+        close_ends(&meeting);
+    }
+    unhandle(SIGALRM);
 }
 
 const struct check blocked_checks[] = {
@@ -303,5 +380,8 @@ const struct check blocked_checks[] = {
     { "blocked-open", blocked_open },
     { "blocked-event", blocked_event },
     { "blocked-write", blocked_write },
+    { "blocked-writev", blocked_writev },
+    { "blocked-send", blocked_send },
+    { "interrupted-write", interrupted_write },
     { 0 },
 };

@@ -2,29 +2,33 @@
 
 use super::{Parked, ROBUST_HEAD, Resident, call, end, resend, whole_ring};
 use crate::fault::{Fault, Result};
+use crate::rest::Rest;
 use crate::tracee::{self, BLOCK_ALL, Tasks};
 use minka_image::process::{Rseq, Thread};
 use minka_image::registers::Registers;
+use minka_image::restart::Interruption;
 use minka_kernel::faultpoint::{self, Point};
 use minka_kernel::inject::InjectError;
 use minka_kernel::ptrace::Stopped;
 use minka_kernel::site::Site;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 impl Parked {
     /// Lets the process go on as an ordinary one, with the states of its threads. Nothing of the ring is left.
     /// If that fails the process has ended: it could not be said what it would go on with.
-    pub(crate) fn release(mut self, tasks: Tasks) -> Result<()> {
+    ///
+    /// Gives the threads that have to be attended to until they have finished a call.
+    pub(crate) fn release(mut self, tasks: Tasks) -> Result<Vec<Rest>> {
         faultpoint::reach(Point::DeputyReleasing);
-        self.put_back(tasks).map_err(|error| match error {
+        let rests = self.put_back(tasks).map_err(|error| match error {
             Fault::Gone(end) | Fault::Inject(InjectError::Gone(end)) => Fault::Gone(end),
             error => end(self.pid, &error),
         })?;
         faultpoint::reach(Point::DeputyReleased);
-        Ok(())
+        Ok(rests)
     }
 
-    fn put_back(&mut self, tasks: Tasks) -> Result<()> {
+    fn put_back(&mut self, tasks: Tasks) -> Result<Vec<Rest>> {
         let tasks = self.with_masks(tasks, |_| BLOCK_ALL)?;
         self.put_back_signals(true)?;
         self.threads.values().try_for_each(|resident| self.put_back_registrations(resident))?;
@@ -48,10 +52,18 @@ impl Parked {
             .map(|(thread, task)| (task, thread))
             .collect();
         go_on(ready.iter().map(|(task, thread)| (task, thread, &thread.registers)), self.site)?;
-        ready.into_iter().try_for_each(|(task, _)| task.detach(0)).map_err(Fault::Trace)?;
+        let mut rests = Vec::new();
+        for (task, _) in ready {
+            match states.get(&task.tid()).map(|state| &state.thread) {
+                Some(Thread { registers, interrupted: Some(Interruption::ReturnsPart(done)), .. }) => {
+                    rests.extend(Rest::begin(task, *registers, *done, Arc::clone(&self.memory))?);
+                }
+                _ => task.detach(0).map_err(Fault::Trace)?,
+            }
+        }
         self.held.append(self.held_in_calls.get_mut().unwrap_or_else(PoisonError::into_inner));
         resend(self.pid, &self.held);
-        Ok(())
+        Ok(rests)
     }
 
     /// What a thread has registered with its kernel, and what was taken back from the kernel at home.
