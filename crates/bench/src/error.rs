@@ -55,6 +55,12 @@ pub enum BenchError {
         /// What is right.
         expected: f64,
     },
+    /// The nodes of a lab never all knew each other.
+    #[error("wait until all nodes know each other: they did not in {} s", limit.as_secs())]
+    Apart {
+        /// How long was waited.
+        limit: Duration,
+    },
     /// The process never came to be where the figure needs it.
     #[error("measure a move: {0}")]
     Move(String),

@@ -19,8 +19,14 @@ const PROCESSES_MAX: usize = 32_768;
 /// Threads of a process that are looked at.
 const THREADS_MAX: usize = 1024;
 
-/// A process that does not run is looked at once in so many samples.
+/// A process that does not run is looked at once in so many samples, unless somebody must have woken.
 const SLEEPER_SAMPLES: u64 = 8;
+
+/// Somebody must have if so many tasks ran on the machine, on average, beside those that are known to.
+const UNEXPLAINED_TASKS: f64 = 0.25;
+
+/// A process that has woken and not slept since is held for one that computes after so long.
+const AWAKE: Duration = Duration::from_millis(100);
 
 /// Milliseconds of a clock tick in `/proc`, on every machine (`USER_HZ`).
 const TICK_MS: u64 = 10;
@@ -178,15 +184,13 @@ impl Sampler {
         let last = self.last.replace(totals);
         self.before = last.map(|last| last.at);
         let elapsed = last.map_or(Duration::ZERO, |last| now.saturating_sub(last.at));
-        let (processes, visible) = self.processes(now)?;
-        let machine = last.and_then(|last| Some((schedstat?, last.schedstat?)));
-        let tasks = match (self.scope, machine) {
-            (Scope::Machine, Some((new, old))) => {
-                let time_ns = new.0.saturating_sub(old.0).saturating_add(new.1.saturating_sub(old.1));
-                part(time_ns, elapsed.as_nanos())
-            }
-            _ => visible,
-        };
+        let books = last.and_then(|last| Some((schedstat?, last.schedstat?)));
+        let machine = books.filter(|_| self.scope == Scope::Machine).map(|(new, old)| {
+            let time_ns = new.0.saturating_sub(old.0).saturating_add(new.1.saturating_sub(old.1));
+            part(time_ns, elapsed.as_nanos())
+        });
+        let (processes, visible) = self.processes(now, machine)?;
+        let tasks = machine.unwrap_or(visible);
         let last = last.unwrap_or(totals);
         let used =
             part(cpu.used.saturating_sub(last.cpu.used), cpu.total.saturating_sub(last.cpu.total).into());
@@ -202,33 +206,46 @@ impl Sampler {
         })
     }
 
-    /// Those that ran since the last sample, and how many tasks all together were on average.
-    fn processes(&mut self, now: Duration) -> Result<(Vec<Process>, f64), SampleError> {
+    /// Those that ran since the last sample, and how many tasks all together were on average. How many the whole machine
+    /// had is said if these are to be among them: then those that sleep need not all be looked at.
+    fn processes(&mut self, now: Duration, machine: Option<f64>) -> Result<(Vec<Process>, f64), SampleError> {
         self.samples += 1;
         let path = self.proc.clone();
         let entries = fs::read_dir(&path).map_err(|source| SampleError::Read { path, source })?;
         let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
         let pids: Vec<i32> = pids.take(PROCESSES_MAX).collect();
-        let mut processes = Vec::new();
-        let mut tasks = 0.0;
-        let mut seen = BTreeMap::new();
-        for pid in pids {
-            let known = self.followed.remove(&pid);
-            let asleep = known.as_ref().is_some_and(|known| known.asleep);
+        let mut old = std::mem::take(&mut self.followed);
+        let asleep = |pid: &i32| {
             let turn = (self.samples + u64::from(pid.unsigned_abs())).is_multiple_of(SLEEPER_SAMPLES);
-            let (known, process) = if asleep && !turn { (known, None) } else { self.look(pid, known, now) };
-            if let Some(process) = process {
-                tasks += process.tasks;
-                processes.push(process);
-            }
-            seen.extend(known.map(|known| (pid, known)));
+            !turn && old.get(pid).is_some_and(|known| known.asleep)
+        };
+        let (sleepers, others): (Vec<i32>, Vec<i32>) = pids.into_iter().partition(asleep);
+        let mut processes = Vec::new();
+        for pid in others {
+            let known = old.remove(&pid);
+            processes.extend(self.look(pid, known, now));
         }
-        self.followed = seen;
+        let explained = machine.is_some_and(|machine| machine - sum(&processes) < UNEXPLAINED_TASKS);
+        for pid in sleepers {
+            let known = old.remove(&pid);
+            match known {
+                Some(known) if explained => drop(self.followed.insert(pid, known)),
+                known => processes.extend(self.look(pid, known, now)),
+            }
+        }
+        let tasks = sum(&processes);
         Ok((processes, tasks))
     }
 
+    /// Looks at a process, and remembers it as long as it is there; what it is like if it ran since it was last looked at.
+    fn look(&mut self, pid: i32, known: Option<Followed>, now: Duration) -> Option<Process> {
+        let (known, process) = self.examine(pid, known, now);
+        self.followed.extend(known.map(|known| (pid, known)));
+        process
+    }
+
     /// Looks at a process: what to remember of it, and what it is like if it ran since it was last looked at.
-    fn look(
+    fn examine(
         &mut self,
         pid: i32,
         known: Option<Followed>,
@@ -240,6 +257,10 @@ impl Sampler {
         match known {
             Some(mut known) if known.used_ticks == stat.used_ticks && !stat.runnable => {
                 known.usage.observe(&self.decay, now.saturating_sub(known.looked_at), Duration::ZERO, 0);
+                if !known.asleep {
+                    // This sleep is counted already.
+                    known.slept = self.status(pid).and_then(|status| status.slept);
+                }
                 (known.looked_at, known.asleep) = (now, true);
                 (Some(known), None)
             }
@@ -277,11 +298,14 @@ impl Sampler {
         let time = now.saturating_sub(known.looked_at);
         let computed_ns = ran_ns.saturating_sub(known.ran_ns);
         let told_ns = computed_ns.saturating_add(waited_ns.saturating_sub(known.waited_ns));
-        let status = self.told(&format!("{pid}/status"), parse::process_status);
+        let status = self.status(pid);
         let slept = status.and_then(|status| status.slept).filter(|_| stat.threads == 1);
         // Waiting is told when it is over, and where many share a processor that may be seconds late. But one that runs
         // and has not slept has wanted the processor all the time.
-        let tireless = stat.runnable && slept.is_some() && slept == known.slept;
+        let tireless = stat.runnable
+            && slept.is_some()
+            && slept == known.slept
+            && (!known.asleep || Duration::from_nanos(told_ns) >= AWAKE);
         let wanted = if tireless { 1.0 } else { part(told_ns, time.as_nanos()) };
         known.slept = slept;
         known.usage.observe(&self.decay, time, Duration::from_nanos(computed_ns), 0);
@@ -309,6 +333,10 @@ impl Sampler {
             .iter()
             .filter_map(|name| self.told(&format!("{pid}/task/{name}/schedstat"), parse::schedstat));
         times.reduce(|a, b| (a.0.saturating_add(b.0), a.1.saturating_add(b.1)))
+    }
+
+    fn status(&mut self, pid: i32) -> Option<ProcessStatus> {
+        self.told(&format!("{pid}/status"), parse::process_status)
     }
 
     /// What is read only of those that run.
@@ -354,6 +382,10 @@ impl Sampler {
             .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
         Ok(())
     }
+}
+
+fn sum(processes: &[Process]) -> f64 {
+    processes.iter().map(|process| process.tasks).sum()
 }
 
 fn part(time: u64, of: u128) -> f64 {

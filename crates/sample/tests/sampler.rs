@@ -105,16 +105,31 @@ fn all_threads_of_a_process_count() {
     assert_eq!(process.computed, Duration::from_millis(1500));
 }
 
+/// In which of twenty samples a process is told that sleeps for ten seconds and then computes half of the time; whether
+/// the machine's books say that somebody computes.
+fn told_after_waking(scope: Scope, machine_knows: bool) -> Vec<u64> {
+    let root = TempDir::new().unwrap();
+    let mut sampler = Sampler::new(root.path(), scope);
+    let mut told = Vec::new();
+    for second in 1..=20_u64 {
+        machine(root.path(), second);
+        let ran = second.saturating_sub(10) * HALF;
+        let books = if machine_knows { ran } else { 0 };
+        write(root.path(), "schedstat", &format!("version 17\ncpu0 0 0 0 0 0 0 {books} 0 0\n"));
+        process(root.path(), 42, 7, ran, 0);
+        let sample = sampler.sample(second as u32 * SECOND).unwrap();
+        told.extend(sample.processes.iter().map(|_| second));
+    }
+    told
+}
+
 #[test]
 fn one_that_sleeps_is_not_told_and_is_seen_when_it_wakes() {
-    let mut steps = vec![(10, HALF, 0)];
-    steps.extend((11..60).map(|second| (second, HALF, 0)));
-    steps.extend((60..70).map(|second| (second, HALF + (second - 59) * SECOND_NS, 0)));
-    let found = samples(Scope::Machine, &steps);
-    assert!(found[..50].iter().all(|sample| sample.processes.is_empty()));
-    // It is looked at every eighth second, and from then on every second.
-    assert_eq!(found[58..].iter().filter(|sample| sample.processes.len() == 1).count(), 2);
-    assert!(found.last().unwrap().processes[0].usage.share() > 0.3);
+    let at_once: Vec<u64> = (11..=20).collect();
+    assert_eq!(told_after_waking(Scope::Machine, true), at_once);
+    assert_eq!(told_after_waking(Scope::Visible, false), at_once);
+    // Where nobody seems to compute who sleeps is looked at every eighth second, and from then on every second.
+    assert_eq!(told_after_waking(Scope::Machine, false), (14..=20).collect::<Vec<u64>>());
 }
 
 #[test]
@@ -132,27 +147,38 @@ fn one_that_is_kept_waiting_does_not_sleep() {
     }
 }
 
-/// Waiting is told only when it is over.
-#[test]
-fn one_that_never_sleeps_wants_the_processor_all_the_time() {
+/// What a process wants in each second that has run so many ticks by then, is in this state, and has slept so often.
+fn wanted(seconds: &[(u64, char, u32)]) -> Vec<Option<f64>> {
     let root = TempDir::new().unwrap();
     let mut sampler = Sampler::new(root.path(), Scope::Visible);
-    let mut told = Vec::new();
-    for (second, waited, state, slept) in
-        [(1, 0, 'R', 3), (2, 0, 'R', 3), (3, 0, 'R', 3), (4, 5 * HALF, 'R', 3), (5, 6 * HALF, 'R', 4)]
-    {
+    let mut wanted = Vec::new();
+    for (second, (ticks, state, slept)) in (1..).zip(seconds) {
         machine(root.path(), second);
-        process(root.path(), 42, 7, second * HALF / 10, waited);
-        let ticks = second * 5;
+        process(root.path(), 42, 7, ticks * 10_000_000, 0);
         let stat = format!("42 (x) {state} 1 1 1 0 -1 0 0 0 0 0 {ticks} 0 0 0 20 0 1 0 7 0 512 0 0");
         write(root.path(), "42/stat", &stat);
         let status = format!("Uid:\t1\nvoluntary_ctxt_switches:\t{slept}\n");
         write(root.path(), "42/status", &status);
         let sample = sampler.sample(second as u32 * SECOND).unwrap();
-        told.extend(sample.processes.iter().map(|it| (it.tasks * 100.0).round()));
+        wanted.push(sample.processes.first().map(|it| (it.tasks * 100.0).round()));
     }
-    // Of the first it is not known yet; in the last it has slept.
-    assert_eq!(told, [5.0, 100.0, 100.0, 55.0]);
+    wanted
+}
+
+/// Waiting is told only when it is over.
+#[test]
+fn one_that_never_sleeps_wants_the_processor_all_the_time() {
+    // Of the second it is not known yet whether it slept; in the last it has.
+    let found = wanted(&[(0, 'R', 3), (5, 'R', 3), (10, 'R', 3), (15, 'R', 3), (30, 'R', 4)]);
+    assert_eq!(found, [None, Some(5.0), Some(100.0), Some(100.0), Some(15.0)]);
+}
+
+#[test]
+fn one_that_woke_wants_it_too_when_it_has_run_for_a_while() {
+    let found = wanted(&[(5, 'S', 3), (5, 'S', 4), (17, 'R', 4), (20, 'R', 4)]);
+    assert_eq!(found, [None, None, Some(100.0), Some(100.0)]);
+    let found = wanted(&[(5, 'S', 3), (5, 'S', 4), (7, 'R', 4), (7, 'S', 5), (9, 'R', 5)]);
+    assert_eq!(found, [None, None, Some(2.0), None, Some(2.0)]);
 }
 
 #[test]

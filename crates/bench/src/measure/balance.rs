@@ -1,8 +1,9 @@
 //! `balance`: how soon, and how well, work that is started on one node spreads over all of them by itself.
 //!
-//! Each node of a lab has a part of a processor. How fast each is, while all of them compute, is measured first; the
-//! ideal is all work divided by the sum of those speeds, as if it could be cut at will and moved for nothing. Then all
-//! processes are begun on the first node, and nobody tells anybody to move.
+//! Each node of a lab has a part of a processor for programs; the daemons have what is left. When all nodes know each
+//! other's load, all processes are begun on the first node, and nobody tells anybody to move. How fast each node is while
+//! all of them compute is measured before and after that, for a virtual machine's speed is not the same all the time; the
+//! ideal is all work divided by the sum of those speeds, as if it could be cut at will and moved for nothing.
 
 use std::time::{Duration, Instant};
 
@@ -41,6 +42,9 @@ const ROUNDS_PER_S: f64 = 7e8;
 /// Memory of each process, in MiB.
 const MEMORY: &str = "4";
 
+/// How long nodes may take to find each other.
+const MEET_LIMIT: Duration = Duration::from_secs(30);
+
 /// How often the nodes are asked who is where, and for how long at most.
 const LOOK: Duration = Duration::from_millis(200);
 const LOOK_LIMIT: Duration = Duration::from_secs(20);
@@ -56,6 +60,7 @@ pub(super) fn balance(effort: Effort, outcome: Outcome) -> Result<Outcome, Bench
         .promised("balance_s", equal.balanced_s, Goal::at_most(5.0, 2.0))
         .promised("makespan_ratio", equal.makespan_s / equal.ideal_s, Goal::at_most(1.15, 1.05))
         .promised("unequal_ratio", unequal.makespan_s / unequal.ideal_s, Goal::at_most(1.2, 1.08))
+        .with("met_s", equal.met_s)
         .with("ideal_s", equal.ideal_s)
         .with("moves", equal.moves)
         .with("unequal_ideal_s", unequal.ideal_s)
@@ -64,6 +69,8 @@ pub(super) fn balance(effort: Effort, outcome: Outcome) -> Result<Outcome, Bench
 
 /// What became of it.
 struct Spread {
+    /// Until all nodes knew each other's load.
+    met_s: f64,
     /// Until all nodes had the same number of processes, give or take one.
     balanced_s: f64,
     /// Until the last one had ended.
@@ -81,6 +88,7 @@ fn spread(name: &str, shares: &[f64], lengths: &[f64], ideal: Duration) -> Resul
         ..LabOptions::named(format!("bench-{name}-{}", std::process::id()))
     };
     let stage = Stage::with(options)?;
+    let met_s = meet(&stage, shares.len())?;
     let speed = speeds(&stage, shares)?;
     let unit = speed * ideal.as_secs_f64() / lengths.iter().sum::<f64>();
     let mut probes = Vec::new();
@@ -113,8 +121,29 @@ fn spread(name: &str, shares: &[f64], lengths: &[f64], ideal: Duration) -> Resul
     }
     let known = Client::connect(&run_directory)?.ps(false)?;
     let moves: u64 = known.iter().map(|process| process.moves).sum();
+    let speed = (speed + speeds(&stage, shares)?) / 2.0;
     let ideal_s = rounds.iter().sum::<u64>() as f64 / speed;
-    Ok(Spread { balanced_s: balanced_s.unwrap_or(makespan_s), makespan_s, ideal_s, moves: moves as f64 })
+    let balanced_s = balanced_s.unwrap_or(makespan_s);
+    Ok(Spread { met_s, balanced_s, makespan_s, ideal_s, moves: moves as f64 })
+}
+
+/// Waits until all nodes know each other's load; returns how long that took from now.
+fn meet(stage: &Stage, nodes: usize) -> Result<f64, BenchError> {
+    let start = Instant::now();
+    let knows_all = |node: usize| {
+        let known = Client::connect(&stage.run_directory(node as u32)?)?.nodes()?;
+        Ok(known.iter().filter(|known| known.member && known.figures.is_some()).count() == nodes)
+    };
+    loop {
+        let knowing: Result<Vec<bool>, BenchError> = (1..=nodes).map(knows_all).collect();
+        if knowing?.iter().all(|knows| *knows) {
+            return Ok(start.elapsed().as_secs_f64());
+        }
+        if start.elapsed() > MEET_LIMIT {
+            return Err(BenchError::Apart { limit: MEET_LIMIT });
+        }
+        std::thread::sleep(LOOK);
+    }
 }
 
 /// Rounds a second that all nodes together compute.

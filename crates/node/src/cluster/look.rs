@@ -38,7 +38,9 @@ pub const STARTED_VARIABLE: &str = "MINKA_STARTED";
 /// The variable that says that a process and its descendants stay where they are, unless a user moves them.
 pub const LOCKED_VARIABLE: &str = "MINKA_LOCKED";
 
-/// So long after a guest has come it counts as what it wants, if it uses less: its memory may still be on its way.
+/// So long after a guest has come it counts as what it wants, if it uses less: its memory may still be on its way. And
+/// so long after one of Minka's own programs has begun what it does is the move itself, which is over before anybody
+/// could have gone because of it.
 const NEW_MS: Millis = 2_000;
 
 /// Milliseconds of a clock tick in `/proc` (`USER_HZ`).
@@ -207,7 +209,7 @@ struct View<'a> {
     standings: Standings,
     now: Millis,
     examined: usize,
-    /// What those had of the processors that have left since.
+    /// What those had of the processors that have left since, and those that are about moves.
     gone_tasks: f64,
 }
 
@@ -229,7 +231,11 @@ impl View<'_> {
             return Some(Candidate { home: Some(number), locked: guest.wanted.is_none(), ..candidate });
         }
         let helpers = &self.standings.helpers;
+        let since = process.start_ticks.saturating_mul(TICK_MS);
         if helpers.contains(&process.pid) || helpers.contains(&process.parent) {
+            if self.now.saturating_sub(since) < NEW_MS {
+                self.gone_tasks += process.tasks;
+            }
             return None;
         }
         let placed = match self.standings.own.get(&process.pid) {
@@ -241,7 +247,6 @@ impl View<'_> {
             None => false,
         };
         let name = self.cluster.settings.process(self.cluster.settings.own.number, process.pid);
-        let since = process.start_ticks.saturating_mul(TICK_MS);
         let mut candidate = self.described(process, name, process.computed.as_secs_f64(), since);
         let fate = looks.fate(self.now, process);
         fate.at_home(self.now);

@@ -179,6 +179,7 @@ impl Daemon {
             }
         };
         let sample = self.look(cluster, millis(time), sample);
+        debug!(load = sample.load.tasks(), candidates = sample.candidates.len(), "looked at this machine");
         let actions = cluster.lock().node.on_step(millis(time), &sample);
         self.act(cluster, actions);
     }

@@ -160,6 +160,22 @@ mod tests {
     }
 
     #[test]
+    fn equal_processes_spread_evenly_in_a_few_steps_and_stay() {
+        for seed in 1..=20 {
+            let mut net = Net::new(&Trial::new(4, seed));
+            assert!(until(&mut net, Net::all_know_all).is_some());
+            net.run_s(5);
+            (0..32).for_each(|process| net.start(0, ProcessId(process)));
+            let balance_s = until(&mut net, |net| net.spread() == 0);
+            assert!(balance_s.is_some_and(|time| time <= 5.0), "seed {seed}: {balance_s:?}");
+            let moves = net.moves();
+            assert!((24..=32).contains(&moves), "seed {seed}: {moves}");
+            net.run_s(120);
+            assert_eq!((net.moves(), net.spread()), (moves, 0), "seed {seed}");
+        }
+    }
+
+    #[test]
     fn the_dead_are_noticed_and_only_what_computed_there_is_lost() {
         let report = Trial { dead: 0.25, loss: 0.05, ..Trial::new(24, 2) }.run();
         assert!(report.death_s.is_some_and(|time| time < 60.0), "{report:?}");
