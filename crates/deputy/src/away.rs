@@ -188,6 +188,7 @@ impl Away {
     fn signalled(&mut self, task: Stopped, signal: i32) -> Result<Step> {
         match signals::fate(&self.parked, task.tid(), signal) {
             Fate::Native => Ok(self.resume(task, signal)),
+            Fate::Ignored => Ok(self.resume(task, 0)),
             Fate::Homeward => match tracee::postpone(task, signal, &mut self.parked.held) {
                 Ok(task) => {
                     self.tasks.put(task);

@@ -92,6 +92,7 @@ fn arrived(
     };
     match signals::fate(parked, task.tid(), signal) {
         Fate::Native => task.resume(signal).map_err(Fault::Trace),
+        Fate::Ignored => task.resume(0).map_err(Fault::Trace),
         Fate::Homeward => tracee::postpone(task, signal, &mut parked.held),
         Fate::Guest => {
             let (task, handed_over) = signals::to_guest(parked, session, task, signal)?;

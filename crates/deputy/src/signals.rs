@@ -26,6 +26,9 @@ const LIMIT: Duration = Duration::from_secs(5);
 pub(crate) enum Fate {
     /// By Linux, at home.
     Native,
+    /// Nowhere, as it was ignored when it arrived. Linux is not asked once more: another thread may have installed a
+    /// handler since then, which would run in the agent.
+    Ignored,
     /// In the guest, by its handler.
     Guest,
     /// At home, after the guest has come back.
@@ -40,7 +43,7 @@ pub(crate) fn fate(parked: &Parked, tid: i32, signal: i32) -> Fate {
     let Ok(status) = Status::read(parked.pid) else { return Fate::Native };
     let bit = 1u64 << (signal - 1);
     if status.ignored & bit != 0 {
-        return Fate::Native;
+        return Fate::Ignored;
     }
     if status.caught & bit != 0 {
         let is_temporary = |agent: Arc<Agent>| agent.temporary_mask.load(Ordering::SeqCst);
@@ -50,7 +53,8 @@ pub(crate) fn fate(parked: &Parked, tid: i32, signal: i32) -> Fate {
         return if homeward { Fate::Homeward } else { Fate::Guest };
     }
     match default_action(signal) {
-        Default::Ignore | Default::Terminate => Fate::Native,
+        Default::Ignore => Fate::Ignored,
+        Default::Terminate => Fate::Native,
         Default::Core | Default::Stop => Fate::Homeward,
     }
 }

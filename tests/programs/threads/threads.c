@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,6 +21,7 @@ static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t next = PTHREAD_COND_INITIALIZER;
 static __thread long own;
 static atomic_long taken;
+static atomic_bool is_over;
 
 static double now(void) {
     struct timespec time;
@@ -30,6 +32,10 @@ static double now(void) {
 static void take(int signal) {
     (void)signal;
     taken++;
+}
+
+static void take_any(int signal) {
+    (void)signal;
 }
 
 static void *computes(void *seed) {
@@ -113,6 +119,26 @@ static void *makes_threads(void *unused) {
     return (void *)sum;
 }
 
+// A signal that is ignored when it arrives may be handled a moment later.
+static void *changes_its_mind(void *unused) {
+    (void)unused;
+    long failures = 0;
+    while (!is_over) {
+        failures += signal(SIGUSR2, SIG_IGN) == SIG_ERR;
+        failures += signal(SIGUSR2, take_any) == SIG_ERR;
+    }
+    return (void *)failures;
+}
+
+static void *raises(void *unused) {
+    (void)unused;
+    long failures = 0;
+    while (!is_over) {
+        failures += raise(SIGUSR2) != 0;
+    }
+    return (void *)failures;
+}
+
 int main(void) {
     static const struct {
         const char *name;
@@ -122,11 +148,12 @@ int main(void) {
         {"computes", computes, 1},    {"computes too", computes, 2}, {"first in turn", takes_turns, 0},
         {"second in turn", takes_turns, 1}, {"reads", reads, 0},     {"sleeps", sleeps, 0},
         {"waits in vain", waits_in_vain, 0}, {"makes threads", makes_threads, 0},
+        {"changes its mind", changes_its_mind, 0}, {"raises", raises, 0},
     };
     enum { COUNT = sizeof all / sizeof *all, READER = 4 };
     pthread_t threads[COUNT];
     struct sigaction action = {.sa_handler = take, .sa_flags = SA_RESTART};
-    if (pipe(ends) != 0 || sigaction(SIGUSR1, &action, NULL) != 0) {
+    if (pipe(ends) != 0 || sigaction(SIGUSR1, &action, NULL) != 0 || signal(SIGUSR2, SIG_IGN) == SIG_ERR) {
         return 1;
     }
     for (int at = 0; at < COUNT; at++) {
@@ -145,6 +172,7 @@ int main(void) {
             pthread_kill(threads[READER], SIGUSR1);
         }
     }
+    is_over = true;
     close(ends[1]);
     for (int at = 0; at < COUNT; at++) {
         void *result;
