@@ -220,11 +220,26 @@ fn cannot_stop(
     masks: &BTreeMap<i32, u64>,
 ) -> Result<()> {
     session.shared.recalling.store(false, Ordering::SeqCst);
-    for (tid, mask) in masks {
-        let Some(task) = tasks.take(*tid) else { continue };
-        let halted = tracee::halt(task, &mut parked.held)?;
-        halted.set_mask(*mask).map_err(Fault::Trace)?;
-        tasks.put(halted.resume(0).map_err(Fault::Trace)?);
+    let mut left: Vec<(i32, u64)> = masks.iter().map(|(tid, mask)| (*tid, *mask)).collect();
+    let until = Instant::now() + session.shared.patience;
+    while let Some((tid, mask)) = left.pop() {
+        let Some(task) = tasks.take(tid) else { continue };
+        let task = match tracee::halt_in_time(task, &mut parked.held)? {
+            Ok(halted) => {
+                // A call that was being made may have set another one since.
+                if halted.mask().map_err(Fault::Trace)? == BLOCK_ALL {
+                    halted.set_mask(mask).map_err(Fault::Trace)?;
+                }
+                halted.resume(0).map_err(Fault::Trace)?
+            }
+            // It may have begun such a call, too.
+            Err(running) if Instant::now() < until => {
+                left.insert(0, (tid, mask));
+                running
+            }
+            Err(_) => return Err(Fault::Said("a thread at home could not get its signals back".to_owned())),
+        };
+        tasks.put(task);
     }
     session.say(&FromHome::GoOn)?;
     Err(Fault::CannotStop)

@@ -3,7 +3,7 @@
 use crate::eligible::{self, Reason};
 use crate::fault::{Fault, Result};
 use minka_image::registers::NO_SYSCALL;
-use minka_kernel::procfs::{self, Status};
+use minka_kernel::procfs::{self, Stat, Status};
 use minka_kernel::ptrace::{Options, Running, Stop, Stopped, Waited};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -37,6 +37,13 @@ pub(crate) mod libc_signal {
 /// How long a process may take to stop. It cannot while it waits in the kernel uninterruptibly (a `vfork` whose
 /// child has not called `execve` yet, a disk that does not answer).
 const STOP_LIMIT: Duration = Duration::from_millis(1500);
+
+/// The same of one that is ready to run: it stops as soon as it gets a processor, and where many want one that takes its
+/// time.
+const STARVED_LIMIT: Duration = Duration::from_secs(10);
+
+/// How often it is looked whether one has stopped that takes that long.
+const LOOK_INTERVAL: Duration = Duration::from_millis(1);
 
 /// How long it is polled for its stop, which mostly takes less.
 const POLLED: Duration = Duration::from_micros(50);
@@ -147,6 +154,14 @@ pub(crate) fn program_halted(task: Running, told: bool) -> Result<Stopped> {
 
 /// Stops the task; signals that arrive first stay pending. SIGSTOP cannot be made pending again; it goes to `held`.
 pub(crate) fn halt(task: Running, held: &mut Vec<i32>) -> Result<Stopped> {
+    halt_in_time(task, held)?.map_err(|_| Fault::CannotStop)
+}
+
+/// The same; gives back a task that does not stop in time.
+pub(crate) fn halt_in_time(
+    task: Running,
+    held: &mut Vec<i32>,
+) -> Result<std::result::Result<Stopped, Running>> {
     let mut mask = None;
     let postponed = |task: Stopped, stop| {
         if mask.is_none() {
@@ -154,11 +169,11 @@ pub(crate) fn halt(task: Running, held: &mut Vec<i32>) -> Result<Stopped> {
         }
         postpone(task, signal_of(stop), held)
     };
-    let task = try_halt(task, postponed)?.map_err(|_| Fault::CannotStop)?;
-    if let Some(mask) = mask {
+    let halted = try_halt(task, postponed)?;
+    if let (Ok(task), Some(mask)) = (&halted, mask) {
         task.set_mask(mask).map_err(Fault::Trace)?;
     }
-    Ok(task)
+    Ok(halted)
 }
 
 /// Stops the task, and has `arrived` go on with it when a signal arrives first, or it has made a thread. Gives back a
@@ -206,7 +221,10 @@ fn wait_for_stop(
             Waited::Still(task) => {
                 let waited = began.elapsed();
                 if waited > STOP_LIMIT {
-                    return Ok(Err(task));
+                    if waited > STARVED_LIMIT || !is_ready_to_run(task.tid()) {
+                        return Ok(Err(task));
+                    }
+                    std::thread::sleep(LOOK_INTERVAL);
                 }
                 // It may need this very processor. Whoever yields it, instead of sleeping, gives up its turn for
                 // milliseconds on a busy machine, and the program stands still meanwhile.
@@ -229,6 +247,10 @@ fn wait_for_stop(
             Waited::Gone(end) => return Err(Fault::Gone(end)),
         }
     }
+}
+
+fn is_ready_to_run(tid: i32) -> bool {
+    Stat::read(tid).is_ok_and(|stat| stat.state == 'R')
 }
 
 /// Takes a task that is about to get a signal on without it: the signal is pending again, with all its information.
@@ -324,7 +346,6 @@ pub(crate) fn default_action(signal: i32) -> Default {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use minka_kernel::procfs::Stat;
     use std::process::Command;
 
     #[test]
