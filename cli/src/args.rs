@@ -166,7 +166,7 @@ pub(crate) struct Bench {
 }
 
 /// What `minka bench` measures.
-#[derive(Debug, Clone, Copy, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 pub(crate) enum What {
     Freeze,
     Pages,
@@ -178,6 +178,10 @@ pub(crate) enum What {
     Exec,
     Home,
     Balance,
+    Farm {
+        #[arg(long, value_name = "DIR")]
+        source: PathBuf,
+    },
     Accel,
     All,
 }

@@ -2,6 +2,7 @@
 
 mod check;
 mod command;
+mod farm;
 mod generated;
 mod manifests;
 mod package;
@@ -20,6 +21,7 @@ cargo xtask TASK
 test          everything a change has to pass: packages, format, lints, rules, documentation, tests
 check         the rules of the workspace that no compiler knows
 docs          make the documentation that is made from code
+farm [DIR]    get a package in C for `minka bench farm`, in target/farm or DIR
 package [DIR] make packages for Debian's and Fedora's families, in target/package or DIR
 pages [DIR]   make the manual pages and shell completions, in target/pages or DIR
 help          show this";
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
         Some("check") => check::run(&root()),
         Some("docs") => generated::write(&root()),
         Some("package") => package::make(&root(), arguments.next().map(Into::into)),
+        Some("farm") => farm::make(&root(), arguments.next().map(Into::into)),
         Some("pages") => pages::make(arguments.next().map(Into::into)),
         Some("help") | Some("") => {
             println!("{HELP}");

@@ -88,4 +88,6 @@ help-bench-write = How fast a program away from home writes a file there, agains
 help-bench-exec = What it costs to start a program on another node
 help-bench-home = What is left of a move once a program is home again
 help-bench-balance = How soon and how well work that is started on one node spreads by itself
+help-bench-farm = How much sooner a source package is compiled when other nodes help, without being told, against one node and distcc (about 4 min)
+help-bench-farm--source = A directory with a package in C whose Makefile uses $(CC); cargo xtask farm makes one
 help-bench-all = All of these (about 6 min)

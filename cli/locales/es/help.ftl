@@ -88,4 +88,6 @@ help-bench-write = Con qué rapidez escribe un programa desde lejos un fichero d
 help-bench-exec = Cuánto cuesta arrancar un programa en otro nodo
 help-bench-home = Qué queda de un traslado cuando el programa ha vuelto a casa
 help-bench-balance = En cuánto tiempo y qué bien se reparte por sí mismo lo que se inicia en un nodo
+help-bench-farm = Cuánto antes se compila un paquete de código si otros nodos ayudan, sin decírselo, frente a un solo nodo y a distcc (unos 4 min)
+help-bench-farm--source = Un directorio con un paquete en C cuyo Makefile usa $(CC); cargo xtask farm crea uno
 help-bench-all = Todas ellas (unos 6 min)

@@ -13,21 +13,19 @@ use crate::text::Text;
 /// and is no failure: the machine may have other work.
 pub(super) fn bench(arguments: &args::Bench, output: &mut Output) -> Result<(), Failure> {
     let effort = if arguments.quick { Effort::Quick } else { Effort::Full };
-    if matches!(arguments.what, What::Accel) {
-        return accelerators(output);
+    match &arguments.what {
+        What::Accel => return accelerators(output),
+        What::Farm { source } => return tell(&minka_bench::farm(source)?, output),
+        _ => {}
     }
-    for benchmark in chosen(arguments.what) {
-        let outcome = benchmark.run(effort)?;
-        if output.is_json() {
-            output.json(&outcome)?;
-        } else {
-            show(&outcome, output)?;
-        }
-    }
-    Ok(())
+    chosen(&arguments.what).into_iter().try_for_each(|benchmark| tell(&benchmark.run(effort)?, output))
 }
 
-fn chosen(what: What) -> Vec<Benchmark> {
+fn tell(outcome: &Outcome, output: &mut Output) -> Result<(), Failure> {
+    if output.is_json() { output.json(outcome) } else { show(outcome, output) }
+}
+
+fn chosen(what: &What) -> Vec<Benchmark> {
     vec![match what {
         What::Freeze => Benchmark::Freeze,
         What::Pages => Benchmark::Pages,
@@ -39,7 +37,7 @@ fn chosen(what: What) -> Vec<Benchmark> {
         What::Exec => Benchmark::Exec,
         What::Home => Benchmark::Home,
         What::Balance => Benchmark::Balance,
-        What::Accel => return Vec::new(),
+        What::Accel | What::Farm { .. } => return Vec::new(),
         What::All => return Benchmark::ALL.to_vec(),
     }]
 }
@@ -68,7 +66,7 @@ fn accelerators(output: &mut Output) -> Result<(), Failure> {
         figure("samples_per_second", figures.samples_per_second, None),
         figure("xpum_samples_per_second", figures.xpum_samples_per_second, None),
     ];
-    show(&Outcome { benchmark: "accel", figures }, output)
+    show(&Outcome { benchmark: "accel", figures, unknown: Vec::new() }, output)
 }
 
 fn show(outcome: &Outcome, output: &mut Output) -> Result<(), Failure> {
@@ -83,6 +81,9 @@ fn show(outcome: &Outcome, output: &mut Output) -> Result<(), Failure> {
     }
     for line in table.lines() {
         output.line(&line)?;
+    }
+    for (name, reason) in &outcome.unknown {
+        output.line(&format!("{name}: {reason}"))?;
     }
     output.line("")
 }

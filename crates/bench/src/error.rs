@@ -64,6 +64,9 @@ pub enum BenchError {
     /// The process never came to be where the figure needs it.
     #[error("measure a move: {0}")]
     Move(String),
+    /// A source package could not be compiled, or not as it has to be.
+    #[error("{0}")]
+    Farm(String),
 }
 
 impl BenchError {

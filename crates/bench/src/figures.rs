@@ -58,11 +58,13 @@ pub struct Outcome {
     pub benchmark: &'static str,
     /// Its figures, the promised ones first.
     pub figures: Vec<Figure>,
+    /// Figures that could not be measured, each with the reason.
+    pub unknown: Vec<(&'static str, String)>,
 }
 
 impl Outcome {
     pub(crate) fn new(benchmark: &'static str) -> Self {
-        Outcome { benchmark, figures: Vec::new() }
+        Outcome { benchmark, figures: Vec::new(), unknown: Vec::new() }
     }
 
     /// A figure that is promised.
@@ -77,6 +79,12 @@ impl Outcome {
         self
     }
 
+    /// A figure that could not be measured, for this reason.
+    pub(crate) fn unknown(mut self, name: &'static str, reason: &str) -> Self {
+        self.unknown.push((name, reason.to_owned()));
+        self
+    }
+
     /// Whether every promise is kept.
     pub fn is_reached(&self) -> bool {
         let promised = self.figures.iter().filter_map(|figure| Some((figure.value, figure.goal?)));
@@ -84,14 +92,22 @@ impl Outcome {
     }
 }
 
-/// One object: the benchmark's name, whether its promises are kept, and its figures by name.
+/// One object: the benchmark's name, whether its promises are kept, and its figures by name. One that could not be
+/// measured is null, and the reason is in `reasons`.
 impl Serialize for Outcome {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(self.figures.len() + 2))?;
+        let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("bench", self.benchmark)?;
         map.serialize_entry("reached", &self.is_reached())?;
         for figure in &self.figures {
             map.serialize_entry(figure.name, &rounded(figure.value))?;
+        }
+        for (name, _) in &self.unknown {
+            map.serialize_entry(name, &None::<f64>)?;
+        }
+        if !self.unknown.is_empty() {
+            let reasons: std::collections::BTreeMap<_, _> = self.unknown.iter().cloned().collect();
+            map.serialize_entry("reasons", &reasons)?;
         }
         map.end()
     }
@@ -118,6 +134,16 @@ mod tests {
             .with("tcp_mb_s", 3210.987);
         let line = serde_json::to_string(&outcome).unwrap_or_default();
         assert_eq!(line, r#"{"bench":"pages","reached":true,"ratio":0.5123,"tcp_mb_s":3211.0}"#);
+    }
+
+    #[test]
+    fn what_could_not_be_measured_is_null_with_a_reason() {
+        let outcome =
+            Outcome::new("farm").with("units", 174.0).unknown("distcc_speedup", "it is not installed");
+        let line = serde_json::to_string(&outcome).unwrap_or_default();
+        let expected =
+            r#""units":174.0,"distcc_speedup":null,"reasons":{"distcc_speedup":"it is not installed"}}"#;
+        assert!(line.ends_with(expected), "{line}");
     }
 
     #[test]

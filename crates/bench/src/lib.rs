@@ -30,7 +30,7 @@ mod statistics;
 
 pub use error::BenchError;
 pub use figures::{Better, Figure, Goal, Outcome};
-pub use measure::{Benchmark, Effort};
+pub use measure::{Benchmark, Effort, farm};
 pub use probe::main as probe_main;
 
 /// The first argument by which a program finds that it is to call [`probe_main`].

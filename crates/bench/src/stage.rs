@@ -46,6 +46,11 @@ impl Stage {
         Ok(Stage { lab: Lab::up(&options)?, program })
     }
 
+    /// Starts a program in a node.
+    pub(crate) fn start(&self, node: u32, program: Program) -> Result<Running, BenchError> {
+        Ok(self.lab.start(node, program)?)
+    }
+
     /// Starts a probe in a node, and waits until it says that it is ready.
     pub(crate) fn probe<I, A>(&self, node: u32, arguments: I) -> Result<Probe, BenchError>
     where

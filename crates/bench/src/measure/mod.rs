@@ -3,11 +3,14 @@
 mod balance;
 mod compute;
 mod exec;
+mod farm;
 mod files;
 mod freeze;
 mod pages;
 mod syscall;
 mod touch;
+
+pub use farm::farm;
 
 use crate::error::BenchError;
 use crate::figures::Outcome;
