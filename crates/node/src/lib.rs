@@ -5,10 +5,12 @@
 //! therefore be small, and a fault of one migrated process stays that process's own.
 //!
 //! * [`protocol`] and [`lines`]: what the tools say over the control socket; [`client`] is their side.
+//! * [`ask`]: what may be asked, and by whom; the control socket and the HTTP interface ask there.
 //! * `book`: the rules, pure. `daemon`: carries them out.
 //! * `control`, `incoming`, `peers`: the daemon's three doors to the world.
 //! * `cluster`: the node's load and that of the others, and moves that nobody has asked for.
 
+pub mod ask;
 mod book;
 mod child;
 pub mod client;
@@ -19,6 +21,7 @@ mod incoming;
 pub mod lines;
 mod peers;
 mod pending;
+pub mod places;
 pub mod processes;
 pub mod protocol;
 mod serve;
@@ -27,4 +30,4 @@ mod settings;
 pub use cluster::{ClusterError, ClusterSettings, LOCKED_VARIABLE, STARTED_VARIABLE};
 pub use daemon::{Daemon, Eligibility};
 pub use serve::ServeError;
-pub use settings::{RUN_DIR, RUN_DIR_VARIABLE, SOCKET_NAME, Settings, run_dir};
+pub use settings::{API_SOCKET_NAME, RUN_DIR, RUN_DIR_VARIABLE, SOCKET_NAME, Settings, run_dir};

@@ -19,6 +19,7 @@
 
 pub use minka_wire::local::GuestMemory;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// The version of this protocol that this build speaks.
 pub const VERSION: u32 = 1;
@@ -75,7 +76,7 @@ pub enum Request {
 }
 
 /// How a node is to take part in the cluster from now on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Steering {
     /// Whether its processes stay unless their users move them.
@@ -126,7 +127,7 @@ pub enum Answer {
 }
 
 /// What a node is and what it is doing.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Status {
     /// The node's name.
     pub node: String,
@@ -145,7 +146,7 @@ pub struct Status {
 }
 
 /// Where a process is in its travels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     /// At home.
@@ -161,7 +162,7 @@ pub enum State {
 }
 
 /// One process as `minka ps` shows it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Process {
     /// PID as this node counts.
     pub pid: i32,
@@ -189,11 +190,12 @@ pub struct Process {
     pub cantmove: Vec<String>,
     /// How a guest's memory came here; none before all of it has, and of processes that are no guests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
     pub memory: Option<GuestMemory>,
 }
 
 /// A node of the cluster as this node sees it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Node {
     /// Its name.
     pub name: String,
@@ -217,7 +219,7 @@ pub struct Node {
 }
 
 /// What a node told of itself.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Figures {
     /// How long ago, in milliseconds.
     pub age_ms: u64,
@@ -250,7 +252,7 @@ pub struct Figures {
 }
 
 /// Where a process is after a move.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Migrated {
     /// The process, as this node counts.
     pub pid: i32,
@@ -263,7 +265,7 @@ pub struct Migrated {
 }
 
 /// What happens to a process that is being traced.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Event {
     /// A call it forwarded, as `strace` would print it.

@@ -16,6 +16,9 @@ pub const RUN_DIR_VARIABLE: &str = "MINKA_DIR";
 /// Name of the control socket in that directory.
 pub const SOCKET_NAME: &str = "node.sock";
 
+/// Name of the socket of the HTTP interface in that directory.
+pub const API_SOCKET_NAME: &str = "api.sock";
+
 /// What the daemon is told at its start.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -43,6 +46,11 @@ impl Settings {
     /// Path of the control socket.
     pub fn socket(&self) -> PathBuf {
         self.run_dir.join(SOCKET_NAME)
+    }
+
+    /// Path of the socket of the HTTP interface.
+    pub fn api_socket(&self) -> PathBuf {
+        self.run_dir.join(API_SOCKET_NAME)
     }
 }
 

@@ -167,6 +167,8 @@ pub(crate) struct Book {
     guests: guests::Guests,
     deputies: u64,
     tickets: u64,
+    /// How many times processes have arrived somewhere.
+    arrivals: u64,
     /// The daemon is ending: nobody leaves and nobody arrives any more.
     ending: bool,
     effects: Vec<Effect>,
@@ -186,6 +188,7 @@ impl Book {
             guests: guests::Guests::default(),
             deputies: 0,
             tickets: 0,
+            arrivals: 0,
             ending: false,
             effects: Vec::new(),
         }

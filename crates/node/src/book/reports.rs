@@ -41,6 +41,7 @@ impl Book {
         record.away_at = Some(at.clone());
         record.away_since = Some(now);
         record.moves += 1;
+        self.arrivals += 1;
         record.freeze_us = Some(freeze_us);
         record.fault = None;
         record.rescues = 0;
@@ -61,6 +62,7 @@ impl Book {
         let was_away = record.away_at.take().is_some();
         if was_away {
             record.moves += 1;
+            self.arrivals += 1;
             record.freeze_us = Some(freeze_us);
         }
         // An order for the next `execve` stands: that call is made at home.

@@ -58,6 +58,11 @@ impl Book {
         (away, self.guests.iter().count())
     }
 
+    /// How many times processes of this node have arrived somewhere.
+    pub(crate) fn arrivals(&self) -> u64 {
+        self.arrivals
+    }
+
     /// Notes whether a node could be reached.
     pub(crate) fn set_reachable(&mut self, name: &str, reachable: bool) {
         self.peers.set_reachable(name, reachable);

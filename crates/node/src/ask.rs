@@ -1,0 +1,253 @@
+//! What may be asked of the daemon, and by whom: users move and trace their own processes, root everybody's, and only
+//! root changes how the node takes part in the cluster.
+//!
+//! The control socket and the HTTP interface ask here, so that the same holds for both. All of it may wait: for a lock,
+//! for `/proc`, or, where something is to move, for as long as that takes.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::time::Duration;
+
+use crate::book::{Standing, Target};
+use crate::daemon::{Daemon, Follower};
+use crate::processes::Identity;
+use crate::protocol::{Answer, Event, Migrated, Node, Process, Refusal, State, Status, Steering};
+
+/// How long an order to move may take. Memory follows after the move, so it does not depend on size.
+const MOVE: Duration = Duration::from_secs(60);
+
+/// Events that wait for a slow reader before some are left out.
+const EVENTS: usize = 1024;
+
+/// Who asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Caller {
+    uid: u32,
+}
+
+impl Caller {
+    /// This user, as the kernel says.
+    pub fn new(uid: u32) -> Self {
+        Caller { uid }
+    }
+
+    fn is_root(self) -> bool {
+        self.uid == 0
+    }
+
+    fn may_see(self, uid: u32) -> bool {
+        self.is_root() || self.uid == uid
+    }
+}
+
+impl Daemon {
+    /// What the node is and what it is doing.
+    pub fn status(&self) -> Status {
+        let (away, guests) = self.lock().book.counts();
+        Status {
+            node: self.settings.node.clone(),
+            release: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: i32::try_from(std::process::id()).unwrap_or(i32::MAX),
+            listen: self.settings.listen.clone(),
+            uptime_s: self.started.elapsed().as_secs(),
+            away,
+            guests,
+        }
+    }
+
+    /// How many times a process of this node has arrived somewhere since the daemon was started, coming home included.
+    pub fn arrivals(&self) -> u64 {
+        self.lock().book.arrivals()
+    }
+
+    /// The nodes of the cluster, this one first.
+    pub fn nodes(&self) -> Vec<Node> {
+        let mut nodes = self.lock().book.nodes(&self.settings.listen);
+        if let Some(cluster) = self.cluster() {
+            cluster.describe(&mut nodes);
+        }
+        nodes
+    }
+
+    /// The processes that the node knows; with `all`, also those that have never moved, as far as the caller may see them.
+    pub fn processes_for(&self, caller: Caller, all: bool) -> Vec<Process> {
+        let mut processes = self.known();
+        if all {
+            processes.extend(self.strangers(caller));
+        }
+        for process in &mut processes {
+            let asked = process.uid.is_some_and(|uid| caller.may_see(uid));
+            if asked && process.state == State::Home {
+                process.cantmove = (self.eligibility)(process.pid);
+            }
+        }
+        processes
+    }
+
+    /// Why a process cannot move; empty when it can.
+    ///
+    /// # Errors
+    /// When there is none, or it is not the caller's.
+    pub fn reasons(&self, caller: Caller, pid: i32) -> Result<Vec<String>, Refusal> {
+        self.own(caller, pid)?;
+        Ok((self.eligibility)(pid))
+    }
+
+    /// Changes how the node takes part in the cluster.
+    ///
+    /// # Errors
+    /// When the caller is not root, or the node takes no part.
+    pub fn steer_for(self: &Arc<Self>, caller: Caller, what: Steering) -> Result<(), Refusal> {
+        if caller.is_root() { self.steer(what) } else { Err(Refusal::NotRoot) }
+    }
+
+    /// Moves a process to a node, `home` or `best`, and waits until it is there: the answer is [`Answer::Migrated`], or
+    /// [`Answer::Armed`] if it will move at its next `execve`.
+    ///
+    /// # Errors
+    /// When the process is not the caller's, or does not move.
+    pub fn migrate(
+        self: &Arc<Self>,
+        caller: Caller,
+        pid: i32,
+        to: &str,
+        at_exec: bool,
+    ) -> Result<Answer, Refusal> {
+        let process = self.own(caller, pid)?;
+        let (target, leaves) = {
+            let state = self.lock();
+            let target = state.book.target(to)?;
+            let leaves = state.book.would_leave(pid, &target);
+            (target, leaves)
+        };
+        // A program that waits to replace its image is judged when it has done so.
+        if leaves && !at_exec {
+            let reasons = (self.eligibility)(pid);
+            if !reasons.is_empty() {
+                return Err(Refusal::CannotMove { pid, reasons });
+            }
+        }
+        let Some(target) = self.placed(pid, target, at_exec) else {
+            let at = self.settings.node.clone();
+            return Ok(Answer::Migrated(Migrated { pid, at, moved: false, freeze_us: 0 }));
+        };
+        let (sender, receiver) = sync_channel(1);
+        let ticket = self.tell(|state| {
+            let ticket = state.book.ticket();
+            state.waiters.insert(ticket, sender);
+            state.book.migrate(ticket, process, target, at_exec);
+            ticket
+        });
+        let answer = receiver.recv_timeout(MOVE).map_err(|_| {
+            self.tell(|state| {
+                state.waiters.remove(&ticket);
+                state.book.give_up(ticket);
+            });
+            Refusal::TimedOut { pid, seconds: MOVE.as_secs() }
+        })?;
+        if let Answer::Refused(refusal) = answer { Err(refusal) } else { Ok(answer) }
+    }
+
+    /// Follows the calls that a process forwards, until the process ends or what is returned is dropped.
+    ///
+    /// # Errors
+    /// When the process is not the caller's, or cannot be followed.
+    pub fn follow(self: &Arc<Self>, caller: Caller, pid: i32) -> Result<Following, Refusal> {
+        let process = self.own(caller, pid)?;
+        let (events, receiver) = sync_channel(EVENTS);
+        self.tell(|state| {
+            state.book.watch(process.clone())?;
+            state.followers.entry(pid).or_default().push(Follower { events, lost: 0 });
+            Ok(())
+        })?;
+        Ok(Following { daemon: Arc::clone(self), process, events: Some(receiver) })
+    }
+
+    /// A process that the caller may move and trace.
+    fn own(&self, caller: Caller, pid: i32) -> Result<Identity, Refusal> {
+        let process = self.processes.look(pid).ok_or(Refusal::NoSuchProcess { pid })?;
+        if caller.may_see(process.uid) { Ok(process) } else { Err(Refusal::NotPermitted { pid }) }
+    }
+
+    /// The processes that the daemon knows, under the names that they have now.
+    fn known(&self) -> Vec<Process> {
+        let known = self.lock().book.processes();
+        let here = known.iter().filter(|process| process.uid.is_some() && process.state != State::Ended);
+        let looks: Vec<_> = here.filter_map(|process| self.processes.look(process.pid)).collect();
+        let book = &mut self.lock().book;
+        looks.into_iter().for_each(|process| book.renamed(process));
+        book.processes()
+    }
+
+    /// The processes of this node that have never been ordered to move, as far as the caller may see them.
+    fn strangers(&self, caller: Caller) -> Vec<Process> {
+        let mut pids = self.processes.list();
+        pids.sort_unstable();
+        let own = pids.into_iter().filter_map(|pid| self.own(caller, pid).ok()).collect::<Vec<_>>();
+        let state = self.lock();
+        let strangers = own.into_iter().filter(|process| !state.book.knows(process.pid));
+        strangers.map(|process| state.book.stranger(process)).collect()
+    }
+
+    /// Where `best` is at the moment, if that is to be told by loads; `None` if it is here.
+    fn placed(self: &Arc<Self>, pid: i32, target: Target, at_exec: bool) -> Option<Target> {
+        let Some(cluster) = self.cluster().filter(|cluster| target == Target::Best && cluster.balances())
+        else {
+            return Some(target);
+        };
+        let is_away = matches!(self.lock().book.standing(pid), Some(Standing::Elsewhere { .. }));
+        if is_away {
+            return Some(target);
+        }
+        // Of a program that begins nobody knows how much it is going to want.
+        let memory_mib = if at_exec { None } else { Some(memory_mib(pid)) };
+        self.place(&cluster, pid, memory_mib).map(Target::Lent)
+    }
+}
+
+/// A process that is being followed, until this is dropped.
+#[derive(Debug)]
+pub struct Following {
+    daemon: Arc<Daemon>,
+    process: Identity,
+    /// None only while it is being dropped.
+    events: Option<Receiver<Event>>,
+}
+
+/// What a process that is being followed does next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Next {
+    /// This.
+    Event(Event),
+    /// Nothing yet.
+    Nothing,
+    /// Nothing any more.
+    Over,
+}
+
+impl Following {
+    /// Waits for what the process does next, for so long at most.
+    pub fn next(&self, limit: Duration) -> Next {
+        match self.events.as_ref().map(|events| events.recv_timeout(limit)) {
+            Some(Ok(event)) => Next::Event(event),
+            Some(Err(RecvTimeoutError::Timeout)) => Next::Nothing,
+            Some(Err(RecvTimeoutError::Disconnected)) | None => Next::Over,
+        }
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        // So that the daemon sees that nobody listens any more.
+        self.events = None;
+        self.daemon.tell(|state| state.book.unwatch(&self.process));
+    }
+}
+
+/// Memory that a process uses, in MiB (`/proc/PID/statm`); nothing if it has ended.
+fn memory_mib(pid: i32) -> f64 {
+    const PAGE_BYTES: f64 = 4096.0;
+    let text = std::fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
+    let pages = text.split_ascii_whitespace().nth(1).and_then(|field| field.parse::<u64>().ok());
+    pages.unwrap_or(0) as f64 * PAGE_BYTES / f64::from(1 << 20)
+}
