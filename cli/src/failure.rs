@@ -43,6 +43,8 @@ pub(crate) enum Failure {
     #[error(transparent)]
     Serve(#[from] minka_node::ServeError),
     #[error(transparent)]
+    Api(#[from] minka_api::ApiError),
+    #[error(transparent)]
     Cluster(#[from] minka_node::ClusterError),
     #[error(transparent)]
     Config(#[from] minka_link::ConfigError),

@@ -1,6 +1,7 @@
 //! `minka node serve`: the node daemon.
 
 use std::ffi::OsString;
+use std::sync::Arc;
 use std::time::Duration;
 
 use minka_link::NodeConfig;
@@ -30,11 +31,15 @@ pub(super) fn serve(arguments: &Serve) -> Result<(), Failure> {
     // Where many compute the daemon and its deputies would have to wait as long as everybody else, and all that is moved
     // with them. Without the right to it, they do.
     let _ = rustix::process::setpriority_process(None, NICE);
-    let daemon = Daemon::new(settings(arguments)?, Box::new(ProcFs), Box::new(eligibility));
+    let settings = settings(arguments)?;
     // Before the daemon starts: from then on a signal to end means to bring everybody home first.
     let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(Failure::Prepare)?;
+    let socket = settings.api_socket();
+    let daemon = Daemon::new(settings, Box::new(ProcFs), Box::new(eligibility));
     daemon.start()?;
+    let service = minka_api::serve(Arc::clone(&daemon), &socket)?;
     signals.forever().next();
+    drop(service);
     if !daemon.end(PATIENCE) {
         warn!("not everybody got home in time");
     }
