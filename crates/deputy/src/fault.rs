@@ -20,7 +20,7 @@ pub(crate) enum Fault {
     Channel(#[from] ChannelError),
     #[error("understand the host")]
     Message(#[from] MessageError),
-    #[error("{0}")]
+    #[error(transparent)]
     CannotMove(#[from] Reason),
     #[error("{node} refused: {reason}")]
     Refused { node: String, reason: String },

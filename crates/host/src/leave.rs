@@ -3,6 +3,7 @@
 use crate::fault::{Fault, Result};
 use crate::guest::{Guest, lock};
 use crate::own;
+use crate::pages;
 use crate::prepare::{self, call};
 use crate::tracer::Tracer;
 use minka_image::TASK_SIZE;
@@ -214,7 +215,7 @@ fn send_unchanged(guest: &Guest, stream: &mut Sender, ranges: &[(u64, u64)]) -> 
         if Instant::now() > until {
             return Err(Fault::Said("the guest's memory does not settle".to_owned()));
         }
-        std::thread::yield_now();
+        pages::let_change();
     }
     Ok(())
 }

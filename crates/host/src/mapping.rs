@@ -10,6 +10,7 @@
 use crate::calls::{Answer, Worker};
 use crate::fault::Result;
 use crate::guest::{Guest, NewArea, Work, lock};
+use crate::pages;
 use minka_image::maps::{Backing, Mapping};
 use minka_image::origin::Origin;
 use minka_image::{PAGE, TASK_SIZE};
@@ -105,7 +106,7 @@ fn find(guest: &Guest, hint: u64, length: u64, flags: u64) -> Choice {
             let is_used = is_source_of_other_memory(guest, start, end);
             return if is_used { Choice::Nowhere } else { choice };
         }
-        std::thread::yield_now();
+        pages::let_change();
     }
     Choice::Nowhere
 }

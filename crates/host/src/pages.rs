@@ -187,11 +187,18 @@ fn serve(
     Ok(())
 }
 
+/// Gives a thread of the guest time to finish changing its memory. It may need this very processor: whoever yields it,
+/// instead of sleeping, may get it back again and again, and the guest does not.
+pub(crate) fn let_change() {
+    const PAUSE: Duration = Duration::from_micros(50);
+    std::thread::sleep(PAUSE);
+}
+
 /// Lets the thread that missed a page go on. If the page could not be put in place at this moment it misses it
 /// again, and by then what was changing has been recorded.
 fn release(guest: &Guest, address: u64, placed_to: u64) -> Result<()> {
     if placed_to <= address {
-        std::thread::yield_now();
+        let_change();
     }
     guest.uffd.wake(address, PAGE).map_err(|error| Fault::Io("wake a thread", error))
 }
@@ -342,7 +349,7 @@ fn place(guest: &Guest, address: u64, content: &[u8]) -> Result<()> {
         }
         drop(origins);
         if at < end {
-            std::thread::yield_now();
+            let_change();
         }
     }
     Ok(())
