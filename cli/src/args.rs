@@ -2,6 +2,7 @@
 //! [`crate::help`] makes from the commands' and arguments' own.
 
 pub(crate) mod cluster;
+pub(crate) mod mon;
 pub(crate) mod openmosix;
 pub(crate) mod sim;
 pub(crate) mod xpu;
@@ -33,6 +34,7 @@ pub(crate) enum Command {
     Mosctl(openmosix::Mosctl),
     Mosrun(openmosix::Mosrun),
     Showmap,
+    Mon(mon::Mon),
     Doctor(Doctor),
     Cluster(cluster::Cluster),
     Install(Install),

@@ -63,6 +63,15 @@ impl Lab {
         }
     }
 
+    /// What the nodes have written down.
+    fn logs(&self) -> String {
+        let log = |node: &str| {
+            let log = format!("/run/minka/lab/{}/{node}/node.log", self.name);
+            format!("== {node}\n{}", std::fs::read_to_string(log).unwrap_or_default())
+        };
+        ["node1", "node2", "node3"].map(log).concat()
+    }
+
     fn until(&self, what: &str, mut is: impl FnMut(&Self) -> Result<(), String>) {
         let deadline = Instant::now() + LIMIT;
         while let Err(found) = is(self) {
@@ -109,11 +118,21 @@ fn work_spreads_by_itself_and_nobody_has_to_say_so() {
     let processes = lab.json("node1", &["ps"]);
     assert!(processes.iter().all(|it| it["wanted"].is_null()), "{processes:?}");
     // And they can be brought home by hand, and stay there for as long as a wish stands.
-    let pid = processes.iter().find(|it| it["state"] == "away").unwrap()["pid"].to_string();
+    let away = |it: &&Value| it["state"] == "away" && it["command"] == "sh";
+    let pid = processes.iter().find(away).unwrap()["pid"].to_string();
     lab.until("home", |lab| {
         let output = lab.exec("node1", &[MINKA, "migrate", &pid, "home"]);
-        if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into()) }
+        let told = String::from_utf8_lossy(&output.stderr);
+        if output.status.success() {
+            return Ok(());
+        }
+        let known = lab.json("node1", &["ps"]);
+        assert!(!told.contains("no process"), "{told}{known:?}\n{}", lab.logs());
+        Err(told.into())
     });
+    for program in &mut lab.programs {
+        assert_eq!(program.try_wait().unwrap(), None, "nobody has ended them");
+    }
 }
 
 #[test]

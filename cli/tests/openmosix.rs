@@ -82,6 +82,15 @@ fn the_tools_of_openmosix_work_under_their_names() {
         assert_eq!(lab.tool("mosctl", &[verb]), (String::new(), 0), "{verb}");
         lab.until("mosctl", &["status"], expected);
     }
+    let (chart, status) = lab.tool("mosmon", &["-u", "-t", "--once"]);
+    let ends = chart.ends_with("h: help   q: end   2 nodes with 2 processors are up\n");
+    assert!(
+        status == 0 && chart.starts_with("processor time in use, in percent\n     100 |") && ends,
+        "{chart}"
+    );
+    let (told, _) = lab.tool("mon", &["--show", "speed", "--json"]);
+    let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+    assert_eq!((&told["show"], &told["nodes"][1]["value"]), (&"speed".into(), &10_000.0.into()));
     assert_eq!(lab.tool("mosctl", &["setspeed", "20000"]).1, 0);
     lab.until("mosctl", &["getspeed"], "20000\n");
     assert_eq!(lab.tool("mosctl", &["setspeed"]).1, 2);

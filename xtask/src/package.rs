@@ -15,8 +15,10 @@ use crate::command::{cargo, program, succeed};
 use crate::{Failure, pages};
 
 /// Other names of the program.
-const LINKS: [&str; 10] =
-    ["xpumcli", "xpu-smi", "mosctl", "mosrun", "nomig", "runhome", "runon", "showmap", "migrate", "mps"];
+const LINKS: [&str; 11] = [
+    "xpumcli", "xpu-smi", "mosctl", "mosmon", "mosrun", "nomig", "runhome", "runon", "showmap", "migrate",
+    "mps",
+];
 
 /// What `cargo xtask pages` makes, and where systems look for it.
 const PAGES: [(&str, &str); 5] = [

@@ -20,3 +20,33 @@ help-mosrun--lock = It and its descendants stay where they begin
 help-mosrun--unlock = They may be moved although their parent is locked
 help-mosrun--command = The command and its arguments
 help-showmap = Show the nodes and their numbers, as openMosix's showmap does
+help-mon = Draw what all nodes do, anew each second, as openMosix's mosmon does
+help-mon--show = What: their load, the same on a logarithmic scale, their speed, memory in use as it matters to processes or as Linux has it, or the processor time in use (under the name mosmon also -l, -L, -s, -m, -r, -u)
+help-mon--columns = How their numbers stand: beside each other, digits one below the other, without gaps, or as there is room (under the name mosmon also -w, -v, -V, -a)
+help-mon--dead = Also the nodes that are not up (under the name mosmon also -d)
+help-mon--total = Also how many are up (under the name mosmon also -t)
+help-mon--once = Draw it once and end
+
+mon-load = load (1.00: one task for each standard processor)
+mon-log-load = load, on a logarithmic scale (1.00: one task for each standard processor)
+mon-speed = speed of all processors (10000: one standard processor)
+mon-memory = memory in MiB (#: in use, +: to be had)
+mon-raw-memory = memory in MiB (#: in use, +: free, as Linux calls it)
+mon-use = processor time in use, in percent
+mon-foot = h: help   q: end
+mon-total = { $nodes } nodes with { $cpus } processors are up
+mon-help =
+    l, L    load, and on a logarithmic scale
+    s       speed of all processors
+    m, r    memory as it matters to processes, and as Linux has it
+    u       processor time in use
+    w       numbers beside each other
+    v, V    digits one below the other, and without gaps
+    a       as there is room
+    d       also the nodes that are not up (x)
+    t       how many are up
+    ← →     the nodes that do not fit
+    Enter   look now
+    h       this page, and back
+    q       the end
+    ?       a node that has told nothing of itself

@@ -20,3 +20,33 @@ help-mosrun--lock = Ella y sus descendientes se quedan donde empiezan
 help-mosrun--unlock = Se pueden mover aunque su padre no se pueda
 help-mosrun--command = La orden y sus argumentos
 help-showmap = Muestra los nodos y sus números, como el showmap de openMosix
+help-mon = Dibuja lo que hacen todos los nodos, de nuevo cada segundo, como el mosmon de openMosix
+help-mon--show = Qué: su carga, la misma en escala logarítmica, su velocidad, la memoria en uso según cuenta para los procesos o según la tiene Linux, o el tiempo de procesador en uso (con el nombre mosmon también -l, -L, -s, -m, -r, -u)
+help-mon--columns = Cómo van sus números: uno junto a otro, con las cifras una bajo otra, sin huecos, o según el sitio (con el nombre mosmon también -w, -v, -V, -a)
+help-mon--dead = También los nodos que no están en marcha (con el nombre mosmon también -d)
+help-mon--total = También cuántos están en marcha (con el nombre mosmon también -t)
+help-mon--once = Lo dibuja una vez y acaba
+
+mon-load = carga (1.00: una tarea por procesador estándar)
+mon-log-load = carga, en escala logarítmica (1.00: una tarea por procesador estándar)
+mon-speed = velocidad de todos los procesadores (10000: un procesador estándar)
+mon-memory = memoria en MiB (#: en uso, +: disponible)
+mon-raw-memory = memoria en MiB (#: en uso, +: libre, según Linux)
+mon-use = tiempo de procesador en uso, en tanto por ciento
+mon-foot = h: ayuda   q: fin
+mon-total = { $nodes } nodos con { $cpus } procesadores en marcha
+mon-help =
+    l, L    carga, y en escala logarítmica
+    s       velocidad de todos los procesadores
+    m, r    memoria según cuenta para los procesos, y según la tiene Linux
+    u       tiempo de procesador en uso
+    w       números uno junto a otro
+    v, V    cifras una bajo otra, y sin huecos
+    a       según el sitio
+    d       también los nodos que no están en marcha (x)
+    t       cuántos están en marcha
+    ← →     los nodos que no caben
+    Enter   mirar ahora
+    h       esta página, y de vuelta
+    q       el fin
+    ?       un nodo que no ha contado nada de sí

@@ -53,14 +53,32 @@ pub(crate) struct Mosrun {
 }
 
 /// The names under which the program is one of these tools.
-pub(crate) const NAMES: [&str; 8] =
-    ["mosctl", "mosrun", "showmap", "migrate", "mps", "nomig", "runhome", "runon"];
+pub(crate) const NAMES: [&str; 10] =
+    ["mosctl", "mosrun", "showmap", "migrate", "mps", "nomig", "runhome", "runon", "mosmon", "mon"];
 
 /// The command line of a tool of openMosix in the words of this program.
 pub(crate) fn translate(name: &str, arguments: Vec<OsString>) -> Vec<OsString> {
     let words = |words: &[&str]| words.iter().map(OsString::from).collect::<Vec<_>>();
     let mut arguments = arguments.into_iter();
     match name {
+        "mosmon" | "mon" => {
+            let letters = |word: &OsString| match word.to_str() {
+                Some("-l") => words(&["--show", "load"]),
+                Some("-L") => words(&["--show", "log-load"]),
+                Some("-s") => words(&["--show", "speed"]),
+                Some("-m") => words(&["--show", "memory"]),
+                Some("-r") => words(&["--show", "raw-memory"]),
+                Some("-u") => words(&["--show", "use"]),
+                Some("-w") => words(&["--columns", "wide"]),
+                Some("-v") => words(&["--columns", "vertical"]),
+                Some("-V") => words(&["--columns", "tight"]),
+                Some("-a") => words(&["--columns", "auto"]),
+                Some("-d") => words(&["--dead"]),
+                Some("-t") => words(&["--total"]),
+                _ => vec![word.clone()],
+            };
+            std::iter::once("mon".into()).chain(arguments.flat_map(|word| letters(&word))).collect()
+        }
         "mps" => [words(&["ps"]), arguments.collect()].concat(),
         "nomig" | "runhome" => [words(&["mosrun", "--home", "-L", "--"]), arguments.collect()].concat(),
         "runon" => {
@@ -123,6 +141,8 @@ mod tests {
         check("nomig", "ls -l", "mosrun --home -L -- ls -l");
         check("runon", "2 ls -l", "mosrun -L --on 2 -- ls -l");
         check("mps", "--json", "ps --json");
+        check("mosmon", "-m -V -t", "mon --show memory --columns tight --total");
+        check("mon", "--once -x", "mon --once -x");
         check("migrate", "7 home", "migrate 7 home");
     }
 }

@@ -7,10 +7,12 @@ mod foreground;
 mod install;
 mod lab;
 mod migrate;
+mod mon;
 pub(crate) mod node;
 mod openmosix;
 mod ps;
 mod run;
+mod screen;
 mod shell;
 mod sim;
 mod status;
@@ -31,6 +33,7 @@ pub(crate) fn perform(command: Command, output: &mut Output) -> Result<ExitCode,
         Command::Mosrun(arguments) => return openmosix::mosrun(&arguments, output),
         Command::Mosctl(arguments) => return openmosix::mosctl(&arguments, output),
         Command::Showmap => openmosix::showmap(output)?,
+        Command::Mon(arguments) => mon::mon(&arguments, output)?,
         Command::Lab(command) => return lab::lab(&command, output),
         Command::Bench(arguments) => bench::bench(&arguments, output)?,
         Command::Sim(command) => sim::sim(&command, output)?,
