@@ -90,6 +90,10 @@ pub(crate) enum Failure {
     NoSuchField { name: String },
     #[error("set a speed: a number is missing, as 10000")]
     Speed,
+    #[error(
+        "set the decay: expected the interval in seconds, and two parts of a thousand or none, as 1 975 926"
+    )]
+    Decay,
     #[error("tell figures of {node}: it has not told any")]
     Unknown { node: String },
     #[error("understand {list:?}: expected numbers of nodes, as 1-3,7")]
@@ -139,7 +143,9 @@ impl Failure {
             Failure::NoSuchXpu { .. } | Failure::NoSuchToken { .. } => Status::NotFound,
             Failure::XpuState(StateError::NoSuchGroup(_)) => Status::NotFound,
             Failure::XpuState(StateError::Interval(_) | StateError::Name) => Status::Usage,
-            Failure::NoSuchField { .. } | Failure::Speed | Failure::List { .. } => Status::Usage,
+            Failure::NoSuchField { .. } | Failure::Speed | Failure::Decay | Failure::List { .. } => {
+                Status::Usage
+            }
             Failure::XpuSettings(SettingsError::State(error)) => match error {
                 StateError::NoSuchPolicy(_) => Status::NotFound,
                 StateError::Policy(_) | StateError::Address(_) => Status::Usage,

@@ -94,6 +94,15 @@ fn the_tools_of_openmosix_work_under_their_names() {
     assert_eq!(lab.tool("mosctl", &["setspeed", "20000"]).1, 0);
     lab.until("mosctl", &["getspeed"], "20000\n");
     assert_eq!(lab.tool("mosctl", &["setspeed"]).1, 2);
+    assert_eq!(lab.tool("mosctl", &["getyard"]), ("10000\n".to_owned(), 0));
+    let decay = |interval, slow, fast| {
+        (format!("decay-interval\t{interval}\nslow-decay\t{slow}\nfast-decay\t{fast}\n"), 0)
+    };
+    assert_eq!(lab.tool("mosctl", &["getdecay"]), decay(1, 975, 926));
+    assert_eq!(lab.tool("mosctl", &["setdecay", "5", "900", "800"]).1, 0);
+    assert_eq!(lab.tool("mosctl", &["getdecay"]), decay(5, 900, 800));
+    assert_eq!(lab.tool("mosctl", &["setdecay", "5", "900"]).1, 2);
+    assert_eq!(lab.tool("mosctl", &["setdecay", "0"]).1, 1);
 }
 
 #[test]
@@ -103,6 +112,9 @@ fn mosrun_and_its_short_forms_run_commands() {
     let told = |tool: &str, arguments: &[&str]| lab.tool(tool, arguments).0;
     let script = "echo ${MINKA_STARTED-no} ${MINKA_LOCKED-no}; exit 7";
     assert_eq!(lab.tool("mosrun", &["-h", "sh", "-c", script]), ("1 no\n".to_owned(), 7));
+    let pace = ["-h", "sh", "-c", "echo ${MINKA_DECAY-no}"];
+    let paces = ["nodecay", "slowdecay", "fastdecay", "mosrun"].map(|tool| told(tool, &pace));
+    assert_eq!(paces, ["never\n", "slow\n", "fast\n", "no\n"]);
     assert_eq!(told("nomig", &["sh", "-c", script]), "1 1\n");
     // A locked shell lets this one go.
     let inner = format!("exec {} -h -l sh -c '{script}'", lab.links.path().join("mosrun").display());

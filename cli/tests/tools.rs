@@ -269,6 +269,7 @@ fn nodes_and_status() {
         uptime_s: 130,
         away: 3,
         guests: 1,
+        decay: None,
     };
     let output = Daemon::answering(vec![Answer::Status(status)]).run(&["status"]);
     let expected = "node a, Minka 0.1.0, daemon 7, up 2 min\n  listens at a:1\n  3 of its processes away, 1 guests here\n";

@@ -15,8 +15,20 @@ use crate::command::{cargo, program, succeed};
 use crate::{Failure, pages};
 
 /// Other names of the program.
-const LINKS: [&str; 11] = [
-    "xpumcli", "xpu-smi", "mosctl", "mosmon", "mosrun", "nomig", "runhome", "runon", "showmap", "migrate",
+const LINKS: [&str; 14] = [
+    "xpumcli",
+    "xpu-smi",
+    "mosctl",
+    "mosmon",
+    "mosrun",
+    "nomig",
+    "runhome",
+    "runon",
+    "nodecay",
+    "slowdecay",
+    "fastdecay",
+    "showmap",
+    "migrate",
     "mps",
 ];
 

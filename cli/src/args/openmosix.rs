@@ -10,6 +10,8 @@ pub(crate) struct Mosctl {
     pub(crate) verb: Verb,
     #[arg(value_name = "NODE")]
     pub(crate) node: Option<String>,
+    #[arg(value_name = "PART", num_args = 0..=2)]
+    pub(crate) parts: Vec<u16>,
 }
 
 /// What `mosctl` does, under openMosix's names.
@@ -24,6 +26,9 @@ pub(crate) enum Verb {
     Expel,
     Bring,
     Setspeed,
+    Setdecay,
+    Getdecay,
+    Getyard,
     Whois,
     Getload,
     Getspeed,
@@ -48,13 +53,47 @@ pub(crate) struct Mosrun {
     pub(crate) lock: bool,
     #[arg(short = 'l', conflicts_with = "lock")]
     pub(crate) unlock: bool,
+    #[arg(long, value_name = "PACE", value_enum)]
+    pub(crate) decay: Option<Pace>,
     #[arg(value_name = "CMD", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
     pub(crate) command: Vec<OsString>,
 }
 
+/// How fast what is known of a process is forgotten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Pace {
+    Slow,
+    Fast,
+    Never,
+}
+
+impl Pace {
+    /// As the daemon reads it in a program's environment.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Pace::Slow => "slow",
+            Pace::Fast => "fast",
+            Pace::Never => "never",
+        }
+    }
+}
+
 /// The names under which the program is one of these tools.
-pub(crate) const NAMES: [&str; 10] =
-    ["mosctl", "mosrun", "showmap", "migrate", "mps", "nomig", "runhome", "runon", "mosmon", "mon"];
+pub(crate) const NAMES: [&str; 13] = [
+    "mosctl",
+    "mosrun",
+    "showmap",
+    "migrate",
+    "mps",
+    "nomig",
+    "runhome",
+    "runon",
+    "nodecay",
+    "slowdecay",
+    "fastdecay",
+    "mosmon",
+    "mon",
+];
 
 /// The command line of a tool of openMosix in the words of this program.
 pub(crate) fn translate(name: &str, arguments: Vec<OsString>) -> Vec<OsString> {
@@ -85,6 +124,9 @@ pub(crate) fn translate(name: &str, arguments: Vec<OsString>) -> Vec<OsString> {
             let node = arguments.next().into_iter().collect();
             [words(&["mosrun", "-L", "--on"]), node, words(&["--"]), arguments.collect()].concat()
         }
+        "nodecay" => translate("mosrun", [words(&["-n"]), arguments.collect()].concat()),
+        "slowdecay" => translate("mosrun", [words(&["-s"]), arguments.collect()].concat()),
+        "fastdecay" => translate("mosrun", [words(&["-f"]), arguments.collect()].concat()),
         "mosrun" => {
             let mut translated = words(&["mosrun"]);
             // Only up to the command, whose options are its own.
@@ -92,12 +134,17 @@ pub(crate) fn translate(name: &str, arguments: Vec<OsString>) -> Vec<OsString> {
                 let option = word.to_str().and_then(|word| word.strip_prefix('-'));
                 match option {
                     Some("h") => translated.push("--home".into()),
+                    Some("n") => translated.extend(words(&["--decay", "never"])),
+                    Some("s") => translated.extend(words(&["--decay", "slow"])),
+                    Some("f") => translated.extend(words(&["--decay", "fast"])),
                     Some(number)
                         if !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()) =>
                     {
                         translated.extend(["--on".into(), OsString::from(number)]);
                     }
-                    Some("-on" | "-jobs") => translated.extend(std::iter::once(word).chain(arguments.next())),
+                    Some("-on" | "-jobs" | "-decay") => {
+                        translated.extend(std::iter::once(word).chain(arguments.next()))
+                    }
                     Some("j") => translated.extend(std::iter::once("--jobs".into()).chain(arguments.next())),
                     Some(list) if list.starts_with('j') => {
                         translated.extend(["--jobs".into(), OsString::from(&list[1..])]);
@@ -140,6 +187,10 @@ mod tests {
         check("mosrun", "--help", "mosrun --help");
         check("nomig", "ls -l", "mosrun --home -L -- ls -l");
         check("runon", "2 ls -l", "mosrun -L --on 2 -- ls -l");
+        check("mosrun", "-f -h ls -f", "mosrun --decay fast --home -- ls -f");
+        check("mosrun", "--decay slow -- ls", "mosrun --decay slow -- ls");
+        check("nodecay", "-2 ls -s", "mosrun --decay never --on 2 -- ls -s");
+        check("slowdecay", "-z ls", "mosrun --decay slow -- ls");
         check("mps", "--json", "ps --json");
         check("mosmon", "-m -V -t", "mon --show memory --columns tight --total");
         check("mon", "--once -x", "mon --once -x");

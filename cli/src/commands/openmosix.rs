@@ -5,8 +5,8 @@ use std::hash::BuildHasher;
 use std::process::ExitCode;
 
 use minka_node::client::ClientError;
-use minka_node::protocol::{Figures, Node, Refusal, Steering};
-use minka_node::{LOCKED_VARIABLE, STARTED_VARIABLE};
+use minka_node::protocol::{Decay, Figures, Node, Refusal, Steering};
+use minka_node::{DECAY_VARIABLE, LOCKED_VARIABLE, STARTED_VARIABLE};
 use serde_json::{Value, json};
 
 use super::client;
@@ -14,6 +14,13 @@ use super::run::{Placement, place};
 use crate::args::openmosix::{Mosctl, Mosrun, Verb};
 use crate::failure::{Failure, Status};
 use crate::output::{Output, Table};
+
+/// What is kept of a thousand each interval, slowly and fast, where nothing else is said: openMosix's own.
+const SLOW: u16 = 975;
+const FAST: u16 = 926;
+
+/// The speed by which all others are told.
+const YARD: u32 = 10_000;
 
 pub(super) fn mosctl(arguments: &Mosctl, output: &mut Output) -> Result<ExitCode, Failure> {
     let steering = match arguments.verb {
@@ -27,11 +34,48 @@ pub(super) fn mosctl(arguments: &Mosctl, output: &mut Output) -> Result<ExitCode
             let speed = arguments.node.as_deref().and_then(|speed| speed.parse().ok());
             Steering::Speed { speed: speed.ok_or(Failure::Speed)? }
         }
+        Verb::Setdecay => Steering::Decay(decay(arguments).ok_or(Failure::Decay)?),
+        Verb::Getdecay => return get_decay(output),
+        Verb::Getyard => return get_yard(output),
         question => return ask(question, arguments.node.as_deref(), output),
     };
     client()?.steer(steering)?;
     if output.is_json() {
         output.json(&json!({"done": true}))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The interval, and the parts to be kept if they are said.
+fn decay(arguments: &Mosctl) -> Option<Decay> {
+    let interval_s = arguments.node.as_deref()?.parse().ok()?;
+    let (slow, fast) = match arguments.parts[..] {
+        [] => (SLOW, FAST),
+        [slow, fast] => (slow, fast),
+        _ => return None,
+    };
+    Some(Decay { interval_s, slow, fast })
+}
+
+fn get_decay(output: &mut Output) -> Result<ExitCode, Failure> {
+    let status = client()?.status()?;
+    let unknown = || Failure::Unknown { node: status.node.clone() };
+    let decay = status.decay.ok_or_else(unknown)?;
+    if output.is_json() {
+        return output.json(&decay).map(|()| ExitCode::SUCCESS);
+    }
+    // These are openMosix's own words.
+    output.line(&format!("decay-interval\t{}", decay.interval_s))?;
+    output.line(&format!("slow-decay\t{}\nfast-decay\t{}", decay.slow, decay.fast))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The speed of the standard processor.
+fn get_yard(output: &mut Output) -> Result<ExitCode, Failure> {
+    if output.is_json() {
+        output.json(&json!({"yard": YARD}))?
+    } else {
+        output.line(&YARD.to_string())?
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -135,6 +179,9 @@ pub(super) fn mosrun(arguments: &Mosrun, output: &mut Output) -> Result<ExitCode
     let mut environment = vec![(STARTED_VARIABLE, Some("1"))];
     if arguments.lock || arguments.unlock {
         environment.push((LOCKED_VARIABLE, locked));
+    }
+    if let Some(pace) = arguments.decay {
+        environment.push((DECAY_VARIABLE, Some(pace.word())));
     }
     let asked = arguments.on.is_some() || arguments.jobs.is_some();
     let placement = Placement {

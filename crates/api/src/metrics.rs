@@ -117,6 +117,7 @@ mod tests {
             uptime_s: 5,
             away: 2,
             guests: 3,
+            decay: None,
         };
         let figures = Figures {
             age_ms: 1500,

@@ -52,6 +52,7 @@ impl Daemon {
             uptime_s: self.started.elapsed().as_secs(),
             away,
             guests,
+            decay: self.cluster().map(|cluster| cluster.decay()),
         }
     }
 

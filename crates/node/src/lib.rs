@@ -27,7 +27,7 @@ pub mod protocol;
 mod serve;
 mod settings;
 
-pub use cluster::{ClusterError, ClusterSettings, LOCKED_VARIABLE, STARTED_VARIABLE};
+pub use cluster::{ClusterError, ClusterSettings, DECAY_VARIABLE, LOCKED_VARIABLE, STARTED_VARIABLE};
 pub use daemon::{Daemon, Eligibility};
 pub use serve::ServeError;
 pub use settings::{API_SOCKET_NAME, RUN_DIR, RUN_DIR_VARIABLE, SOCKET_NAME, Settings, run_dir};

@@ -98,6 +98,20 @@ pub enum Steering {
         /// The speed.
         speed: u32,
     },
+    /// What it knows of processes is forgotten like this.
+    Decay(Decay),
+}
+
+/// How fast a node forgets what it knows of processes: each interval a part of it is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Decay {
+    /// The interval, in seconds.
+    pub interval_s: u16,
+    /// The part that is kept, of a thousand.
+    pub slow: u16,
+    /// The part that is kept of those that asked for the fast pace, of a thousand.
+    pub fast: u16,
 }
 
 /// What the daemon answers.
@@ -143,6 +157,9 @@ pub struct Status {
     pub away: usize,
     /// Guests of other nodes that compute here.
     pub guests: usize,
+    /// How fast it forgets what it knows of processes; none where it takes no part in a cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decay: Option<Decay>,
 }
 
 /// Where a process is in its travels.

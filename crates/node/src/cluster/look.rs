@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::sync::Arc;
+use std::time::Duration;
 
 use minka_cluster::balance::{Candidate, Demand, Mode, Presence, Prices, ProcessId, Settings};
 use minka_cluster::gossip::Millis;
-use minka_cluster::load::Load;
+use minka_cluster::load::{Decay, Load, Pace, Usage};
 use minka_cluster::node::Sample;
 use minka_sample::Process;
 
@@ -38,6 +39,9 @@ pub const STARTED_VARIABLE: &str = "MINKA_STARTED";
 /// The variable that says that a process and its descendants stay where they are, unless a user moves them.
 pub const LOCKED_VARIABLE: &str = "MINKA_LOCKED";
 
+/// The variable that says how fast what is known of a process and its descendants is forgotten: `slow`, `fast` or `never`.
+pub const DECAY_VARIABLE: &str = "MINKA_DECAY";
+
 /// So long after a guest has come it counts as what it wants, if it uses less: its memory may still be on its way. And
 /// so long after one of Minka's own programs has begun what it does is the move itself, which is over before anybody
 /// could have gone because of it.
@@ -55,7 +59,7 @@ pub(super) struct Looks {
 }
 
 /// What is remembered of an own process.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Fate {
     start_ticks: u64,
     seen: Millis,
@@ -67,9 +71,9 @@ struct Fate {
     away_since: Option<Millis>,
     rest_until: Millis,
     strikes: u32,
-    /// Calls that it had made for reading and writing, and how many a second it makes.
+    /// Calls that it had made for reading and writing, and what is remembered of them.
     calls: Option<(Millis, u64)>,
-    calls_per_s: f64,
+    usage: Usage,
 }
 
 /// A guest that has come here.
@@ -118,9 +122,9 @@ impl Looks {
         if self.fates.len() >= FATES_MAX {
             self.fates.retain(|_, fate| now.saturating_sub(fate.seen) < REMEMBERED_MS);
         }
-        let fate = self.fates.entry(process.pid).or_default();
+        let fate = self.fates.entry(process.pid).or_insert_with(|| Fate::new(process.start_ticks));
         if fate.start_ticks != process.start_ticks {
-            *fate = Fate { start_ticks: process.start_ticks, ..Fate::default() };
+            *fate = Fate::new(process.start_ticks);
         }
         fate.seen = now;
         fate
@@ -128,6 +132,20 @@ impl Looks {
 }
 
 impl Fate {
+    fn new(start_ticks: u64) -> Self {
+        Fate {
+            start_ticks,
+            seen: 0,
+            eligible: None,
+            environment: None,
+            away_since: None,
+            rest_until: 0,
+            strikes: 0,
+            calls: None,
+            usage: Usage::new(Pace::Slow),
+        }
+    }
+
     /// It computes at home; if it was away, it has come back by itself.
     fn at_home(&mut self, now: Millis) {
         let Some(since) = self.away_since.take() else { return };
@@ -137,12 +155,13 @@ impl Fate {
     }
 
     /// Notes how many calls it has made for reading and writing, which would be forwarded.
-    fn count_calls(&mut self, now: Millis, calls: Option<u64>) {
+    fn count_calls(&mut self, now: Millis, decay: &Decay, pace: Pace, calls: Option<u64>) {
         let Some(calls) = calls else { return };
         if let Some((before, earlier)) = self.calls.replace((now, calls)).filter(|(before, _)| *before < now)
         {
-            let made = calls.saturating_sub(earlier) as f64;
-            self.calls_per_s = made * 1000.0 / (now - before) as f64;
+            let elapsed = Duration::from_millis(now - before);
+            self.usage.set_pace(pace);
+            self.usage.observe(decay, elapsed, Duration::ZERO, calls.saturating_sub(earlier));
         }
     }
 
@@ -164,8 +183,16 @@ impl Daemon {
     pub(super) fn look(&self, cluster: &Cluster, now: Millis, sample: minka_sample::Sample) -> Sample {
         let standings = self.lock().book.standings();
         let state = &mut *cluster.lock();
-        let settings = state.node.config().settings.clone();
-        let mut view = View { daemon: self, cluster, settings, standings, now, examined: 0, gone_tasks: 0.0 };
+        let mut view = View {
+            daemon: self,
+            cluster,
+            settings: state.node.config().settings.clone(),
+            decay: state.decay,
+            standings,
+            now,
+            examined: 0,
+            gone_tasks: 0.0,
+        };
         let seen = sample.processes.iter().filter_map(|process| view.candidate(&mut state.looks, process));
         let mut candidates: Vec<Candidate> = seen.collect();
         candidates.extend(view.unseen(&state.looks, &candidates));
@@ -206,6 +233,7 @@ struct View<'a> {
     daemon: &'a Daemon,
     cluster: &'a Cluster,
     settings: Settings,
+    decay: Decay,
     standings: Standings,
     now: Millis,
     examined: usize,
@@ -251,13 +279,15 @@ impl View<'_> {
         let fate = looks.fate(self.now, process);
         fate.at_home(self.now);
         candidate.locked = placed || fate.rest_until > self.now;
+        let mut pace = Pace::Slow;
         if self.settings.mode != Mode::None && !candidate.locked {
             let environment = fate.environment(self.now, process.pid);
             (candidate.started, candidate.locked) = (environment.started, environment.locked);
+            pace = environment.pace;
         }
         if self.settings.permits(&candidate) && self.settings.has_earned(&candidate, self.now) {
-            fate.count_calls(self.now, calls(process.pid));
-            candidate.calls_per_s = fate.calls_per_s;
+            fate.count_calls(self.now, &self.decay, pace, calls(process.pid));
+            candidate.calls_per_s = fate.usage.calls_per_s();
             candidate.locked = !self.is_eligible(process.pid, fate);
         }
         Some(candidate)
@@ -333,18 +363,28 @@ fn calls(pid: i32) -> Option<u64> {
 struct Environment {
     started: bool,
     locked: bool,
+    pace: Pace,
 }
 
 impl Environment {
     fn of(pid: i32) -> Self {
         let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        let says = |variable: &str| {
-            environment.split(|byte| *byte == 0).any(|entry| {
-                let rest = entry.strip_prefix(variable.as_bytes());
-                rest.is_some_and(|rest| rest.first() == Some(&b'=') && rest.len() > 1)
-            })
+        let value = |variable: &str| {
+            let value = environment.split(|byte| *byte == 0).find_map(|entry| {
+                entry.strip_prefix(variable.as_bytes()).and_then(|rest| rest.strip_prefix(b"="))
+            });
+            value.filter(|value| !value.is_empty())
         };
-        Environment { started: says(STARTED_VARIABLE), locked: says(LOCKED_VARIABLE) }
+        let pace = match value(DECAY_VARIABLE) {
+            Some(b"fast") => Pace::Fast,
+            Some(b"never") => Pace::Never,
+            _ => Pace::Slow,
+        };
+        Environment {
+            started: value(STARTED_VARIABLE).is_some(),
+            locked: value(LOCKED_VARIABLE).is_some(),
+            pace,
+        }
     }
 }
 
@@ -354,7 +394,7 @@ mod tests {
 
     #[test]
     fn who_keeps_coming_home_rests_longer_and_longer() {
-        let mut fate = Fate::default();
+        let mut fate = Fate::new(7);
         let mut now = 0;
         let mut rests = Vec::new();
         for stay in [100, 100, 100, 20_000, 100] {
@@ -372,19 +412,30 @@ mod tests {
     }
 
     #[test]
-    fn calls_are_counted_by_the_second() {
-        let mut fate = Fate::default();
-        fate.count_calls(1000, Some(50));
-        fate.count_calls(3000, Some(450));
-        fate.count_calls(4000, None);
-        assert_eq!(fate.calls_per_s, 200.0);
+    fn calls_are_counted_by_the_second_and_forgotten_at_the_process_s_pace() {
+        let counted = |pace, counts: &[(Millis, Option<u64>)]| {
+            let mut fate = Fate::new(7);
+            counts.iter().for_each(|(now, calls)| fate.count_calls(*now, &Decay::default(), pace, *calls));
+            fate.usage.calls_per_s()
+        };
+        assert_eq!(counted(Pace::Slow, &[(1000, Some(50)), (3000, Some(450)), (4000, None)]), 200.0);
+        // Two seconds with many calls, and then ten without any.
+        let counts: Vec<_> = (1..=13).map(|second| (second * 1000, Some(500.min(second * 250)))).collect();
+        let [fast, slow, never] = [Pace::Fast, Pace::Slow, Pace::Never].map(|pace| counted(pace, &counts));
+        assert!(fast < slow && slow < never, "{fast} {slow} {never}");
+        assert!((never - 250.0 / 12.0).abs() < 1e-9, "{never}");
     }
 
     #[test]
     fn the_environment_tells_who_was_started_by_mosrun() {
         let mut child = std::process::Command::new("sleep");
-        let mut child =
-            child.arg("60").env(STARTED_VARIABLE, "1").env_remove(LOCKED_VARIABLE).spawn().unwrap();
+        let mut child = child
+            .arg("60")
+            .env(STARTED_VARIABLE, "1")
+            .env(DECAY_VARIABLE, "fast")
+            .env(LOCKED_VARIABLE, "")
+            .spawn()
+            .unwrap();
         let pid = i32::try_from(child.id()).unwrap();
         // It has its environment from its `execve` on, which may come later than `spawn` returns.
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
@@ -395,6 +446,6 @@ mod tests {
         }
         child.kill().unwrap();
         child.wait().unwrap();
-        assert_eq!(found, Environment { started: true, locked: false });
+        assert_eq!(found, Environment { started: true, locked: false, pace: Pace::Fast });
     }
 }

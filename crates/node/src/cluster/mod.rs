@@ -33,7 +33,7 @@ use std::time::{Duration, SystemTime};
 use minka_cluster::NodeId;
 use minka_cluster::balance::{Exclusions, Mode, ProcessId};
 use minka_cluster::gossip::Millis;
-use minka_cluster::load::Speed;
+use minka_cluster::load::{Decay, Speed};
 use minka_cluster::membership::Peer;
 use minka_cluster::node::{Config, Node};
 use minka_link::config::{BalanceConfig, BalanceMode};
@@ -42,7 +42,7 @@ use minka_sample::{Sampler, Scope};
 use tracing::{debug, warn};
 
 pub use directory::{ClusterError, ClusterSettings};
-pub use look::{LOCKED_VARIABLE, STARTED_VARIABLE};
+pub use look::{DECAY_VARIABLE, LOCKED_VARIABLE, STARTED_VARIABLE};
 
 use crate::daemon::{Daemon, chain};
 use crate::protocol::Answer;
@@ -72,6 +72,8 @@ pub(crate) struct Cluster {
 /// What the lock guards.
 struct State {
     node: Node,
+    /// How fast what is known of processes is forgotten.
+    decay: Decay,
     /// Programs that wait to be told where to begin.
     places: BTreeMap<ProcessId, SyncSender<Option<NodeId>>>,
     /// Own processes that are on their way.
@@ -98,7 +100,13 @@ impl Cluster {
         let mut node = Node::new(node_config(own, &settings.balance));
         settings.contacts().for_each(|peer| node.expect(peer));
         let keyring = Keyring::new(settings.credentials.clone());
-        let state = State { node, places: BTreeMap::new(), moves: Vec::new(), looks: Looks::default() };
+        let state = State {
+            node,
+            decay: Decay::default(),
+            places: BTreeMap::new(),
+            moves: Vec::new(),
+            looks: Looks::default(),
+        };
         Ok(Cluster { settings, socket, keyring, state: Mutex::new(state) })
     }
 

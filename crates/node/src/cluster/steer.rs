@@ -2,15 +2,25 @@
 
 use std::sync::Arc;
 
-use minka_cluster::load::{Flags, Speed};
+use std::time::Duration;
+
+use minka_cluster::load::{Decay, Flags, Speed};
 
 use super::Cluster;
 use crate::daemon::Daemon;
-use crate::protocol::{Refusal, Steering};
+use crate::protocol::{self, Refusal, Steering};
 
 impl Cluster {
     fn set_flags(&self, change: impl FnOnce(&mut Flags)) {
         change(&mut self.lock().node.config_mut().flags);
+    }
+
+    /// How fast what is known of processes is forgotten.
+    pub(crate) fn decay(&self) -> protocol::Decay {
+        let decay = self.lock().decay;
+        let (slow, fast) = decay.permille();
+        let interval_s = u16::try_from(decay.interval().as_secs()).unwrap_or(u16::MAX);
+        protocol::Decay { interval_s, slow, fast }
     }
 }
 
@@ -32,6 +42,11 @@ impl Daemon {
             Steering::Speed { speed } => {
                 let speed = Speed::new(speed).ok_or(Refusal::NotSteered)?;
                 cluster.lock().node.config_mut().speed = speed;
+            }
+            Steering::Decay(decay) => {
+                let interval = Duration::from_secs(decay.interval_s.into());
+                let decay = Decay::new(interval, decay.slow, decay.fast).ok_or(Refusal::NotSteered)?;
+                cluster.lock().decay = decay;
             }
         }
         Ok(())
