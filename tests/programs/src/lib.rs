@@ -8,6 +8,7 @@
 //! | [`outcome`] | the comparison |
 //! | [`data`] | real data of this machine |
 //! | [`build`] | programs that are compiled for a test |
+//! | [`survey`] | the programs of `docs/programs.md` |
 //! | [`terminal`] | a conversation with an interactive program |
 //!
 //! The tests run the `minka` program that was built beside them, or the one that `MINKA_BIN` names. With
@@ -19,6 +20,7 @@ pub mod data;
 pub mod outcome;
 pub mod program;
 pub mod shaken;
+pub mod survey;
 pub mod terminal;
 
 use std::path::PathBuf;
@@ -51,9 +53,9 @@ pub fn minka() -> PathBuf {
     std::env::var_os("MINKA_BIN").map_or_else(|| profile_directory().join("minka"), PathBuf::from)
 }
 
-/// `target/debug`, or the like: the test itself is in its `deps`.
+/// `target/debug`, or the like: tests themselves are in its `deps`.
 fn profile_directory() -> PathBuf {
-    let test = std::env::current_exe().expect("the test knows where it is");
-    let deps = test.parent().expect("it is in a directory");
-    deps.parent().expect("which is in another").to_owned()
+    let program = std::env::current_exe().expect("the program knows where it is");
+    let directory = program.parent().expect("it is in a directory");
+    if directory.ends_with("deps") { directory.parent().unwrap_or(directory) } else { directory }.to_owned()
 }

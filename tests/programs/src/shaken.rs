@@ -76,6 +76,22 @@ impl TestLab {
         command
     }
 
+    /// The command that runs a program in it and leaves it where it is.
+    pub fn still(&self, program: &Program) -> Command {
+        let mut command = Command::new(crate::minka());
+        command.args(["lab", "run", "--lab", &self.lab.description().name, "--"]).args(&program.words);
+        command
+    }
+
+    /// The command that runs a line of the shell on the node on which programs are started, in a directory.
+    pub fn on_first(&self, line: &str, directory: &Path) -> Command {
+        let mut command = Command::new(crate::minka());
+        let line = format!("cd '{}' && {line}", directory.display());
+        command.args(["lab", "exec", "--name", &self.lab.description().name, "node1", "--", "/bin/sh", "-c"]);
+        command.arg(line);
+        command
+    }
+
     /// Holds a conversation with a program on a terminal while it is moved about.
     pub fn talk(&self, program: &Program, talk: impl FnOnce(&mut Terminal)) -> Talk {
         let directory = scratch();
