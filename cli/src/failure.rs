@@ -12,6 +12,7 @@ use minka_link::roster::RosterError;
 use minka_node::client::ClientError;
 use minka_node::protocol::Refusal;
 
+use crate::commands::MapError;
 use crate::text::Text;
 
 /// The exit statuses of Minka's own failures.
@@ -94,6 +95,26 @@ pub(crate) enum Failure {
         "set the decay: expected the interval in seconds, and two parts of a thousand or none, as 1 975 926"
     )]
     Decay,
+    #[error("read the map {}", path.display())]
+    ReadMap {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("write the map {}", path.display())]
+    WriteMap {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("understand the map {}", path.display())]
+    Map {
+        path: PathBuf,
+        #[source]
+        source: MapError,
+    },
+    #[error("take the cluster from {}: it is another one", path.display())]
+    OtherMap { path: PathBuf, differences: Vec<String> },
     #[error("tell figures of {node}: it has not told any")]
     Unknown { node: String },
     #[error("understand {list:?}: expected numbers of nodes, as 1-3,7")]
@@ -143,15 +164,19 @@ impl Failure {
             Failure::NoSuchXpu { .. } | Failure::NoSuchToken { .. } => Status::NotFound,
             Failure::XpuState(StateError::NoSuchGroup(_)) => Status::NotFound,
             Failure::XpuState(StateError::Interval(_) | StateError::Name) => Status::Usage,
-            Failure::NoSuchField { .. } | Failure::Speed | Failure::Decay | Failure::List { .. } => {
-                Status::Usage
-            }
+            Failure::NoSuchField { .. }
+            | Failure::Speed
+            | Failure::Decay
+            | Failure::Map { .. }
+            | Failure::List { .. } => Status::Usage,
             Failure::XpuSettings(SettingsError::State(error)) => match error {
                 StateError::NoSuchPolicy(_) => Status::NotFound,
                 StateError::Policy(_) | StateError::Address(_) => Status::Usage,
                 _ => Status::Failure,
             },
-            Failure::XpuNotOffered { .. } | Failure::XpuSettings(SettingsError::InUse(_)) => Status::Refused,
+            Failure::OtherMap { .. }
+            | Failure::XpuNotOffered { .. }
+            | Failure::XpuSettings(SettingsError::InUse(_)) => Status::Refused,
             Failure::XpuSettings(SettingsError::Config(error)) => match error {
                 ConfigError::NotOffered { .. } | ConfigError::Reset(_) | ConfigError::Vgpu(_) => {
                     Status::Refused
@@ -175,6 +200,12 @@ impl Failure {
                 let first = text.with("error-connect", &[("path", path.into())]);
                 let reason = text.with("error-because", &[("reason", source.to_string().into())]);
                 vec![first, reason, text.get("error-connect-help")]
+            }
+            Failure::OtherMap { path, differences } => {
+                let path = path.display().to_string();
+                let first = text.with("setpe-other", &[("path", path.into())]);
+                let help = text.get("setpe-other-help");
+                std::iter::once(first).chain(differences.iter().cloned()).chain([help]).collect()
             }
             Failure::NoSuchLabNode { node } => {
                 vec![

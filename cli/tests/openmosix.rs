@@ -94,6 +94,22 @@ fn the_tools_of_openmosix_work_under_their_names() {
     assert_eq!(lab.tool("mosctl", &["setspeed", "20000"]).1, 0);
     lab.until("mosctl", &["getspeed"], "20000\n");
     assert_eq!(lab.tool("mosctl", &["setspeed"]).1, 2);
+    assert_eq!(lab.tool("setpe", &["-r"]), ("1\t10.77.0.1\t2\n".to_owned(), 0));
+    let map = lab.links.path().join("map").display().to_string();
+    std::fs::write(&map, "1 10.77.0.1 3\n").unwrap();
+    assert_eq!(lab.tool("setpe", &["-c", "-f", &map]), ("a map of 3 nodes\n".to_owned(), 0));
+    assert_eq!(lab.tool("setpe", &["-w", "-f", &map]).1, 5, "there is no third node");
+    std::fs::write(&map, "1 10.77.0.1 one\n").unwrap();
+    assert_eq!(lab.tool("setpe", &["-w", "-f", &map]).1, 2);
+    assert_eq!(lab.tool("setpe", &["-r", "-f", &map]), (String::new(), 0));
+    assert_eq!(lab.tool("setpe", &["-w", "-f", &map]), ("a map of 2 nodes\n".to_owned(), 0));
+    let (table, status) = lab.tool("mtop", &["--once"]);
+    assert!(
+        status == 0 && table.lines().any(|line| line.contains("node1") && line.ends_with("mtop")),
+        "{table}"
+    );
+    let told: serde_json::Value = serde_json::from_str(&lab.tool("tune", &["--set", "--json"]).0).unwrap();
+    lab.until("mosctl", &["getspeed"], &format!("{}\n", told["measured"]));
     assert_eq!(lab.tool("mosctl", &["getyard"]), ("10000\n".to_owned(), 0));
     let decay = |interval, slow, fast| {
         (format!("decay-interval\t{interval}\nslow-decay\t{slow}\nfast-decay\t{fast}\n"), 0)

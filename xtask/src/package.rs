@@ -15,7 +15,7 @@ use crate::command::{cargo, program, succeed};
 use crate::{Failure, pages};
 
 /// Other names of the program.
-const LINKS: [&str; 14] = [
+const LINKS: [&str; 16] = [
     "xpumcli",
     "xpu-smi",
     "mosctl",
@@ -27,6 +27,8 @@ const LINKS: [&str; 14] = [
     "nodecay",
     "slowdecay",
     "fastdecay",
+    "mtop",
+    "setpe",
     "showmap",
     "migrate",
     "mps",

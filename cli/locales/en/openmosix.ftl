@@ -52,3 +52,26 @@ mon-help =
     h       this page, and back
     q       the end
     ?       a node that has told nothing of itself
+
+help-mtop = Show the processes that use the processor and where they compute, as openMosix's mtop does; nothing is known here of what one uses elsewhere
+help-mtop--once = Show them once and end
+help-setpe = Write, check or compare openMosix's map of a cluster
+help-setpe--read = Write the map of the running cluster
+help-setpe--check = Only say whether a map can be understood
+help-setpe--write = Take the cluster from a map: that is, say whether it is the running one, since nodes need certificates (minka cluster add)
+help-setpe--off = Take no part any more: guests go home, own processes come home and stay (under the name setpe also -off)
+help-setpe--file = The map, or - (normally the first of /etc/openmosix.map, /etc/mosix.map and /etc/hpc.map)
+help-tune = Measure this machine's speed
+help-tune--set = Let the node use what was measured
+
+mtop-user = USER
+mtop-cpu = CPU %
+mtop-foot = q: end
+setpe-sound = a map of { $nodes } nodes
+setpe-other = { $path } is not the map of the running cluster
+setpe-unknown = number { $number }, { $address }, is none of its nodes
+setpe-missing = number { $number }, { $address }, is not in the map
+setpe-other-help = A machine becomes a node with minka cluster add and minka install; numbers are said in [ids] of node.toml.
+tune-measured = this machine's speed is { $speed }
+tune-set = this machine's speed is { $speed }, and the node uses that now
+tune-used = the node uses { $speed }

@@ -52,3 +52,26 @@ mon-help =
     h       esta página, y de vuelta
     q       el fin
     ?       un nodo que no ha contado nada de sí
+
+help-mtop = Muestra los procesos que usan el procesador y dónde calculan, como el mtop de openMosix; de lo que uno usa en otro nodo aquí no se sabe nada
+help-mtop--once = Los muestra una vez y acaba
+help-setpe = Escribe, comprueba o compara el mapa de openMosix de un clúster
+help-setpe--read = Escribe el mapa del clúster en marcha
+help-setpe--check = Solo dice si un mapa se entiende
+help-setpe--write = Toma el clúster de un mapa: es decir, dice si es el que está en marcha, pues los nodos necesitan certificados (minka cluster add)
+help-setpe--off = Ya no toma parte: los huéspedes se van a casa, los procesos propios vuelven y se quedan (con el nombre setpe también -off)
+help-setpe--file = El mapa, o - (normalmente el primero de /etc/openmosix.map, /etc/mosix.map y /etc/hpc.map)
+help-tune = Mide la velocidad de esta máquina
+help-tune--set = Que el nodo use lo medido
+
+mtop-user = USUARIO
+mtop-cpu = CPU %
+mtop-foot = q: fin
+setpe-sound = un mapa de { $nodes } nodos
+setpe-other = { $path } no es el mapa del clúster en marcha
+setpe-unknown = el número { $number }, { $address }, no es ninguno de sus nodos
+setpe-missing = el número { $number }, { $address }, no está en el mapa
+setpe-other-help = Una máquina se hace nodo con minka cluster add y minka install; los números se dicen en [ids] de node.toml.
+tune-measured = la velocidad de esta máquina es { $speed }
+tune-set = la velocidad de esta máquina es { $speed }, y el nodo ya usa esa
+tune-used = el nodo usa { $speed }

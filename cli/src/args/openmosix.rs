@@ -1,6 +1,7 @@
 //! openMosix's own tools: `mosctl`, `mosrun` and its short forms, `showmap`.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
@@ -37,6 +38,27 @@ pub(crate) enum Verb {
     Getmem,
     Getfree,
     Getutil,
+}
+
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("what").required(true))]
+pub(crate) struct Setpe {
+    #[arg(short = 'r', long, group = "what")]
+    pub(crate) read: bool,
+    #[arg(short = 'c', long, group = "what")]
+    pub(crate) check: bool,
+    #[arg(short = 'w', long, group = "what")]
+    pub(crate) write: bool,
+    #[arg(long, group = "what")]
+    pub(crate) off: bool,
+    #[arg(short = 'f', long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Tune {
+    #[arg(long)]
+    pub(crate) set: bool,
 }
 
 #[derive(Debug, Args)]
@@ -79,7 +101,7 @@ impl Pace {
 }
 
 /// The names under which the program is one of these tools.
-pub(crate) const NAMES: [&str; 13] = [
+pub(crate) const NAMES: [&str; 16] = [
     "mosctl",
     "mosrun",
     "showmap",
@@ -93,6 +115,9 @@ pub(crate) const NAMES: [&str; 13] = [
     "fastdecay",
     "mosmon",
     "mon",
+    "mtop",
+    "setpe",
+    "tune",
 ];
 
 /// The command line of a tool of openMosix in the words of this program.
@@ -117,6 +142,10 @@ pub(crate) fn translate(name: &str, arguments: Vec<OsString>) -> Vec<OsString> {
                 _ => vec![word.clone()],
             };
             std::iter::once("mon".into()).chain(arguments.flat_map(|word| letters(&word))).collect()
+        }
+        "setpe" => {
+            let word = |word: OsString| if word == "-off" { "--off".into() } else { word };
+            std::iter::once("setpe".into()).chain(arguments.map(word)).collect()
         }
         "mps" => [words(&["ps"]), arguments.collect()].concat(),
         "nomig" | "runhome" => [words(&["mosrun", "--home", "-L", "--"]), arguments.collect()].concat(),
@@ -191,6 +220,9 @@ mod tests {
         check("mosrun", "--decay slow -- ls", "mosrun --decay slow -- ls");
         check("nodecay", "-2 ls -s", "mosrun --decay never --on 2 -- ls -s");
         check("slowdecay", "-z ls", "mosrun --decay slow -- ls");
+        check("setpe", "-off", "setpe --off");
+        check("setpe", "-w -f map", "setpe -w -f map");
+        check("mtop", "--once", "mtop --once");
         check("mps", "--json", "ps --json");
         check("mosmon", "-m -V -t", "mon --show memory --columns tight --total");
         check("mon", "--once -x", "mon --once -x");

@@ -8,15 +8,18 @@ mod install;
 mod lab;
 mod migrate;
 mod mon;
+mod mtop;
 pub(crate) mod node;
 mod openmosix;
 mod ps;
 mod run;
 mod screen;
+mod setpe;
 mod shell;
 mod sim;
 mod status;
 mod trace;
+mod tune;
 pub(crate) mod wait;
 pub(crate) mod xpu;
 
@@ -34,6 +37,9 @@ pub(crate) fn perform(command: Command, output: &mut Output) -> Result<ExitCode,
         Command::Mosctl(arguments) => return openmosix::mosctl(&arguments, output),
         Command::Showmap => openmosix::showmap(output)?,
         Command::Mon(arguments) => mon::mon(&arguments, output)?,
+        Command::Mtop(arguments) => mtop::mtop(&arguments, output)?,
+        Command::Setpe(arguments) => setpe::setpe(&arguments, output)?,
+        Command::Tune(arguments) => tune::tune(&arguments, output)?,
         Command::Lab(command) => return lab::lab(&command, output),
         Command::Bench(arguments) => bench::bench(&arguments, output)?,
         Command::Sim(command) => sim::sim(&command, output)?,
@@ -52,6 +58,8 @@ pub(crate) fn perform(command: Command, output: &mut Output) -> Result<ExitCode,
     }
     Ok(ExitCode::SUCCESS)
 }
+
+pub(crate) use setpe::MapError;
 
 /// A connection to the daemon of this node.
 fn client() -> Result<minka_node::client::Client, Failure> {
