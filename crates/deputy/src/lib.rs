@@ -87,6 +87,9 @@ pub fn main() -> ExitCode {
 
 fn start(pid: i32, config: &str, rescue: bool, daemon: &orders::Daemon) -> Result<(), String> {
     let config = NodeConfig::read(Path::new(config)).map_err(|error| fault::chain(&error))?;
+    if config.old_kernel {
+        minka_kernel::pagemap::never_scan();
+    }
     faultpoint::arm(&config.faults).map_err(|error| fault::chain(&error))?;
     if rescue {
         faultpoint::reach(Point::RescueStarted);

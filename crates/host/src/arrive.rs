@@ -239,9 +239,9 @@ fn build_guest(
         handle: pidfd,
         site,
         memory,
-        uffd,
-        pagemap: Pagemap::open(shell.guest())
+        pagemap: Pagemap::tracked(shell.guest(), uffd.tracking())
             .map_err(|error| Fault::Io("open the guest's page table", error))?,
+        uffd,
         origins: Mutex::default(),
         reserved: image.reserved,
         files_at_home: Mutex::new(files_at_home(image)),

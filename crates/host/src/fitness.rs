@@ -11,9 +11,9 @@ use std::io;
 pub enum Need {
     /// An x86-64 processor.
     Processor,
-    /// The kernel tells which pages a program has written (`PAGEMAP_SCAN`).
+    /// The kernel tells which pages a program has (`PAGEMAP_SCAN`, or the entries of its page table).
     WrittenPages,
-    /// It tracks writes without stopping the program (userfaultfd with asynchronous write protection).
+    /// It tracks which of them are written (userfaultfd with asynchronous write protection, or what older ones have).
     TrackedWrites,
     /// Missing pages can be served, so that a moved program goes on before its memory is there.
     MemoryOnDemand,

@@ -16,6 +16,7 @@ use minka_image::restart::{self, RestartOwner};
 use minka_kernel::faultpoint::{self, Point};
 use minka_kernel::pagemap::{Pagemap, Want};
 use minka_kernel::ptrace::{End, Stopped};
+use minka_kernel::uffd::Tracking;
 use minka_kernel::{procfs, rseq, vdso};
 use minka_link::Sender;
 use minka_syscalls::Place;
@@ -173,6 +174,7 @@ pub(crate) fn precopy(guest: &Guest, stream: &mut Sender) -> Result<()> {
             // An area that was unmapped or moved meanwhile has nothing to report.
             let _ = pagemap.scan(start, end, Want::WrittenThenProtect, |a, b| ranges.push((a, b)));
         }
+        protect_again(guest, &mut ranges);
         let bytes: u64 = ranges.iter().map(|(start, end)| end - start).sum();
         send_unchanged(guest, stream, &ranges)?;
         stream.flush()?;
@@ -184,6 +186,18 @@ pub(crate) fn precopy(guest: &Guest, stream: &mut Sender) -> Result<()> {
     // The home may ask again as soon as it hears that these are all.
     guest.precopying.store(false, Ordering::SeqCst);
     Ok(stream.send(Header::new(kind::PRECOPIED, 0), &[])?)
+}
+
+/// Has later writes to pages count that are about to be read, where the kernel has not seen to that. Without such pages
+/// nothing goes ahead.
+fn protect_again(guest: &Guest, ranges: &mut Vec<(u64, u64)>) {
+    match guest.uffd.tracking() {
+        Tracking::ByKernel => {}
+        // What cannot be protected is another mapping by now, or not ours.
+        Tracking::ByFaults => ranges.retain(|(start, end)| guest.uffd.protect(*start, end - start).is_ok()),
+        // All marks could be cleared only at once, and with them those of writes that nobody has read.
+        Tracking::BySoftDirty => ranges.clear(),
+    }
 }
 
 /// Sends pages while the guest goes on. What was moved or discarded when they were read is not sent, for at home they
@@ -247,7 +261,8 @@ const ENOENT: i32 = 2;
 const EAGAIN: i32 = 11;
 
 fn open_pagemap(guest: &Guest) -> Result<Pagemap> {
-    Pagemap::open(guest.pid).map_err(|error| Fault::Io("open the guest's page table", error))
+    Pagemap::tracked(guest.pid, guest.uffd.tracking())
+        .map_err(|error| Fault::Io("open the guest's page table", error))
 }
 
 /// The pages that the home does not have: those written since they came from it, and those of new memory.

@@ -62,6 +62,9 @@ pub fn main() -> ExitCode {
 fn serve(config: &str, daemon: &orders::Daemon) -> Result<tracer::Outcome, String> {
     let text = |error: &dyn std::error::Error| fault::chain(error);
     let config = NodeConfig::read(Path::new(config)).map_err(|error| text(&error))?;
+    if config.old_kernel {
+        minka_kernel::pagemap::never_scan();
+    }
     faultpoint::arm(&config.faults).map_err(|error| text(&error))?;
     let keys = config.read_keys().map_err(|error| text(&error))?;
     let credentials = Credentials::new(&keys).map_err(|error| text(&error))?;

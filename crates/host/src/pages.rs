@@ -42,7 +42,7 @@ pub(crate) fn faults(guest: &Guest, channel: Channel, adoptions: &mpsc::Receiver
     let mut channel = Lane::new(channel);
     let mut events = Vec::new();
     let mut pages = Vec::new();
-    let mut walk = Walk::default();
+    let (mut walk, mut writes) = (Walk::default(), Walk::default());
     loop {
         let watched = [guest.uffd.descriptor(), channel.receiver.as_fd(), guest.fault_bell.as_fd()];
         let readable = wait_readable(&watched, None).map_err(|error| Fault::Io("wait for faults", error))?;
@@ -60,18 +60,30 @@ pub(crate) fn faults(guest: &Guest, channel: Channel, adoptions: &mpsc::Receiver
             channel.receiver.recv(&mut pages, Duration::ZERO)?;
             return Err(Fault::Said("the home sent pages that nobody asked for".to_owned()));
         }
-        for address in events.drain(..).filter_map(missing) {
-            guest.faults.fetch_add(1, Ordering::Relaxed);
-            serve(guest, &mut channel, &mut pages, &mut walk, address & !(PAGE - 1))?;
+        for event in events.drain(..) {
+            match event {
+                Event::Fault { address } => {
+                    guest.faults.fetch_add(1, Ordering::Relaxed);
+                    serve(guest, &mut channel, &mut pages, &mut walk, address & !(PAGE - 1))?;
+                }
+                Event::Write { address } => let_write(guest, &mut writes, address & !(PAGE - 1))?,
+                Event::Unmap { .. } | Event::Remove { .. } | Event::Remap { .. } => {}
+            }
         }
     }
 }
 
-fn missing(event: Event) -> Option<u64> {
-    match event {
-        Event::Fault { address } => Some(address),
-        Event::Unmap { .. } | Event::Remove { .. } | Event::Remap { .. } => None,
-    }
+/// Lets a thread go on that writes to a protected page: from now on that counts as written, and the more of those behind
+/// it the longer the guest has been walking.
+fn let_write(guest: &Guest, writes: &mut Walk, address: u64) -> Result<()> {
+    let length = writes.window_from(address, PAGE);
+    let (end, _) = lock(&guest.origins).of(address);
+    writes.next = end.min(address + length);
+    let uffd = &guest.uffd;
+    // What lies behind may be another mapping. What is gone by now nobody writes to; while the layout changes the write is
+    // told once more.
+    let outcome = uffd.unprotect(address, writes.next - address).or_else(|_| uffd.unprotect(address, PAGE));
+    outcome.or_else(|_| uffd.wake(address, PAGE)).map_err(|error| Fault::Io("let a thread write", error))
 }
 
 /// Reads what has happened. The guest goes on as soon as an event has been read, so it is recorded before anybody
@@ -81,7 +93,7 @@ fn read(guest: &Guest, events: &mut Vec<Event>) -> Result<()> {
     guest.uffd.read(events).map_err(|error| Fault::Io("read faults", error))?;
     for event in events.iter() {
         match *event {
-            Event::Fault { .. } => {}
+            Event::Fault { .. } | Event::Write { .. } => {}
             Event::Unmap { start, end } if guest.thread_count() > 1 => {
                 // Another thread may have moved something there since, which has been told before.
                 let mut now = Vec::new();
@@ -130,7 +142,11 @@ struct Walk {
 
 impl Walk {
     fn window(&mut self, address: u64) -> u64 {
-        self.window = if address == self.next { (self.window * 2).min(WINDOW_MAX) } else { WINDOW_MIN };
+        self.window_from(address, WINDOW_MIN)
+    }
+
+    fn window_from(&mut self, address: u64, smallest: u64) -> u64 {
+        self.window = if address == self.next { (self.window * 2).min(WINDOW_MAX) } else { smallest };
         self.window
     }
 }
@@ -320,7 +336,7 @@ pub(crate) fn fill(guest: &Guest, receiver: &mut Receiver, image: &Image) -> Res
         let tracked = guest.uffd.protect(area.start, area.end - area.start);
         tracked.map_err(|error| Fault::Io("track the guest's writes", error))?;
     }
-    Ok(())
+    guest.pagemap.forget_writes().map_err(|error| Fault::Io("track the guest's writes", error))
 }
 
 /// Puts streamed pages where they still belong. The lock is held so that the guest cannot have discarded or moved a

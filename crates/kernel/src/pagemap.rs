@@ -1,9 +1,16 @@
-//! Which pages of another process exist, and which were written (`PAGEMAP_SCAN`, Linux 6.7).
+//! Which pages of another process exist, and which were written.
+//!
+//! Linux tells by `PAGEMAP_SCAN` from 6.7 on. Before that there are the entries of `/proc/PID/pagemap`, one word for a
+//! page (`Documentation/admin-guide/mm/pagemap.rst`); they do not tell the kernel's shared zero page from others, so that
+//! counts as content.
 
 use crate::check;
+use crate::uffd::Tracking;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
+use std::sync::OnceLock;
 
 const PAGE_IS_WPALLOWED: u64 = 1 << 0;
 const PAGE_IS_WRITTEN: u64 = 1 << 1;
@@ -45,10 +52,47 @@ const _: () = assert!(std::mem::size_of::<Scan>() == 96);
 /// `_IOWR('f', 16, struct pm_scan_arg)`.
 const PAGEMAP_SCAN: u64 = 3 << 30 | 96 << 16 | (b'f' as u64) << 8 | 16;
 
+/// The bits of an entry of `/proc/PID/pagemap`.
+const ENTRY_PRESENT: u64 = 1 << 63;
+const ENTRY_SWAPPED: u64 = 1 << 62;
+const ENTRY_FILE: u64 = 1 << 61;
+const ENTRY_PROTECTED: u64 = 1 << 57;
+const ENTRY_SOFT_DIRTY: u64 = 1 << 55;
+const ENTRY: usize = 8;
+
+/// Whether this kernel is asked by `PAGEMAP_SCAN`, and tracks writes by itself.
+static SCANS: OnceLock<bool> = OnceLock::new();
+
+/// Whether this kernel can be asked by `PAGEMAP_SCAN`; the same release brought write protection that it resolves by
+/// itself.
+pub fn scans() -> bool {
+    *SCANS.get_or_init(|| {
+        let here = 0u64;
+        let page = (&raw const here) as u64 & !(minka_image::PAGE - 1);
+        let own = Pagemap::open(std::process::id().cast_signed());
+        own.and_then(|own| own.ask(page, page + minka_image::PAGE, Want::Present, &mut |_, _| ())).is_ok()
+    })
+}
+
+/// Whether the kernel marks pages as written (`CONFIG_MEM_SOFT_DIRTY`): then new mappings count as written as a whole.
+pub(crate) fn has_soft_dirty() -> bool {
+    let mappings = std::fs::read_to_string("/proc/self/smaps").unwrap_or_default();
+    let mut flags = mappings.lines().filter_map(|line| line.strip_prefix("VmFlags:"));
+    flags.any(|flags| flags.split_ascii_whitespace().any(|flag| flag == "sd"))
+}
+
+/// Has this program do as on a kernel before Linux 6.7, if it has not asked for anything yet.
+pub fn never_scan() {
+    // Who has asked before has had the other answer, and keeps to it.
+    let _ = SCANS.set(false);
+}
+
 /// The page table of a process, as far as the kernel shows it.
 #[derive(Debug)]
 pub struct Pagemap {
+    pid: i32,
     file: File,
+    tracking: Tracking,
 }
 
 /// Which pages a scan is to report.
@@ -68,13 +112,102 @@ pub enum Want {
 }
 
 impl Pagemap {
-    /// Opens the page table of `pid`.
+    /// Opens the page table of `pid`, whose writes nobody tracks.
     pub fn open(pid: i32) -> io::Result<Self> {
-        Ok(Self { file: File::open(format!("/proc/{pid}/pagemap"))? })
+        Self::tracked(pid, Tracking::ByKernel)
     }
 
-    /// Calls `found(start, end)` for each range of wanted pages in `[start, end)`, in order.
+    /// Opens the page table of `pid`, whose writes are tracked in this way.
+    pub fn tracked(pid: i32, tracking: Tracking) -> io::Result<Self> {
+        Ok(Self { pid, file: File::open(format!("/proc/{pid}/pagemap"))?, tracking })
+    }
+
+    /// Has no page count as written, where writes are tracked by soft-dirty bits.
+    pub fn forget_writes(&self) -> io::Result<()> {
+        match self.tracking {
+            Tracking::BySoftDirty => std::fs::write(format!("/proc/{}/clear_refs", self.pid), "4"),
+            Tracking::ByKernel | Tracking::ByFaults => Ok(()),
+        }
+    }
+
+    /// Calls `found(start, end)` for each range of wanted pages in `[start, end)`, in order. Where the kernel does not
+    /// track writes by itself none is protected again.
     pub fn scan(&self, start: u64, end: u64, want: Want, mut found: impl FnMut(u64, u64)) -> io::Result<()> {
+        if scans() { self.ask(start, end, want, &mut found) } else { self.read(start, end, want, &mut found) }
+    }
+
+    /// By the entries of the page table.
+    fn read(&self, start: u64, end: u64, want: Want, found: &mut impl FnMut(u64, u64)) -> io::Result<()> {
+        const PAGE: u64 = minka_image::PAGE;
+        if want == Want::Tracked {
+            return self.registered(start, end, found);
+        }
+        let is_written = |entry: u64| match self.tracking {
+            Tracking::BySoftDirty => entry & ENTRY_SOFT_DIRTY != 0,
+            Tracking::ByFaults | Tracking::ByKernel => entry & ENTRY_PROTECTED == 0,
+        };
+        let is_wanted = |entry: u64| {
+            let exists = entry & (ENTRY_PRESENT | ENTRY_SWAPPED) != 0;
+            exists
+                && match want {
+                    Want::Present => true,
+                    Want::PrivateCopies => entry & ENTRY_FILE == 0,
+                    Want::Written | Want::WrittenThenProtect | Want::Tracked => is_written(entry),
+                }
+        };
+        let mut entries = vec![0; 64 << 10];
+        let mut range: Option<(u64, u64)> = None;
+        let mut at = start;
+        while at < end {
+            let wanted = ((end - at).div_ceil(PAGE) as usize * ENTRY).min(entries.len());
+            let read = self.file.read_at(&mut entries[..wanted], at / PAGE * ENTRY as u64)?;
+            let whole = entries[..read].as_chunks::<ENTRY>().0;
+            if whole.is_empty() {
+                break;
+            }
+            for entry in whole {
+                let next = at + PAGE;
+                range = match (range, is_wanted(u64::from_le_bytes(*entry))) {
+                    (Some((first, _)), true) => Some((first, next)),
+                    (None, true) => Some((at, next)),
+                    (Some((first, last)), false) => {
+                        found(first, last);
+                        None
+                    }
+                    (None, false) => None,
+                };
+                at = next;
+            }
+        }
+        if let Some((first, last)) = range {
+            found(first, last.min(end));
+        }
+        Ok(())
+    }
+
+    /// The mappings that a userfaultfd has registered, as `/proc/PID/smaps` marks them.
+    fn registered(&self, start: u64, end: u64, found: &mut impl FnMut(u64, u64)) -> io::Result<()> {
+        let text = std::fs::read_to_string(format!("/proc/{}/smaps", self.pid))?;
+        let mut mapping = None;
+        for line in text.lines() {
+            if let Some(flags) = line.strip_prefix("VmFlags:") {
+                let is_registered = flags.split_ascii_whitespace().any(|flag| matches!(flag, "um" | "uw"));
+                if let Some((from, to)) =
+                    mapping.take().filter(|(from, to)| is_registered && *from < end && *to > start)
+                {
+                    found(start.max(from), end.min(to));
+                }
+            } else if let Some((from, rest)) = line.split_once('-')
+                && let Some((to, _)) = rest.split_once(' ')
+                && let (Ok(from), Ok(to)) = (u64::from_str_radix(from, 16), u64::from_str_radix(to, 16))
+            {
+                mapping = Some((from, to));
+            }
+        }
+        Ok(())
+    }
+
+    fn ask(&self, start: u64, end: u64, want: Want, found: &mut impl FnMut(u64, u64)) -> io::Result<()> {
         let present_or_swapped = PAGE_IS_PRESENT | PAGE_IS_SWAPPED;
         // `category_mask` bits must all hold (inverted where `category_inverted` says), of `anyof` at least one.
         let (inverted, mask, anyof, flags) = match want {

@@ -4,6 +4,29 @@ use crate::check;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+/// How it is known which pages a process has written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tracking {
+    /// The kernel resolves the first write to a protected page by itself (Linux 6.7).
+    ByKernel,
+    /// It is told as a fault, and who serves the faults takes the protection away.
+    ByFaults,
+    /// The kernel marks pages that are written since all marks were cleared (`CONFIG_MEM_SOFT_DIRTY`).
+    BySoftDirty,
+}
+
+impl Tracking {
+    /// What this kernel offers for that mode.
+    fn of(mode: Mode) -> Self {
+        match mode {
+            _ if crate::pagemap::scans() => Tracking::ByKernel,
+            Mode::Serve => Tracking::ByFaults,
+            // The kernel's own writes to the process's memory would fail.
+            Mode::Track => Tracking::BySoftDirty,
+        }
+    }
+}
+
 const API: u64 = 0xaa;
 const FEATURE_EVENT_REMAP: u64 = 1 << 2;
 const FEATURE_EVENT_REMOVE: u64 = 1 << 3;
@@ -15,6 +38,7 @@ const FEATURE_WP_ASYNC: u64 = 1 << 15;
 const REGISTER_MODE_MISSING: u64 = 1 << 0;
 const REGISTER_MODE_WP: u64 = 1 << 1;
 const COPY_MODE_WP: u64 = 1 << 1;
+const PAGEFAULT_WP: u64 = 1 << 1;
 const WRITEPROTECT_MODE_WP: u64 = 1 << 0;
 
 /// `_IO(0xAA, 0)` on `/dev/userfaultfd`.
@@ -30,6 +54,11 @@ const UFFDIO_WRITEPROTECT: u64 = 0xc018_aa06;
 pub enum Event {
     /// A missing page was touched.
     Fault {
+        /// The address.
+        address: u64,
+    },
+    /// A protected page was written to ([`Tracking::ByFaults`]).
+    Write {
         /// The address.
         address: u64,
     },
@@ -77,6 +106,7 @@ pub struct Copied {
 pub struct Userfault {
     fd: OwnedFd,
     mode: Mode,
+    tracking: Tracking,
 }
 
 /// What a userfaultfd may be used for.
@@ -106,15 +136,20 @@ const BATCH: usize = 16;
 impl Userfault {
     /// Takes over a userfaultfd that was made inside the process to be served, and agrees on the features.
     pub fn new(fd: OwnedFd, mode: Mode) -> io::Result<Self> {
-        let features = FEATURE_EVENT_REMAP
-            | FEATURE_EVENT_REMOVE
-            | FEATURE_EVENT_UNMAP
-            | FEATURE_PAGEFAULT_FLAG_WP
-            | FEATURE_WP_ASYNC;
+        let features =
+            FEATURE_EVENT_REMAP | FEATURE_EVENT_REMOVE | FEATURE_EVENT_UNMAP | FEATURE_PAGEFAULT_FLAG_WP;
+        let tracking = Tracking::of(mode);
+        if tracking == Tracking::BySoftDirty && !crate::pagemap::has_soft_dirty() {
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "the kernel marks no written pages (soft-dirty)",
+            ));
+        }
+        let features = if tracking == Tracking::ByKernel { features | FEATURE_WP_ASYNC } else { features };
         let mut api = [API, features, 0];
         // SAFETY: `struct uffdio_api` is three words, which live over the call.
         check(i64::from(unsafe { libc::ioctl(fd.as_raw_fd(), UFFDIO_API, api.as_mut_ptr()) }))?;
-        Ok(Self { fd, mode })
+        Ok(Self { fd, mode, tracking })
     }
 
     /// Makes one for this program, only to see whether the kernel has what is needed and gives it to this user.
@@ -138,6 +173,11 @@ impl Userfault {
     /// What it may be used for.
     pub fn mode(&self) -> Mode {
         self.mode
+    }
+
+    /// How it is known which pages were written.
+    pub fn tracking(&self) -> Tracking {
+        self.tracking
     }
 
     /// The descriptor, to be polled for reading.
@@ -170,6 +210,7 @@ impl Userfault {
             let [a, b, c] = message.arguments;
             events.push(match message.event {
                 // { u64 flags; u64 address; u32 ptid; }
+                0x12 if a & PAGEFAULT_WP != 0 => Event::Write { address: b },
                 0x12 => Event::Fault { address: b },
                 0x14 => Event::Remap { from: a, to: b, length: c },
                 0x15 => Event::Remove { start: a, end: b },
@@ -180,15 +221,16 @@ impl Userfault {
         Ok(())
     }
 
-    /// Puts `content` (whole pages) at `address`, write-protected for tracking, and wakes who waits for it.
+    /// Puts `content` (whole pages) at `address`, protected where that tracks writes, and wakes who waits for it.
     /// Pages that exist already keep their content.
     pub fn copy(&self, address: u64, content: &[u8]) -> io::Result<Copied> {
+        let protected = if self.tracking == Tracking::BySoftDirty { 0 } else { COPY_MODE_WP };
         let mut copied = Copied::default();
         let mut done = 0u64;
         while done < content.len() as u64 {
             let source = content[done as usize..].as_ptr() as u64;
             // struct uffdio_copy { dst, src, len, mode, copy }
-            let mut copy = [address + done, source, content.len() as u64 - done, COPY_MODE_WP, 0];
+            let mut copy = [address + done, source, content.len() as u64 - done, protected, 0];
             // SAFETY: the five words live over the call; the source range is within `content`.
             let result =
                 check(i64::from(unsafe { libc::ioctl(self.fd.as_raw_fd(), UFFDIO_COPY, copy.as_mut_ptr()) }));
@@ -237,7 +279,7 @@ impl Userfault {
         matches!(result, Err(error) if error.raw_os_error() == Some(libc::EAGAIN))
     }
 
-    /// Has all pages of `[start, start + length)` count as written.
+    /// Has all pages of `[start, start + length)` count as written, and who waits to write there go on.
     pub fn unprotect(&self, start: u64, length: u64) -> io::Result<()> {
         let mut protect = [start, length, 0];
         // SAFETY: `struct uffdio_writeprotect` is three words, which live over the call.
@@ -247,8 +289,11 @@ impl Userfault {
         .map(drop)
     }
 
-    /// Tracks writes to `[start, start + length)` afresh.
+    /// Tracks writes to `[start, start + length)` afresh, where that can be done range by range.
     pub fn protect(&self, start: u64, length: u64) -> io::Result<()> {
+        if self.tracking == Tracking::BySoftDirty {
+            return Ok(());
+        }
         let mut protect = [start, length, WRITEPROTECT_MODE_WP];
         // SAFETY: `struct uffdio_writeprotect` is three words, which live over the call.
         check(i64::from(unsafe {

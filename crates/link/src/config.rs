@@ -131,6 +131,9 @@ pub struct NodeConfig {
     /// Processor features that this node pretends not to have: an aid for testing clusters of unequal machines.
     #[serde(default)]
     pub without_cpu: Vec<String>,
+    /// Track what guests write as on kernels before Linux 6.7: an aid for testing that elsewhere.
+    #[serde(default)]
+    pub old_kernel: bool,
     /// Where its deputy and host programs fail, and how: an aid for tests, see `minka_kernel::faultpoint`.
     #[serde(default)]
     pub faults: Vec<String>,

@@ -144,6 +144,11 @@ impl Cluster {
         }
     }
 
+    /// Has all nodes track what is written as on a kernel before Linux 6.7, until [`Cluster::heal`].
+    pub fn pretend_old_kernels(&self) {
+        (1..=self.configurations.len() as u32).for_each(|node| self.configure(node, "old_kernel = true"));
+    }
+
     /// Has the deputies of node 1 take another port for that of node 2, until [`Cluster::heal`].
     pub fn divert(&self, port: u16) {
         let (own, other) =
