@@ -13,6 +13,8 @@
 //! Until the guest has had an effect (a forwarded call, a signal), everything of the program is still at home and
 //! losing the host costs only the computing since the move: the process goes on from where it was stopped.
 
+mod attend;
+
 use crate::away::{Away, Bound, Step};
 use crate::eligible;
 use crate::fault::{Fault, Result, chain};
@@ -21,7 +23,7 @@ use crate::orders::Daemon;
 use crate::park::{self, Found};
 use crate::parked::Parked;
 use crate::record::Record;
-use crate::rest::{self, Part, Progress, Rest};
+use crate::rest::Rest;
 use crate::session::{Event, Prepared, Session};
 use crate::tracee::{self, Tasks};
 use minka_kernel::faultpoint::{self, Point};
@@ -176,60 +178,6 @@ impl Deputy {
                 self.rests.borrow_mut().extend(part.go_on()?);
                 Ok(())
             }),
-        }
-    }
-
-    /// Makes the process an ordinary one again.
-    fn release(&self, parked: Parked, tasks: Tasks) -> Result<()> {
-        *self.rests.borrow_mut() = parked.release(tasks)?;
-        Ok(())
-    }
-
-    /// Stays with threads that have to finish a call, until they have. Tells if the process is to go somewhere before.
-    fn attend(&self) -> Result<Option<(Found, String)>> {
-        let mut target = None;
-        let mut parts = Vec::new();
-        loop {
-            for rest in self.rests.take() {
-                match rest.look()? {
-                    Progress::Over => {}
-                    Progress::Waits(rest) => self.rests.borrow_mut().push(rest),
-                    Progress::Cut(part) if target.is_some() => parts.push(part),
-                    Progress::Cut(part) => self.rests.borrow_mut().extend(part.go_on()?),
-                }
-            }
-            if self.rests.borrow().is_empty() {
-                let found = if parts.is_empty() { Found::Free } else { Found::InCalls(parts) };
-                return Ok(target.map(|target| (found, target)));
-            }
-            let [news, ordered] = wait_readable(&[self.news.as_fd(), self.daemon.as_fd()], None)
-                .map_err(|error| Fault::Io("wait", error))?[..]
-            else {
-                unreachable!("two descriptors have two answers");
-            };
-            if news {
-                while self.news.next_arrived().is_some() {}
-            }
-            if ordered {
-                match self.daemon.order() {
-                    Some(DeputyOrder::Move { to, at_exec: false }) => {
-                        self.rests.borrow().iter().for_each(Rest::cut);
-                        target = Some(to);
-                    }
-                    Some(DeputyOrder::Move { .. }) => {
-                        let reason = "it has to finish a call before".to_owned();
-                        self.daemon.report(&DeputyReport::Refused { reason });
-                    }
-                    Some(DeputyOrder::Trace { on }) => self.tracing.store(on, Ordering::Relaxed),
-                    Some(DeputyOrder::Start { .. } | DeputyOrder::Rescue { .. }) => {}
-                    // It is to be an ordinary process now.
-                    Some(DeputyOrder::Home) | None => {
-                        rest::give_up(self.rests.take())?;
-                        parts.into_iter().try_for_each(Part::let_go)?;
-                        return Ok(None);
-                    }
-                }
-            }
         }
     }
 
