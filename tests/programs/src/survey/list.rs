@@ -187,6 +187,11 @@ fn servers() -> Vec<Entry> {
             POSTGRES,
         ),
         server("MariaDB under a load with checksums", "mariadbd --version", MARIADB),
+        server(
+            "MariaDB under the same load, without io_uring",
+            "mariadbd --version",
+            Service { server: MARIADB_WITHOUT_URING, ..MARIADB },
+        ),
     ]
 }
 
@@ -228,6 +233,9 @@ const POSTGRES: Service = Service {
              (select count(*) from pgbench_history)'",
 };
 
+const MARIADB_WITHOUT_URING: &str = "exec mariadbd --no-defaults --user=root --datadir=$PWD/data \
+     --socket=/tmp/survey.sock --skip-networking --innodb-flush-log-at-trx-commit=2 --innodb-use-native-aio=0";
+
 const MARIADB: Service = Service {
     prepare: "mkdir data && mariadb-install-db --no-defaults --user=root --datadir=$PWD/data --auth-root-authentication-method=normal",
     server: "exec mariadbd --no-defaults --user=root --datadir=$PWD/data --socket=/tmp/survey.sock --skip-networking \
@@ -235,7 +243,7 @@ const MARIADB: Service = Service {
     ready: "mariadb -S /tmp/survey.sock -e 'select 1'",
     client: "mariadb -S /tmp/survey.sock -e 'create database survey; create table survey.t \
              (id int primary key auto_increment, client int, value int, text varchar(64)) engine=innodb' && \
-             for client in 1 2 3 4; do { for i in $(seq 300); do \
+             for client in 1 2 3 4; do { for i in $(seq 1500); do \
              echo \"insert into t (client, value, text) values ($client, $i * $client, md5($i)); \
              update t set value = value + 1 where client = $client and value % 7 = 0;\"; done | \
              mariadb -S /tmp/survey.sock survey; } & done; wait; \
