@@ -141,6 +141,11 @@ fn mosrun_and_its_short_forms_run_commands() {
     if rustix::process::geteuid().is_root() {
         assert_eq!(lab.tool("mosrun", &["-2", "sh", "-c", "exit 3"]).1, 3);
         assert_eq!(lab.tool("runon", &["2", "sh", "-c", "exit 4"]).1, 4);
+        let migrate = lab.links.path().join("migrate");
+        symlink(MINKA, &migrate).unwrap();
+        let script = format!("sleep 60 & {} $! 2 --json; kill $!", migrate.display());
+        let moved = told("mosrun", &["-h", "bash", "-c", &script]);
+        assert!(moved.contains(r#""at":"node2","moved":true"#), "{moved}");
         assert_eq!(lab.tool("mosrun", &["-j2", "echo", "-2"]), ("-2\n".to_owned(), 0));
     }
 }

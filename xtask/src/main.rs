@@ -5,6 +5,7 @@ mod command;
 mod farm;
 mod generated;
 mod manifests;
+mod openmosix;
 mod package;
 mod pages;
 mod prose;
@@ -23,6 +24,7 @@ check         the rules of the workspace that no compiler knows
 docs          make the documentation that is made from code
 farm [DIR]    get a package in C for `minka bench farm`, in target/farm or DIR
 package [DIR] make packages for Debian's and Fedora's families, in target/package or DIR
+openmosix     try openMosix's tools in a lab, as root, and write docs/openmosix.md
 pages [DIR]   make the manual pages and shell completions, in target/pages or DIR
 help          show this";
 
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
         Some("docs") => generated::write(&root()),
         Some("package") => package::make(&root(), arguments.next().map(Into::into)),
         Some("farm") => farm::make(&root(), arguments.next().map(Into::into)),
+        Some("openmosix") => openmosix::make(&root()),
         Some("pages") => pages::make(arguments.next().map(Into::into)),
         Some("help") | Some("") => {
             println!("{HELP}");

@@ -15,7 +15,7 @@ use crate::command::{cargo, program, succeed};
 use crate::{Failure, pages};
 
 /// Other names of the program.
-const LINKS: [&str; 16] = [
+pub(crate) const LINKS: [&str; 16] = [
     "xpumcli",
     "xpu-smi",
     "mosctl",

@@ -17,7 +17,7 @@ help-run--command = The command and its arguments
 
 help-migrate = Move a running process to a node, and back home
 help-migrate--pid = The process
-help-migrate--to = Where to: a node's name, `home` or `best`
+help-migrate--to = Where to: a node's name, number or address, `home` or `best`
 
 help-ps = List the processes that have moved, guests, and those that ended away
 help-ps--all = Also list the processes that never moved, and why they could not

@@ -17,7 +17,7 @@ help-run--command = La orden y sus argumentos
 
 help-migrate = Mueve un proceso en marcha a un nodo, y de vuelta a casa
 help-migrate--pid = El proceso
-help-migrate--to = Adónde: el nombre de un nodo, `home` (casa) o `best` (el mejor)
+help-migrate--to = Adónde: el nombre, el número o la dirección de un nodo, `home` (casa) o `best` (el mejor)
 
 help-ps = Enumera los procesos que se han movido, los huéspedes y los que terminaron fuera
 help-ps--all = Enumera también los procesos que nunca se han movido, y qué se lo impide

@@ -143,6 +143,10 @@ pub(crate) fn translate(name: &str, arguments: Vec<OsString>) -> Vec<OsString> {
             };
             std::iter::once("mon".into()).chain(arguments.flat_map(|word| letters(&word))).collect()
         }
+        "migrate" => {
+            let word = |word: OsString| if word == "balance" { "best".into() } else { word };
+            std::iter::once("migrate".into()).chain(arguments.map(word)).collect()
+        }
         "setpe" => {
             let word = |word: OsString| if word == "-off" { "--off".into() } else { word };
             std::iter::once("setpe".into()).chain(arguments.map(word)).collect()
@@ -227,5 +231,6 @@ mod tests {
         check("mosmon", "-m -V -t", "mon --show memory --columns tight --total");
         check("mon", "--once -x", "mon --once -x");
         check("migrate", "7 home", "migrate 7 home");
+        check("migrate", "7 balance", "migrate 7 best");
     }
 }

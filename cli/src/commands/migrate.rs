@@ -1,14 +1,20 @@
 //! `minka migrate`: moves a process.
 
+use std::net::IpAddr;
+
 use minka_node::client::Outcome;
 
-use super::client;
+use super::{client, openmosix};
 use crate::args::Migrate;
 use crate::failure::Failure;
 use crate::output::Output;
 
 pub(super) fn migrate(arguments: &Migrate, output: &mut Output) -> Result<(), Failure> {
-    let outcome = client()?.migrate(arguments.pid, &arguments.to, false)?;
+    let to = &arguments.to;
+    // Numbers and addresses are openMosix's; a node that is called like that is found, too.
+    let is_figure = to.parse::<u16>().is_ok() || to.parse::<IpAddr>().is_ok();
+    let to = if is_figure { openmosix::find(&client()?.nodes()?, to)?.name.clone() } else { to.clone() };
+    let outcome = client()?.migrate(arguments.pid, &to, false)?;
     let Outcome::Migrated(migrated) = outcome else { return Ok(()) };
     if output.is_json() {
         return output.json(&migrated);

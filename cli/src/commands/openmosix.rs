@@ -132,7 +132,7 @@ fn number(node: &Node) -> String {
 }
 
 /// A node by number, name or address, as openMosix's tools take any of them.
-fn find<'a>(nodes: &'a [Node], name: &str) -> Result<&'a Node, Failure> {
+pub(super) fn find<'a>(nodes: &'a [Node], name: &str) -> Result<&'a Node, Failure> {
     let is_it = |node: &&Node| {
         let host = node.address.rsplit_once(':').map_or(node.address.as_str(), |(host, _)| host);
         number(node) == name || node.name == name || node.address == name || host == name
