@@ -226,3 +226,58 @@ fn trouble_is_found_in_the_log_and_bundled_for_those_who_help() {
     let all = tar(&["-xOzf", archive]);
     assert!(all.contains("gpu_missing") && !all.contains("secret"));
 }
+
+#[test]
+fn top_shows_who_keeps_a_device_busy_first() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("machine");
+    plant_machine(&root, 1).unwrap();
+    let run = |arguments: &[&str]| {
+        let mut all = vec!["--root", root.to_str().unwrap()];
+        all.extend(arguments);
+        minka(directory.path(), &all)
+    };
+    let found: Value = serde_json::from_slice(&run(&["discovery", "-j"]).stdout).unwrap();
+    let address =
+        found["devices"][0]["pci_bdf_address"].as_str().unwrap_or_else(|| panic!("{found}")).to_owned();
+    let plant = |pid: u32, name: &str, memory: &str, engine: &str| {
+        let folder = root.join(format!("proc/{pid}"));
+        fs::create_dir_all(folder.join("fdinfo")).unwrap();
+        fs::write(folder.join("comm"), name).unwrap();
+        let text = format!(
+            "drm-driver:\ti915\ndrm-client-id:\t{pid}\ndrm-pdev:\t{address}\ndrm-resident-local0:\t{memory}\n{engine}"
+        );
+        fs::write(folder.join("fdinfo/next"), text).unwrap();
+        // In one step, as the kernel tells it.
+        fs::rename(folder.join("fdinfo/next"), folder.join("fdinfo/3")).unwrap();
+    };
+    plant(41, "large", "900 MiB", "");
+    let ended = std::sync::atomic::AtomicBool::new(false);
+    let answer = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let start = std::time::Instant::now();
+            while !ended.load(std::sync::atomic::Ordering::Relaxed) {
+                let engine = format!("drm-engine-render:\t{} ns\n", start.elapsed().as_nanos() / 2);
+                plant(42, "busy", "3 MiB", &engine);
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+        });
+        let answer = run(&["top", "-j"]);
+        ended.store(true, std::sync::atomic::Ordering::Relaxed);
+        answer
+    });
+    let answer: Value = serde_json::from_slice(&answer.stdout).unwrap();
+    let names = answer["processes"].as_array().unwrap().iter();
+    let names: Vec<&str> = names.filter_map(|row| row["process"]["process_name"].as_str()).collect();
+    assert_eq!(names, ["busy", "large"], "{answer}");
+    let percent = answer["processes"][0]["percent"].as_f64().unwrap();
+    assert!(percent > 0.0 && percent <= 100.0, "{answer}");
+    assert_eq!(answer["processes"][1]["percent"], Value::Null);
+    assert_eq!(answer["devices"].as_array().unwrap().len(), 1);
+
+    let text = String::from_utf8(run(&["top", "--once"]).stdout).unwrap();
+    let line = text.lines().find(|line| line.contains("large")).unwrap();
+    assert!(line.contains("900 MiB") && line.contains('–'), "{text}");
+    // Without a terminal it is shown once, too.
+    assert!(run(&["top"]).status.success());
+}

@@ -48,6 +48,7 @@ pub(crate) enum XpuCommand {
     Readings(OneDevice),
     Dump(Dump),
     Ps(OneDevice),
+    Top(XpuTop),
     Group(XpuGroup),
     #[command(name = "agentset")]
     AgentSet(AgentSet),
@@ -60,6 +61,14 @@ pub(crate) enum XpuCommand {
 pub(crate) struct OneDevice {
     #[arg(short, long, value_name = "DEVICE")]
     pub(crate) device: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct XpuTop {
+    #[command(flatten)]
+    pub(crate) which: OneDevice,
+    #[arg(long)]
+    pub(crate) once: bool,
 }
 
 #[derive(Debug, clap::Args)]

@@ -95,6 +95,28 @@ impl Screen {
     }
 }
 
+/// As much of a line as fits into so many columns, with its colours, which end with it.
+pub(super) fn fitting(line: &str, width: usize) -> String {
+    let mut fitting = String::with_capacity(line.len());
+    let (mut columns, mut in_colour, mut in_sequence) = (0, false, false);
+    for character in line.chars() {
+        if in_sequence {
+            in_sequence = character != 'm';
+        } else if character == '\u{1b}' {
+            (in_colour, in_sequence) = (true, true);
+        } else if columns == width {
+            break;
+        } else {
+            columns += 1;
+        }
+        fitting.push(character);
+    }
+    if in_colour {
+        fitting.push_str("\u{1b}[0m");
+    }
+    fitting
+}
+
 impl Drop for Screen {
     fn drop(&mut self) {
         // Nobody is left to tell when the terminal is gone.
@@ -144,6 +166,13 @@ fn understood(bytes: &[u8]) -> Vec<Key> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_are_cut_where_they_are_seen_to_end() {
+        assert_eq!(fitting("ñandú", 4), "ñand");
+        assert_eq!(fitting("ñandú", 9), "ñandú");
+        assert_eq!(fitting("a \u{1b}[32mgood\u{1b}[0m day", 4), "a \u{1b}[32mgo\u{1b}[0m");
+    }
 
     #[test]
     fn keys_are_told_from_what_terminals_send() {

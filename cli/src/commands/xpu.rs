@@ -7,6 +7,7 @@ mod policy;
 mod query;
 mod serve;
 mod show;
+mod top;
 
 use std::io::ErrorKind;
 use std::path::PathBuf;
@@ -26,6 +27,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Rates are taken over so long.
 const FIRST_INTERVAL: Duration = Duration::from_millis(200);
+
+/// How often `top` draws what it shows, unless it is told otherwise.
+const TOP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The names under which the program is `minka xpu` itself.
 pub(crate) const NAMES: [&str; 2] = ["xpumcli", "xpu-smi"];
@@ -60,6 +64,9 @@ pub(super) fn xpu(arguments: &Xpu, output: &mut Output) -> Result<(), Failure> {
         Some(XpuCommand::Config(which)) => config::config(which, &station, json, output),
         Some(XpuCommand::Readings(which)) => show::readings(&chosen(&station, which)?, json, output),
         Some(XpuCommand::Ps(which)) => show::processes(&chosen(&station, which)?, &station, json, output),
+        Some(XpuCommand::Top(which)) => {
+            top::top(which, interval(arguments).unwrap_or(TOP_INTERVAL), &station, json, output)
+        }
         Some(XpuCommand::Group(which)) => lasting::group(which, &station, json, output),
         Some(XpuCommand::Dump(dump)) => query::dump(dump, &station, output),
         _ if arguments.query_gpu.is_some() => query::query(arguments, &station, output),

@@ -9,7 +9,7 @@ use minka_accel::station::Report;
 use minka_accel::statistics::Quantity;
 use minka_accel::{Metric, Station};
 use minka_accel_service::body::{DeviceEntry, DeviceList, HealthBody, Metrics, Statistics};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{interval, query, rounds};
 use crate::args::xpu::Xpu;
@@ -23,15 +23,15 @@ pub(super) fn print(table: &Table, output: &mut Output) -> Result<(), Failure> {
     table.lines().iter().try_for_each(|line| output.line(line))
 }
 
-fn headings(output: &Output, ids: &[&str]) -> Vec<String> {
+pub(super) fn headings(output: &Output, ids: &[&str]) -> Vec<String> {
     ids.iter().map(|id| output.text.get(id)).collect()
 }
 
-fn number(value: Option<f64>, unit: &str) -> String {
+pub(super) fn number(value: Option<f64>, unit: &str) -> String {
     value.map_or_else(|| UNKNOWN.to_owned(), |value| format!("{value:.0} {unit}").trim_end().to_owned())
 }
 
-fn memory(bytes: Option<f64>) -> String {
+pub(super) fn memory(bytes: Option<f64>) -> String {
     number(bytes.map(|bytes| bytes / 1_048_576.0), "MiB")
 }
 
@@ -55,14 +55,7 @@ pub(super) fn overview(
     query::each(repeat.unwrap_or(Duration::from_secs(1)), rounds, |_| {
         let reports = station.reports();
         if json {
-            let devices = reports.iter().map(|report| {
-                json!({
-                    "device": DeviceEntry::of(&report.sample.identity),
-                    "health": HealthBody::of(report),
-                    "metrics": Metrics::of(&report.sample),
-                })
-            });
-            return output.json(&json!({"devices": devices.collect::<Vec<_>>()}));
+            return output.json(&json!({"devices": reports.iter().map(entry).collect::<Vec<_>>()}));
         }
         if reports.is_empty() {
             return nothing(station, output);
@@ -71,7 +64,16 @@ pub(super) fn overview(
     })
 }
 
-fn table(reports: &[Report], output: &Output) -> Table {
+/// All of a device at a glance.
+pub(super) fn entry(report: &Report) -> Value {
+    json!({
+        "device": DeviceEntry::of(&report.sample.identity),
+        "health": HealthBody::of(report),
+        "metrics": Metrics::of(&report.sample),
+    })
+}
+
+pub(super) fn table(reports: &[Report], output: &Output) -> Table {
     let ids = [
         "xpu-device",
         "xpu-name",
