@@ -12,13 +12,16 @@ shows() { # shows TEXT: waits until it is on the screen
     exit 1
 }
 export EDITOR=nano TMUX_TMPDIR="$PWD" TERM=screen
+# Not as a daemon: it is to be found among the descendants.
+talk -D &
+for _ in $(seq 100); do talk list-sessions >/dev/null 2>&1 && break; [ -S tmux-0/survey ] && break; sleep 0.1; done
 talk new-session -d -x 80 -y 24 "nano --ignorercfiles -R text"
 shows 'GNU nano'
-for line in $(seq 20); do
+for line in $(seq 40); do
     talk send-keys "line $line of the text" Enter
     sleep 0.1
 done
-shows 'line 20 of'
+shows 'line 40 of'
 talk send-keys C-k C-u C-u "The end" C-o
 shows 'Write'
 talk send-keys Enter
@@ -26,4 +29,6 @@ shows 'Wrote'
 talk capture-pane -p
 talk send-keys C-x
 for _ in $(seq 100); do talk has-session 2>/dev/null || break; sleep 0.1; done
+talk kill-server
+wait
 cat text

@@ -26,6 +26,17 @@ fn threads_that_change_their_memory() {
         .holds();
 }
 
+#[test]
+fn openmp() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("openmp/openmp.c");
+    let line = format!(
+        "gcc -O2 -fopenmp {} -o openmp && OMP_NUM_THREADS=4 exec ./openmp {}",
+        source.display(),
+        sized("600", "1200")
+    );
+    Program::shell(&line).called("openmp").moves().holds();
+}
+
 fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts").join(name)
 }

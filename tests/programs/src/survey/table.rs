@@ -76,17 +76,24 @@ fn reasons(refusals: &BTreeMap<String, u64>) -> String {
     told.join("; ")
 }
 
-/// A reason without names and numbers that each run makes up anew, and without saying the same of each mapping.
+/// A reason without names and numbers that each run makes up anew; what several things have in common is said once.
 fn general(reason: &str) -> String {
-    let mut parts: Vec<String> = Vec::new();
+    let mut parts: Vec<(String, Vec<String>)> = Vec::new();
     for part in reason.split("; ") {
         let words: Vec<String> = part.split(' ').map(word).collect();
         let part = words.join(" ");
-        if !parts.contains(&part) {
-            parts.push(part);
+        let (what, which) =
+            part.split_once(": ").map_or((part.as_str(), None), |(a, b)| (a, Some(b.to_owned())));
+        match parts.iter_mut().find(|(other, _)| other == what) {
+            Some((_, all)) => all.extend(which.filter(|which| !all.contains(which))),
+            None => parts.push((what.to_owned(), which.into_iter().collect())),
         }
     }
-    let mut text = escaped(&parts.join("; "));
+    let part = |(what, which): &(String, Vec<String>)| match which.is_empty() {
+        true => what.clone(),
+        false => format!("{what}: {}", which.join(", ")),
+    };
+    let mut text = escaped(&parts.iter().map(part).collect::<Vec<_>>().join("; "));
     if let Some((end, _)) = text.char_indices().nth(REASON_MAX) {
         text.truncate(end);
         text.push('…');
@@ -95,10 +102,10 @@ fn general(reason: &str) -> String {
 }
 
 fn word(word: &str) -> String {
-    for (start, name) in [("/dev/shm/sem.", "…"), ("/dev/shm/PostgreSQL.", "…"), ("/SYSV", "…")] {
-        if word.starts_with(start) {
-            return format!("{start}{name}");
-        }
+    const MADE_UP: [&str; 5] =
+        ["/dev/shm/sem.", "/dev/shm/pym-", "/dev/shm/PostgreSQL.", "/dev/shm/ucx_shm_posix_", "/SYSV"];
+    if let Some(start) = MADE_UP.iter().find(|start| word.starts_with(**start)) {
+        return format!("{start}…");
     }
     if word.len() > 1 && word.bytes().all(|byte| byte.is_ascii_digit()) {
         "…".to_owned()
