@@ -17,6 +17,7 @@
 
 mod act;
 mod directory;
+mod fates;
 mod keyring;
 mod look;
 mod steer;
@@ -42,12 +43,12 @@ use minka_sample::{Sampler, Scope};
 use tracing::{debug, warn};
 
 pub use directory::{ClusterError, ClusterSettings};
-pub use look::{DECAY_VARIABLE, LOCKED_VARIABLE, STARTED_VARIABLE};
+pub use fates::{DECAY_VARIABLE, LOCKED_VARIABLE, STARTED_VARIABLE};
 
 use crate::daemon::{Daemon, chain};
 use crate::protocol::Answer;
+use fates::Looks;
 use keyring::Keyring;
-use look::Looks;
 
 /// How often the node looks at itself, tells somebody and thinks about moves.
 const STEP_MS: Millis = 1_000;
