@@ -1,7 +1,7 @@
 //! Runs the programs of the survey and writes `docs/programs.md`.
 //!
 //! ```text
-//! programs [--list] [NAME …]    only those whose names contain one of these
+//! programs [--list] [NAME …]    only those whose names contain one of these, or are `=NAME`
 //! ```
 
 use std::path::Path;
@@ -19,7 +19,9 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/programs.md");
-    let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|part| name.contains(part.as_str()));
+    let is_meant =
+        |name: &str, part: &str| part.strip_prefix('=').map_or(name.contains(part), |all| name == all);
+    let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|part| is_meant(name, part));
     let mut all_equal = true;
     for entry in entries.iter().filter(|entry| is_wanted(entry.name)) {
         let Some(version) = entry.version() else {

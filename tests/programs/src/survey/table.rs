@@ -102,8 +102,14 @@ fn general(reason: &str) -> String {
 }
 
 fn word(word: &str) -> String {
-    const MADE_UP: [&str; 5] =
-        ["/dev/shm/sem.", "/dev/shm/pym-", "/dev/shm/PostgreSQL.", "/dev/shm/ucx_shm_posix_", "/SYSV"];
+    const MADE_UP: [&str; 6] = [
+        "/dev/shm/sem.",
+        "/dev/shm/pym-",
+        "/dev/shm/psm_",
+        "/dev/shm/PostgreSQL.",
+        "/dev/shm/ucx_shm_posix_",
+        "/SYSV",
+    ];
     if let Some(start) = MADE_UP.iter().find(|start| word.starts_with(**start)) {
         return format!("{start}…");
     }
