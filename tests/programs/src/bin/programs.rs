@@ -19,8 +19,9 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/programs.md");
-    let is_meant =
-        |name: &str, part: &str| part.strip_prefix('=').map_or(name.contains(part), |all| name == all);
+    let is_meant = |name: &str, part: &str| {
+        part.strip_prefix('=').map_or_else(|| name.contains(part), |all| name == all)
+    };
     let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|part| is_meant(name, part));
     let mut all_equal = true;
     for entry in entries.iter().filter(|entry| is_wanted(entry.name)) {
