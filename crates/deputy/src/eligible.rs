@@ -145,7 +145,14 @@ fn examine(pid: i32) -> io::Result<Vec<Reason>> {
     let maps = procfs::maps(pid)?;
     reasons.extend(maps.iter().filter_map(|mapping| mapping_reason(pid, mapping)));
     reasons.extend(behind::behind_the_end(pid, &maps).map(Reason::BehindTheEnd));
-    Ok(reasons)
+    // One file may be mapped in many pieces, and each thread have the same.
+    let mut told = Vec::with_capacity(reasons.len());
+    reasons.into_iter().for_each(|reason| {
+        if !told.contains(&reason) {
+            told.push(reason);
+        }
+    });
+    Ok(told)
 }
 
 /// Whoever traces a process on our behalf is no obstacle: it is the one that is going to move it.
