@@ -268,8 +268,7 @@ fn unfinished(memory: &Memory, registers: &Registers) -> Result<Option<Unfinishe
     }
     let call = if found == restart::RESTART_SYSCALL { call_before(memory, next.rip) } else { Some(found) };
     let call = call.ok_or_else(|| Fault::Said("it goes on with a call that cannot be told".to_owned()))?;
-    let Registers { rdi, rsi, rdx, r10, r8, r9, .. } = *registers;
-    Ok(Some(Unfinished { call, arguments: [rdi, rsi, rdx, r10, r8, r9] }))
+    Ok(Some(Unfinished { call, arguments: registers.arguments() }))
 }
 
 /// The call that a `mov $number, %eax` right before the `syscall` instruction names: how a thread that goes on by

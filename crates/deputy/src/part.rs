@@ -22,16 +22,10 @@ const PARTS_MAX: u64 = 1024;
 /// Bytes of `struct iovec { base, length }`.
 const IOVEC: usize = 16;
 
-/// The arguments of a call, as a thread that is stopped in it has them.
-pub(crate) fn arguments(registers: &Registers) -> [u64; 6] {
-    let Registers { rdi, rsi, rdx, r10, r8, r9, .. } = *registers;
-    [rdi, rsi, rdx, r10, r8, r9]
-}
-
 /// How many bytes a call has carried in which a process of this PID has been found, if it would have gone on with the
 /// rest but for our interruption.
 pub(crate) fn carried(pid: i32, found: &Registers, memory: &Memory) -> Option<u64> {
-    let (call, arguments) = (found.syscall()?, arguments(found));
+    let (call, arguments) = (found.syscall()?, found.arguments());
     let read = |address: u64, into: &mut [u8]| memory.read(address, into) == into.len();
     let done = u64::try_from(found.rax as i64).ok().filter(|done| *done > 0)?;
     (done < wanted(call, &arguments, read)? && waits_for_room(pid, call, &arguments)).then_some(done)

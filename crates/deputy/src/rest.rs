@@ -85,7 +85,7 @@ impl Rest {
         memory: Arc<Memory>,
     ) -> Result<Option<Self>> {
         let read = |address: u64, into: &mut [u8]| memory.read(address, into) == into.len();
-        let wanted = part::wanted(ahead.rax, &part::arguments(&ahead), read);
+        let wanted = part::wanted(ahead.rax, &ahead.arguments(), read);
         let (Some(wanted), Some(next)) = (wanted, part::without(done, &ahead, &memory)) else {
             return task.detach(0).map(|()| None).map_err(Fault::Trace);
         };

@@ -260,7 +260,7 @@ impl GuestThread {
     fn has_begun(&self, found: &Registers) -> bool {
         const ERESTARTSYS: i64 = -512;
         let call = found.syscall().map_or(u64::MAX, restart::number);
-        let arguments = [found.rdi, found.rsi, found.rdx, found.r10, found.r8, found.r9];
+        let arguments = found.arguments();
         let is_here = matches!(minka_syscalls::decide(call, &arguments), Place::Here);
         found.rax as i64 != ERESTARTSYS
             || is_here
@@ -286,8 +286,7 @@ impl GuestThread {
 
 /// The call that a thread is about to make with these registers.
 fn call_ahead(next: &Registers) -> Unfinished {
-    let Registers { rax, rdi, rsi, rdx, r10, r8, r9, .. } = *next;
-    Unfinished { call: restart::number(rax), arguments: [rdi, rsi, rdx, r10, r8, r9] }
+    Unfinished { call: restart::number(next.rax), arguments: next.arguments() }
 }
 
 /// What a thread has registered with the kernel.

@@ -120,7 +120,7 @@ fn leave_thread(guest: &Guest, task: Stopped) -> Result<(Stopped, Thread)> {
 /// The registers with which the thread goes on at home.
 fn go_on(found: &Registers, home_has_it: bool) -> Registers {
     let call = found.syscall().map_or(u64::MAX, restart::number);
-    let arguments = [found.rdi, found.rsi, found.rdx, found.r10, found.r8, found.r9];
+    let arguments = found.arguments();
     if call == restart::RESTART_SYSCALL && !home_has_it && found.rax as i64 == -516 {
         // The only local call of that kind: its time is absolute, so it is simply made again.
         let next = restart::rewind(found, RestartOwner::Host);

@@ -62,4 +62,9 @@ impl Registers {
     pub fn syscall(&self) -> Option<u64> {
         (self.orig_rax as i64 >= 0).then_some(self.orig_rax)
     }
+
+    /// What a thread in a system call, or about to make one, hands to it.
+    pub fn arguments(&self) -> [u64; 6] {
+        [self.rdi, self.rsi, self.rdx, self.r10, self.r8, self.r9]
+    }
 }

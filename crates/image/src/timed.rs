@@ -77,7 +77,7 @@ impl Waiting {
             matches!(timeout_of(self.call), Some(Timeout::TimespecLeft(_) | Timeout::TimevalLeft(_)));
         let makes_it = registers.orig_rax == NO_SYSCALL
             && registers.rax == self.call
-            && arguments(registers) == self.arguments;
+            && registers.arguments() == self.arguments;
         if counted_down || !makes_it {
             return *registers;
         }
@@ -105,7 +105,7 @@ impl Waiting {
         // The mark may lie a moment ahead, because it was rounded up.
         let waited = if waited == TIME_MASK { 0 } else { waited };
         let since = now.saturating_sub(waited * NANOSECONDS_PER_MS);
-        (plain, Some(Self { call, arguments: arguments(registers), timeout: None, since }))
+        (plain, Some(Self { call, arguments: registers.arguments(), timeout: None, since }))
     }
 }
 
@@ -128,7 +128,7 @@ pub fn futex(registers: &Registers, now: u64, timeout: impl FnOnce(u64) -> Optio
         return *registers;
     }
     let Some(waiting) = marked else {
-        let first = Waiting { call: FUTEX, arguments: arguments(&plain), timeout: None, since: now };
+        let first = Waiting { call: FUTEX, arguments: plain.arguments(), timeout: None, since: now };
         return first.mark(&plain);
     };
     if timeout(plain.r10).is_some_and(|timeout| waiting.left(timeout, now).is_zero()) {
@@ -143,11 +143,6 @@ const MARK: u64 = 0b100_1101;
 const MARK_SHIFT: u32 = 56;
 const TIME_SHIFT: u32 = 32;
 const TIME_MASK: u64 = (1 << (MARK_SHIFT - TIME_SHIFT)) - 1;
-
-fn arguments(registers: &Registers) -> [u64; 6] {
-    let Registers { rdi, rsi, rdx, r10, r8, r9, .. } = *registers;
-    [rdi, rsi, rdx, r10, r8, r9]
-}
 
 /// Milliseconds as a call wants them, rounded up: no time-out may end early.
 pub fn milliseconds(time: Duration) -> i32 {

@@ -15,7 +15,7 @@ use crate::stage::{Probe, Stage};
 use crate::statistics::median;
 
 const MIB: usize = 256;
-const TURNS: usize = 9;
+const TURNS: usize = 21;
 const LARGE: usize = 1 << 20;
 const SMALL: usize = 128 << 10;
 const GOAL: Goal = Goal::at_least(0.4, 0.8);

@@ -15,7 +15,7 @@ use crate::statistics::{largest, median};
 
 const SMALL_MIB: usize = 64;
 const LARGE_MIB: usize = 1024;
-const MOVES: usize = 11;
+const MOVES: usize = 15;
 
 /// How long the program watches the clock: a move with all that follows it takes a part of that.
 const WATCH_MS: u64 = 1500;
@@ -32,8 +32,17 @@ struct Seen {
 }
 
 pub(super) fn freeze(stage: &Stage, effort: Effort, outcome: Outcome) -> Result<Outcome, BenchError> {
-    let small = watch(stage, SMALL_MIB, effort)?;
-    let large = watch(stage, LARGE_MIB, effort)?;
+    let (mut small_probe, mut large_probe) = (worker(stage, SMALL_MIB)?, worker(stage, LARGE_MIB)?);
+    let (mut small, mut large) = (Seen::default(), Seen::default());
+    // The first move of each only warms up the machine's free memory.
+    for turn in 0..=effort.turns(MOVES) {
+        let seen = [watch(stage, &mut small_probe)?, watch(stage, &mut large_probe)?];
+        if turn > 0 {
+            let [of_small, of_large] = seen;
+            small.add(of_small);
+            large.add(of_large);
+        }
+    }
     let noise = [small.noise, large.noise].concat();
     let (small_ms, large_ms) = (median(&small.gaps), median(&large.gaps));
     Ok(outcome
@@ -50,27 +59,33 @@ pub(super) fn freeze(stage: &Stage, effort: Effort, outcome: Outcome) -> Result<
         .with("homecoming_ms_1g", median(&large.homecoming)))
 }
 
-fn watch(stage: &Stage, mebibytes: usize, effort: Effort) -> Result<Seen, BenchError> {
-    let mut probe = worker(stage, mebibytes)?;
-    let mut seen = Seen::default();
-    // The first move only warms up the machine's free memory.
-    for turn in 0..=effort.turns(MOVES) {
-        let [noise, ..] = spin(&mut probe, |_| Ok(()))?;
-        let mut reported = 0;
-        let [gap, ..] = spin(&mut probe, |probe| {
-            reported = stage.send_away(probe)?.freeze_us;
-            Ok(())
-        })?;
-        let homecoming = probe.bring_home()?.freeze_us;
-        probe.ask("write-all")?;
-        if turn > 0 {
-            seen.noise.push(noise / 1e3);
-            seen.gaps.push(gap / 1e3);
-            seen.reported.push(reported as f64 / 1e3);
-            seen.homecoming.push(homecoming as f64 / 1e3);
-        }
+/// What one move showed, in microseconds: the gap, the noise, and both moves as their deputy tells of them.
+struct Move {
+    gap_us: f64,
+    noise_us: f64,
+    reported_us: u64,
+    homecoming_us: u64,
+}
+
+impl Seen {
+    fn add(&mut self, one: Move) {
+        self.gaps.push(one.gap_us / 1e3);
+        self.noise.push(one.noise_us / 1e3);
+        self.reported.push(one.reported_us as f64 / 1e3);
+        self.homecoming.push(one.homecoming_us as f64 / 1e3);
     }
-    Ok(seen)
+}
+
+fn watch(stage: &Stage, probe: &mut Probe) -> Result<Move, BenchError> {
+    let [noise_us, ..] = spin(probe, |_| Ok(()))?;
+    let mut reported_us = 0;
+    let [gap_us, ..] = spin(probe, |probe| {
+        reported_us = stage.send_away(probe)?.freeze_us;
+        Ok(())
+    })?;
+    let homecoming_us = probe.bring_home()?.freeze_us;
+    probe.ask("write-all")?;
+    Ok(Move { gap_us, noise_us, reported_us, homecoming_us })
 }
 
 /// Has the program watch the clock, and does something meanwhile. Returns the gaps, the longest first.
