@@ -10,7 +10,8 @@ use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 
 use minka_node::protocol::{
-    Answer, Event, Figures, Message, Migrated, Node, Process, Refusal, Request, State, Status, VERSION,
+    Answer, DeviceFigures, DeviceKind, Event, Figures, Message, Migrated, Node, Process, Refusal, Request,
+    State, Status, VERSION,
 };
 
 /// A daemon that gives prepared answers to whatever it is asked, and remembers the questions.
@@ -237,6 +238,7 @@ fn figures() -> Figures {
         blocked: false,
         stays: false,
         leaving: false,
+        devices: None,
     }
 }
 
@@ -261,6 +263,19 @@ fn nodes_and_status() {
                     b     b:1      yes        1.50     4  20000          8000       6000           0\n\
                     c     c:1      no                                                              0\n";
     assert_eq!(stdout(&output), expected);
+    let devices = |devices| {
+        let figures = Figures { devices, ..figures() };
+        let Answer::Node(node) = node("b", false, true) else { unreachable!() };
+        Answer::Node(Node { figures: Some(figures), ..node })
+    };
+    let intel = DeviceFigures { kind: DeviceKind::Intel, total: 2, free: Some(1), drained: 1 };
+    let nvidia = DeviceFigures { kind: DeviceKind::Nvidia, total: 1, free: None, drained: 0 };
+    let answers =
+        vec![devices(Some(vec![intel, nvidia])), devices(Some(Vec::new())), devices(None), Answer::End];
+    let shown = stdout(&Daemon::answering(answers).run(&["nodes"]));
+    let ends = ["OURS THERE  ACCELERATORS FREE", " 0  intel 1/2 (1 drained), nvidia ?/1", " 0", " 0"];
+    let right = shown.lines().zip(ends).all(|(line, end)| line.ends_with(end));
+    assert!(right && shown.lines().count() == ends.len(), "{shown}");
     let status = Status {
         node: "a".into(),
         release: "0.1.0".into(),

@@ -73,6 +73,7 @@ fn settings(arguments: &Serve) -> Result<Settings, Failure> {
         run_dir: run_dir.map_or(config.run_dir, Into::into),
         deputy: program("__deputy"),
         host: program("__host"),
+        xpu: if config.xpu.watch { program("__xpu") } else { Vec::new() },
     })
 }
 

@@ -1,10 +1,11 @@
 //! `minka status` and `minka nodes`: this node, and the others.
 
-use minka_node::protocol::Figures;
+use minka_node::protocol::{DeviceFigures, Figures, Node};
 
 use super::client;
 use crate::failure::Failure;
 use crate::output::{Output, Table};
+use crate::text::Text;
 
 pub(super) fn status(output: &mut Output) -> Result<(), Failure> {
     let status = client()?.status()?;
@@ -40,17 +41,26 @@ pub(super) fn nodes(output: &mut Output) -> Result<(), Failure> {
         "nodes-available",
         "nodes-guests",
     ];
-    let headings = headings.map(|id| output.text.get(id)).to_vec();
-    let mut table = Table::new(headings, vec![false, false, false, true, true, true, true, true, true]);
+    let mut headings = headings.map(|id| output.text.get(id)).to_vec();
+    let mut right = vec![false, false, false, true, true, true, true, true, true];
+    let devices = |node: &Node| node.figures.as_ref().and_then(|figures| figures.devices.clone());
+    let any = nodes.iter().any(|node| devices(node).is_some_and(|devices| !devices.is_empty()));
+    if any {
+        headings.push(output.text.get("nodes-devices"));
+        right.push(false);
+    }
+    let mut table = Table::new(headings, right);
     for node in nodes {
         let reachable = match (node.this, node.reachable) {
             (true, _) => "nodes-this",
             (false, true) => "nodes-yes",
             (false, false) => "nodes-no",
         };
+        let accelerators = any.then(|| accelerators(devices(&node).as_deref(), &output.text));
         let mut row = vec![node.name, node.address, output.text.get(reachable)];
         row.extend(figures(node.figures.as_ref()));
         row.push(node.guests.to_string());
+        row.extend(accelerators);
         table.row(row);
     }
     table.lines().iter().try_for_each(|line| output.line(line))
@@ -67,4 +77,17 @@ fn figures(figures: Option<&Figures>) -> [String; 5] {
             figures.available_mib.to_string(),
         ]
     })
+}
+
+/// How many devices of each kind are free, of how many; nothing where nobody has looked.
+fn accelerators(devices: Option<&[DeviceFigures]>, text: &Text) -> String {
+    let kinds = devices.unwrap_or_default().iter().map(|devices| {
+        let free = devices.free.map_or_else(|| "?".to_owned(), |free| free.to_string());
+        let line = format!("{} {free}/{}", devices.kind.name(), devices.total);
+        if devices.drained == 0 {
+            return line;
+        }
+        text.with("nodes-drained", &[("devices", line.into()), ("count", devices.drained.to_string().into())])
+    });
+    kinds.collect::<Vec<_>>().join(", ")
 }

@@ -5,6 +5,7 @@ mod examine;
 mod lasting;
 mod policy;
 mod query;
+pub(crate) mod resident;
 mod serve;
 mod show;
 mod top;
@@ -84,6 +85,11 @@ fn configuration(name: &str) -> PathBuf {
     let system = rustix::process::geteuid().is_root();
     let folder = if system { None } else { in_home() };
     folder.unwrap_or_else(|| PathBuf::from("/etc")).join("minka").join(name)
+}
+
+/// Another service whose devices are to be told of, too.
+fn manager_url() -> Option<String> {
+    std::env::var("XPU_MANAGER_URL").ok().filter(|url| !url.is_empty())
 }
 
 /// The configured limits. Those of this machine say nothing of a recorded one.

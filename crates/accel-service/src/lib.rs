@@ -14,7 +14,7 @@
 //!
 //! Reading order: [`server`] (connections), [`tls`], [`guard`] (every request), [`problem`] (what errors look like), [`auth`] (who may), [`contract`],
 //! [`analytics`], [`state`] (what lasts), [`settings`] (what changes devices), [`warden`] (who looks
-//! after policies), [`rest`], [`openapi`].
+//! after policies), [`rest`], [`openapi`], [`usage`] and [`resident`] (the service in a node's daemon).
 
 pub mod analytics;
 pub mod auth;
@@ -30,12 +30,15 @@ pub mod numbers;
 pub mod openapi;
 pub mod policies;
 pub mod problem;
+pub mod resident;
 pub mod rest;
 pub mod server;
 pub mod settings;
 pub mod state;
 pub mod time;
 pub mod tls;
+pub mod usage;
 pub mod warden;
 
+pub use resident::reside;
 pub use server::{Options, ServeError, serve};

@@ -246,7 +246,20 @@ pub fn serve(options: &Options, ready: impl FnOnce(SocketAddr)) -> Result<(), Se
 /// Serves, follows the state and looks after policies, until whoever calls it ends it.
 pub async fn run(app: Arc<App>, listener: TcpListener) {
     tokio::select! {
-        () = accept(listener, router(Arc::clone(&app)), app.tls.clone().map(TlsAcceptor::from)) => {}
+        () = answer(Arc::clone(&app), listener) => {}
+        () = look_after(app) => {}
+    }
+}
+
+/// Answers those who come.
+pub(crate) async fn answer(app: Arc<App>, listener: TcpListener) {
+    let tls = app.tls.clone().map(TlsAcceptor::from);
+    accept(listener, router(app), tls).await;
+}
+
+/// Follows the state and looks after policies.
+pub(crate) async fn look_after(app: Arc<App>) {
+    tokio::select! {
         () = Arc::clone(&app).follow() => {}
         () = app.patrol() => {}
     }

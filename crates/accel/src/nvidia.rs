@@ -3,6 +3,7 @@
 //! Each reading's source is the name of the library's function. A machine without the library has no such
 //! devices and says so; a function that fails costs its own reading only.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use nvml_wrapper::Nvml;
@@ -59,6 +60,18 @@ impl Library {
             path: format!("nvml/{index}").into(),
             pci: Some(pci),
         })
+    }
+
+    /// How many processes use a device.
+    pub fn users(&self, index: u32) -> Result<usize, Reason> {
+        let users = || {
+            let device = self.0.device_by_index(index)?;
+            let computing = device.running_compute_processes()?;
+            let drawing = device.running_graphics_processes()?;
+            let pids: BTreeSet<u32> = computing.iter().chain(&drawing).map(|process| process.pid).collect();
+            Ok(pids.len())
+        };
+        users().map_err(|error: NvmlError| reason(&error))
     }
 
     /// Reads a device; settings too when `settings` is true.

@@ -150,6 +150,12 @@ impl Station {
         self.shared.library.as_ref().err().map(|reason| ("nvml", reason.clone())).into_iter().collect()
     }
 
+    /// How many processes use a device of NVIDIA's library; none if it is no such device, or the library does not tell.
+    pub fn nvidia_users(&self, identity: &Identity) -> Option<usize> {
+        let index = identity.path.strip_prefix("nvml/")?.parse().ok()?;
+        self.shared.library.as_ref().ok()?.users(index).ok()
+    }
+
     /// The tree that is read.
     pub fn root(&self) -> &Root {
         &self.shared.root

@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Write};
 
-use minka_node::protocol::{Figures, Node, Status};
+use minka_node::protocol::{DeviceFigures, Figures, Node, Status};
 
 pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -10,6 +10,9 @@ const MIB: u64 = 1 << 20;
 
 /// A family of values that nodes tell of themselves: its name, its help, and which figure it is.
 type Family<T> = (&'static str, &'static str, fn(&Figures) -> T);
+
+/// The same of a kind of accelerators.
+type DeviceFamily = (&'static str, &'static str, fn(&DeviceFigures) -> Option<u8>);
 
 /// All values.
 pub(crate) fn text(status: &Status, nodes: &[Node], arrivals: u64) -> String {
@@ -53,6 +56,14 @@ pub(crate) fn text(status: &Status, nodes: &[Node], arrivals: u64) -> String {
     ];
     for (name, help, figure) in memory {
         page.nodes(nodes, name, help, |node| node.figures.as_ref().map(|it| u64::from(figure(it)) * MIB));
+    }
+    let devices: [DeviceFamily; 3] = [
+        ("devices", "Accelerators of a kind.", |it| Some(it.total)),
+        ("devices_free", "Accelerators that nobody uses and that are not drained.", |it| it.free),
+        ("devices_drained", "Accelerators that are to get no work.", |it| Some(it.drained)),
+    ];
+    for (name, help, figure) in devices {
+        page.devices(nodes, name, help, figure);
     }
     page.text
 }
@@ -101,10 +112,30 @@ impl Page {
             }
         }
     }
+
+    /// A family with a value for each kind of accelerators of each node of which it is known.
+    fn devices(
+        &mut self,
+        nodes: &[Node],
+        name: &str,
+        help: &str,
+        figure: impl Fn(&DeviceFigures) -> Option<u8>,
+    ) {
+        let name = format!("minka_node_{name}");
+        self.family(&name, "gauge", help);
+        for node in nodes {
+            let all = node.figures.iter().filter_map(|figures| figures.devices.as_ref()).flatten();
+            for (devices, value) in all.filter_map(|devices| Some((devices, figure(devices)?))) {
+                self.value(&name, &[("node", &node.name), ("kind", devices.kind.name())], value);
+            }
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use minka_node::protocol::DeviceKind;
+
     use super::*;
 
     #[test]
@@ -134,6 +165,7 @@ mod tests {
             blocked: true,
             stays: false,
             leaving: false,
+            devices: Some(vec![DeviceFigures { kind: DeviceKind::Amd, total: 2, free: None, drained: 1 }]),
         };
         let node = |name: &str, figures| Node {
             name: name.to_owned(),
@@ -146,7 +178,10 @@ mod tests {
             figures,
         };
         let text = text(&status, &[node("a", Some(figures)), node("b", None)], 9);
+        assert!(!text.contains("minka_node_devices_free{"), "what is not known is not told: {text}");
         for line in [
+            r#"minka_node_devices{node="a",kind="amd"} 2"#,
+            r#"minka_node_devices_drained{node="a",kind="amd"} 1"#,
             r#"minka_info{node="a",release="1\"\\\n"} 1"#,
             "minka_arrivals_total 9",
             r#"minka_node_guests{node="b"} 7"#,

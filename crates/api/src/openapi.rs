@@ -96,7 +96,17 @@ mod tests {
             }
         }
         assert_eq!(ids.len(), 10, "{ids:?}");
-        for schema in ["Status", "Node", "Figures", "Process", "Migrated", "Steering", "Journey", "Problem"] {
+        for schema in [
+            "Status",
+            "Node",
+            "Figures",
+            "DeviceFigures",
+            "Process",
+            "Migrated",
+            "Steering",
+            "Journey",
+            "Problem",
+        ] {
             assert!(document["components"]["schemas"][schema].is_object(), "{schema}");
         }
     }

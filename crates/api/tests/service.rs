@@ -40,6 +40,7 @@ impl Node {
             run_dir: directory.path().into(),
             deputy: vec!["false".into()],
             host: vec!["false".into()],
+            xpu: Vec::new(),
         };
         let socket = settings.api_socket();
         let immovable = |_| vec!["it is not to".to_owned()];

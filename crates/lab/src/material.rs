@@ -53,9 +53,11 @@ fn configuration(node: &NodeDescription, description: &Description, balance: Bal
     let cpus = node.cpus.map(|share| (share.ceil(), share / share.ceil()));
     let speed = (10_000.0 * cpus.map_or(1.0, |(_, speed)| speed)).round();
     let cpus = cpus.map_or_else(|| processors_of_one(description.nodes.len()), |(cpus, _)| cpus);
+    // The accelerators are the machine's, and not each node's.
     let mut text = format!(
         "name = \"{}\"\nlisten = \"{}:{NODE_PORT}\"\nkeys = \"keys\"\nrun_dir = \"run\"\n\n\
-         [balance]\nmode = \"{mode}\"\nuid_min = 0\ncpus = {cpus}\nspeed = {speed}\nvisible_only = true\n\n",
+         [balance]\nmode = \"{mode}\"\nuid_min = 0\ncpus = {cpus}\nspeed = {speed}\nvisible_only = true\n\n\
+         [xpu]\nwatch = false\n\n",
         node.name, node.address
     );
     if let Some(group) = &node.control_group {

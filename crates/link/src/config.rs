@@ -16,10 +16,11 @@
 //! 192.168.10.220 is 2780), or, where that does not tell them apart, their names. A table `[ids]` can say others, the same
 //! in all nodes' files.
 //! Who is moved without being asked is said in `[balance]`, see [`BalanceConfig`]; what guests may have in `[guests]`, see
-//! [`GuestConfig`].
+//! [`GuestConfig`]; how the node looks after its accelerators in `[xpu]`, see [`XpuConfig`].
 
 mod balance;
 mod guests;
+mod xpu;
 
 use std::{
     collections::BTreeMap,
@@ -35,6 +36,7 @@ use thiserror::Error;
 
 pub use balance::{BalanceConfig, BalanceMode};
 pub use guests::GuestConfig;
+pub use xpu::{XpuConfig, XpuTls};
 
 use crate::{
     keys::{self, KeyError, NodeKeys},
@@ -123,6 +125,9 @@ pub struct NodeConfig {
     /// What guests may have.
     #[serde(default)]
     pub guests: GuestConfig,
+    /// How it looks after its accelerators.
+    #[serde(default)]
+    pub xpu: XpuConfig,
     /// The directory with the keys of this node; see [`crate::keys`].
     pub keys: PathBuf,
     /// Where the sockets for programs on this node lie.
@@ -170,6 +175,7 @@ impl NodeConfig {
         config.keys = base.join(&config.keys);
         config.run_dir = base.join(&config.run_dir);
         config.guests.control_group = config.guests.control_group.map(|group| base.join(group));
+        config.xpu.start_at(base);
         Ok(config)
     }
 

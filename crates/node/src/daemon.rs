@@ -22,7 +22,7 @@ use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use minka_wire::local::{DeputyOrder, DeputyReport, HostOrder};
+use minka_wire::local::{Accelerators, DeputyOrder, DeputyReport, HostOrder};
 use tracing::{debug, info, warn};
 
 use crate::book::{Book, DeputyId, Effect, HostId, Ticket};
@@ -49,6 +49,8 @@ pub struct Daemon {
     pub(crate) started: Instant,
     /// This node's part in the cluster, if it takes one; there from the start of serving.
     pub(crate) cluster: OnceLock<Arc<Cluster>>,
+    /// What is known of this node's accelerators.
+    pub(crate) accelerators: Mutex<Option<Accelerators>>,
     state: Mutex<State>,
     /// The next alarm is sooner than the one that the timekeeper waits for.
     sooner: Condvar,
@@ -107,6 +109,7 @@ impl Daemon {
             eligibility,
             started: Instant::now(),
             cluster: OnceLock::new(),
+            accelerators: Mutex::new(None),
             state: Mutex::new(state),
             sooner: Condvar::new(),
         })

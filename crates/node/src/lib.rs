@@ -8,8 +8,10 @@
 //! * [`ask`]: what may be asked, and by whom; the control socket and the HTTP interface ask there.
 //! * `book`: the rules, pure. `daemon`: carries them out.
 //! * `control`, `incoming`, `peers`: the daemon's three doors to the world.
+//! * `accelerators`: the program that looks after them.
 //! * `cluster`: the node's load and that of the others, and moves that nobody has asked for.
 
+mod accelerators;
 pub mod ask;
 mod book;
 mod child;

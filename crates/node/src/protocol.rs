@@ -266,6 +266,48 @@ pub struct Figures {
     pub stays: bool,
     /// It is being emptied.
     pub leaving: bool,
+    /// The kinds of accelerators that it has; none if it does not look for any.
+    #[serde(default)]
+    pub devices: Option<Vec<DeviceFigures>>,
+}
+
+/// A kind of accelerators.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum DeviceKind {
+    /// Intel's GPUs.
+    Intel,
+    /// NVIDIA's GPUs.
+    Nvidia,
+    /// AMD's GPUs.
+    Amd,
+    /// Xeon Phis.
+    Mic,
+}
+
+impl DeviceKind {
+    /// Its name, as it is said on command lines, too.
+    pub fn name(self) -> &'static str {
+        match self {
+            DeviceKind::Intel => "intel",
+            DeviceKind::Nvidia => "nvidia",
+            DeviceKind::Amd => "amd",
+            DeviceKind::Mic => "mic",
+        }
+    }
+}
+
+/// How many accelerators of a kind a node has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DeviceFigures {
+    /// Which kind.
+    pub kind: DeviceKind,
+    /// All of them; 15 stands for more, too.
+    pub total: u8,
+    /// Those that nobody uses and that are not drained, 14 at most; null where that is not known.
+    pub free: Option<u8>,
+    /// Those that are to get no work.
+    pub drained: u8,
 }
 
 /// Where a process is after a move.

@@ -83,6 +83,9 @@ impl Daemon {
         if let Some(cluster) = self.cluster() {
             self.in_a_thread(move |daemon| daemon.take_part(&cluster));
         }
+        if !self.settings.xpu.is_empty() {
+            self.in_a_thread(Daemon::look_after_accelerators);
+        }
         info!(node = self.settings.node, listen = address, socket = %self.settings.socket().display(), "serving");
         Ok(())
     }

@@ -40,6 +40,8 @@ pub struct Settings {
     pub deputy: Vec<OsString>,
     /// The host program and its arguments.
     pub host: Vec<OsString>,
+    /// The program that looks after accelerators and its arguments; empty: nobody does.
+    pub xpu: Vec<OsString>,
 }
 
 impl Settings {

@@ -53,6 +53,7 @@ impl Node {
             run_dir: directory.path().join("run"),
             deputy: program("deputy"),
             host: program("host"),
+            xpu: Vec::new(),
         };
         let daemon = Daemon::new(settings, Box::new(ProcFs), Box::new(eligibility));
         daemon.start().unwrap();
@@ -276,6 +277,7 @@ fn a_second_daemon_does_not_take_the_socket() {
         run_dir: node.directory.path().join("run"),
         deputy: Vec::new(),
         host: Vec::new(),
+        xpu: Vec::new(),
     };
     let second = Daemon::new(settings, Box::new(ProcFs), Box::new(eligibility));
     assert!(second.start().unwrap_err().to_string().contains("another daemon"));

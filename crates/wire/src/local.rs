@@ -1,12 +1,15 @@
-//! What the node daemon and its two kinds of children say to each other, on one node.
+//! What the node daemon and its three kinds of children say to each other, on one node.
 //!
-//! The daemon starts one `deputy` program per process that it moves away and one `host` program per
-//! guest that it takes in. Each child has a UNIX `SOCK_SEQPACKET` socket as descriptor
+//! The daemon starts one `deputy` program per process that it moves away, one `host` program per
+//! guest that it takes in, and one `xpu` program that looks after the node's accelerators. Each child has a UNIX `SOCK_SEQPACKET` socket as descriptor
 //! [`CHILD_SOCKET`]; every packet is one JSON value of the types below, at most [`PACKET_MAX`] bytes.
 //!
 //! ```text
 //! minkad ──DeputyOrder──► deputy     minkad ──HostOrder (+ a TCP descriptor)──► host
 //!        ◄─DeputyReport──                    ◄─HostReport──
+//!
+//! minkad ──XpuOrder──► xpu
+//!        ◄─XpuReport──
 //! ```
 
 use serde::{Deserialize, Serialize};
@@ -144,4 +147,47 @@ pub enum HostReport {
         /// Why, when it was a fault.
         reason: Option<String>,
     },
+}
+
+/// What the daemon tells the program that looks after accelerators.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum XpuOrder {
+    /// The first packet: where the node's configuration is.
+    Start {
+        /// Path of the node's `node.toml`.
+        config: String,
+    },
+}
+
+/// What the program that looks after accelerators tells the daemon.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum XpuReport {
+    /// The node's accelerators now; said again when that changes.
+    Devices(Accelerators),
+}
+
+/// How many accelerators a node has, by kind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accelerators {
+    /// Intel's GPUs.
+    pub intel: DeviceCount,
+    /// NVIDIA's GPUs.
+    pub nvidia: DeviceCount,
+    /// AMD's GPUs.
+    pub amd: DeviceCount,
+    /// Xeon Phis.
+    pub mic: DeviceCount,
+}
+
+/// How many devices of a kind there are, and how many of them can be had.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceCount {
+    /// All of them.
+    pub total: u16,
+    /// Those that nobody uses and that are not drained; none if that is not known.
+    pub free: Option<u16>,
+    /// Those that are to get no work.
+    pub drained: u16,
 }

@@ -23,7 +23,6 @@ pub(super) fn serve(
     output: &mut Output,
 ) -> Result<(), Failure> {
     crate::commands::node::log_to_stderr();
-    let url = std::env::var("XPU_MANAGER_URL").ok().filter(|url| !url.is_empty());
     let state = lasting::path(&arguments.state);
     let options = Options {
         listen: arguments.listen,
@@ -36,7 +35,7 @@ pub(super) fn serve(
         require_token: arguments.require_token,
         audit: arguments.audit.clone(),
         python: arguments.python.clone(),
-        manager_url: url,
+        manager_url: super::manager_url(),
         tls: arguments.tls_cert.clone().zip(arguments.tls_key.clone()),
     };
     let mut failed = None;

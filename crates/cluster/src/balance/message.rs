@@ -15,8 +15,10 @@ use super::cost::{Demand, Room};
 use super::ledger::{Answer, Claim, Refused};
 use crate::NodeId;
 use crate::gossip::DatagramError;
-use crate::gossip::datagram::VERSION;
 use crate::load::Speed;
+
+/// The version of claims and answers.
+const VERSION: u8 = 1;
 
 pub(crate) const CLAIM: u8 = b'C';
 pub(crate) const ANSWER: u8 = b'A';

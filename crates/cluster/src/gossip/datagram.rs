@@ -3,22 +3,27 @@
 //! ```text
 //!  0      1      2             4              6                     all numbers with the highest byte first
 //! ┌──────┬──────┬─────────────┬──────────────┬─────────────────────┬─────
-//! │ 1    │ 'W'  │ sender      │ entries      │ entry, 43 bytes     │ …
+//! │ 2    │ 'W'  │ sender      │ entries      │ entry, 43 bytes     │ …
 //! └──────┴──────┴─────────────┴──────────────┴─────────────────────┴─────
 //! ```
 //!
 //! Who sent it is known from the channel that it came by, and has to be what it says. Everything else is looked at
 //! here: its length is exactly that of its entries, of which there are few; they are sorted, of different nodes, and
-//! their figures possible.
+//! their figures possible. Windows of another version are refused.
+//!
+//! Accelerators take six bytes of an entry, all of which are 255 if nobody has looked for any: for each kind four bits with
+//! how many there are and four with how many of them are free (15: not known), then for each kind four bits with how many
+//! are drained.
 
 use zerocopy::byteorder::big_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::vector::{Entry, WINDOW_MAX};
 use crate::NodeId;
-use crate::load::{Flags, Info, Load, Speed};
+use crate::load::{Devices, Flags, Info, Load, Speed};
 
-pub(crate) const VERSION: u8 = 1;
+/// The version of windows.
+const VERSION: u8 = 2;
 
 /// Tells windows from what else comes in datagrams.
 pub(crate) const WINDOW: u8 = b'W';
@@ -38,8 +43,14 @@ const AGE_MAX_MS: u32 = 7 * 24 * 3600 * 1000;
 /// Nobody has more processors.
 const CPUS_MAX: u16 = 8192;
 
-/// Nobody has more runnable tasks (in hundredths).
-const LOAD_MAX: u32 = 100 << 22;
+/// The largest number of three bytes. No load (in hundredths), speed or memory (in MiB) that is told is larger.
+const THREE_MAX: u32 = 0xff_ffff;
+
+/// Accelerators of which nothing is known.
+const DEVICES_UNKNOWN: [u8; 6] = [0xff; 6];
+
+/// The number of free devices where it is not known.
+const FREE_UNKNOWN: u8 = 15;
 
 /// A tenth of a task, in hundredths.
 const RUNNING_UNIT: u32 = 10;
@@ -64,18 +75,37 @@ struct Line {
     node: U16,
     sequence: [u8; 6],
     age_ms: U32,
-    load: U32,
+    load: Three,
     /// In tenths of a task.
     running: U16,
-    haste: U32,
-    speed: U32,
+    haste: Three,
+    speed: Three,
     cpus: U16,
-    memory_mib: U32,
-    free_mib: U32,
-    available_mib: U32,
+    memory_mib: Three,
+    free_mib: Three,
+    available_mib: Three,
     utilisation: u8,
     io_stall: u8,
     flags: u8,
+    devices: [u8; 6],
+}
+
+/// A number of three bytes.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(transparent)]
+struct Three([u8; 3]);
+
+impl Three {
+    /// The number, or the largest that there is.
+    fn new(number: u32) -> Self {
+        let [_, a, b, c] = number.min(THREE_MAX).to_be_bytes();
+        Three([a, b, c])
+    }
+
+    fn get(self) -> u32 {
+        let Three([a, b, c]) = self;
+        u32::from_be_bytes([0, a, b, c])
+    }
 }
 
 /// Why a datagram is not believed.
@@ -168,17 +198,18 @@ impl From<&Entry> for Line {
             node: entry.node.get().into(),
             sequence: [a, b, c, d, e, f],
             age_ms: entry.age_ms.min(AGE_MAX_MS).into(),
-            load: info.load.0.min(LOAD_MAX).into(),
+            load: Three::new(info.load.0),
             running: u16::try_from(info.running.0 / RUNNING_UNIT).unwrap_or(u16::MAX).into(),
-            haste: info.haste.0.min(LOAD_MAX).into(),
-            speed: info.speed.get().into(),
+            haste: Three::new(info.haste.0),
+            speed: Three::new(info.speed.get()),
             cpus: info.cpus.clamp(1, CPUS_MAX).into(),
-            memory_mib: info.memory_mib.into(),
-            free_mib: info.free_mib.min(info.memory_mib).into(),
-            available_mib: info.available_mib.min(info.memory_mib).into(),
+            memory_mib: Three::new(info.memory_mib),
+            free_mib: Three::new(info.free_mib.min(info.memory_mib)),
+            available_mib: Three::new(info.available_mib.min(info.memory_mib)),
             utilisation: info.utilisation.min(100),
             io_stall: info.io_stall.min(100),
             flags,
+            devices: info.devices.map_or(DEVICES_UNKNOWN, |devices| devices_as_bytes(&devices)),
         }
     }
 }
@@ -192,14 +223,16 @@ impl Line {
         }
         let [a, b, c, d, e, f] = self.sequence;
         let sequence = u64::from_be_bytes([0, 0, a, b, c, d, e, f]);
-        let possible = self.load.get() <= LOAD_MAX
-            && self.haste.get() <= LOAD_MAX
-            && (1..=CPUS_MAX).contains(&self.cpus.get())
+        let possible = (1..=CPUS_MAX).contains(&self.cpus.get())
             && self.free_mib.get() <= self.memory_mib.get()
             && self.available_mib.get() <= self.memory_mib.get()
             && self.utilisation <= 100
             && self.io_stall <= 100
             && self.flags <= (BLOCKED | STAYS | SERVER | LEAVING);
+        let devices = match self.devices {
+            DEVICES_UNKNOWN => None,
+            bytes => Some(devices_of_bytes(bytes).ok_or(DatagramError::Figures)?),
+        };
         let speed = Speed::new(self.speed.get()).filter(|_| possible).ok_or(DatagramError::Figures)?;
         let info = Info {
             load: Load(self.load.get()),
@@ -218,9 +251,29 @@ impl Line {
                 server: self.flags & SERVER != 0,
                 leaving: self.flags & LEAVING != 0,
             },
+            devices,
         };
         Ok(Entry { node, sequence, age_ms, info })
     }
+}
+
+fn devices_as_bytes(devices: &[Devices; 4]) -> [u8; 6] {
+    let counts = devices.map(|kind| kind.total() << 4 | kind.free().unwrap_or(FREE_UNKNOWN));
+    let [intel, nvidia, amd, mic] = devices.map(Devices::drained);
+    let [a, b, c, d] = counts;
+    [a, b, c, d, intel << 4 | nvidia, amd << 4 | mic]
+}
+
+/// None if no node can have these.
+fn devices_of_bytes(bytes: [u8; 6]) -> Option<[Devices; 4]> {
+    let [counts @ .., first, second] = bytes;
+    let drained = [first >> 4, first & 15, second >> 4, second & 15];
+    let mut all = [Devices::default(); 4];
+    for ((devices, count), drained) in all.iter_mut().zip(counts).zip(drained) {
+        let free = Some(u16::from(count & 15)).filter(|free| *free != u16::from(FREE_UNKNOWN));
+        *devices = Devices::new((count >> 4).into(), free, drained.into());
+    }
+    (devices_as_bytes(&all) == bytes).then_some(all)
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! What a node tells the others of itself.
 
+use super::devices::Devices;
 use super::meter::Load;
 use super::speed::{STANDARD_SPEED, Speed};
 
@@ -45,6 +46,8 @@ pub struct Info {
     pub available_mib: u32,
     /// What it is willing to do.
     pub flags: Flags,
+    /// Its accelerators, in the order of [`super::DeviceKind::ALL`]; none if nobody has looked.
+    pub devices: Option<[Devices; 4]>,
 }
 
 impl Info {

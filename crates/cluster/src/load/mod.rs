@@ -12,12 +12,14 @@
 //! tell the others that it is, which keeps them from all sending to the one node that was idle a moment ago.
 
 mod decay;
+mod devices;
 mod info;
 mod meter;
 mod speed;
 mod usage;
 
 pub use decay::{Decay, Pace};
+pub use devices::{DEVICES_MAX, DeviceKind, Devices};
 pub use info::{Flags, Info, MIB};
 pub use meter::{Load, Meter};
 pub use speed::{STANDARD_SPEED, Speed};

@@ -31,7 +31,7 @@ use crate::balance::{
 };
 use crate::gossip::datagram::WINDOW;
 use crate::gossip::{Datagram, DatagramError, Millis, Vector};
-use crate::load::{Flags, Info, Load, Meter, Speed};
+use crate::load::{Devices, Flags, Info, Load, Meter, Speed};
 use crate::membership::{Effect, Membership, MembershipError, Peer};
 use balancer::Balancer;
 use contacts::Contacts;
@@ -97,6 +97,8 @@ pub struct Sample {
     pub candidates: Vec<Candidate>,
     /// Who uses the machine.
     pub presence: Presence,
+    /// Its accelerators; none if nobody has looked.
+    pub devices: Option<[Devices; 4]>,
 }
 
 /// Why a process is to move.
@@ -368,6 +370,7 @@ impl Node {
             free_mib,
             available_mib: (room.left_mib().max(0.0) as u32).min(memory_mib),
             flags,
+            devices: sample.devices,
         }
     }
 }

@@ -34,6 +34,7 @@ fn sample(tasks: u64) -> Sample {
         memory_mib: [4000, 3000, 3000 - 50 * tasks as u32],
         candidates: candidates(tasks),
         presence: Presence { minute: 0, idle_s: None },
+        devices: None,
     }
 }
 

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use minka_cluster::balance::{Candidate, Demand, Mode, Presence, Prices, ProcessId, Settings};
 use minka_cluster::gossip::Millis;
-use minka_cluster::load::{Decay, Load, Pace};
+use minka_cluster::load::{Decay, Devices, Load, Pace};
 use minka_cluster::node::Sample;
 use minka_sample::Process;
+use minka_wire::local::Accelerators;
 
 use super::Cluster;
 use super::fates::{ELIGIBLE_MS, Fate, Guest, Looks, NEW_MS, calls};
@@ -45,6 +46,7 @@ impl Daemon {
             memory_mib: sample.memory_mib,
             candidates,
             presence: Presence { minute: 0, idle_s: None },
+            devices: self.accelerators().map(devices),
         }
     }
 
@@ -67,6 +69,11 @@ impl Daemon {
         state.node.settled(process);
         state.looks.guest_left(process);
     }
+}
+
+/// A node's accelerators, as it tells the others of them.
+fn devices(all: Accelerators) -> [Devices; 4] {
+    [all.intel, all.nvidia, all.amd, all.mic].map(|kind| Devices::new(kind.total, kind.free, kind.drained))
 }
 
 /// One look.

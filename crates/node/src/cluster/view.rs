@@ -2,9 +2,10 @@
 
 use minka_cluster::NodeId;
 use minka_cluster::gossip::Known;
+use minka_cluster::load::{DeviceKind, Devices};
 
 use super::{Cluster, millis, now};
-use crate::protocol::{Figures, Node};
+use crate::protocol::{self, DeviceFigures, Figures, Node};
 
 impl Cluster {
     /// Adds to nodes, by name, what is known of them.
@@ -42,5 +43,24 @@ fn figures(known: &Known, time: u64) -> Figures {
         blocked: info.flags.blocked,
         stays: info.flags.stays,
         leaving: info.flags.leaving,
+        devices: info.devices.as_ref().map(devices),
     }
+}
+
+/// The kinds of devices of which there are any.
+fn devices(all: &[Devices; 4]) -> Vec<DeviceFigures> {
+    let kinds = DeviceKind::ALL.into_iter().zip(all).filter(|(_, devices)| devices.total() > 0);
+    kinds
+        .map(|(kind, devices)| DeviceFigures {
+            kind: match kind {
+                DeviceKind::Intel => protocol::DeviceKind::Intel,
+                DeviceKind::Nvidia => protocol::DeviceKind::Nvidia,
+                DeviceKind::Amd => protocol::DeviceKind::Amd,
+                DeviceKind::Mic => protocol::DeviceKind::Mic,
+            },
+            total: devices.total(),
+            free: devices.free(),
+            drained: devices.drained(),
+        })
+        .collect()
 }

@@ -80,6 +80,7 @@ fn info(machine: &Machine, peer: &Peer, used_mib: u32, haste: f64) -> Info {
         memory_mib: machine.memory_mib,
         free_mib,
         available_mib: free_mib,
+        devices: None,
         ..Info::default()
     }
 }

@@ -196,6 +196,7 @@ impl Net {
             memory_mib: [MEMORY_MIB, free_mib, free_mib],
             candidates,
             presence: Presence { minute: 0, idle_s: None },
+            devices: None,
         }
     }
 

@@ -22,6 +22,7 @@ fn node(number: u16, standard_load: u32, memory: [u32; 2]) -> Node {
         blocked: false,
         stays: false,
         leaving: false,
+        devices: None,
     };
     Node {
         name: format!("node{number}"),

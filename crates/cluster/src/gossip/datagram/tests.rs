@@ -19,6 +19,12 @@ fn entry(node: u16, age_ms: u32) -> Entry {
         free_mib: 1_000,
         available_mib: 20_000,
         flags: Flags { blocked: true, leaving: true, ..Flags::default() },
+        devices: Some([
+            Devices::new(1, Some(1), 0),
+            Devices::new(8, None, 2),
+            Devices::default(),
+            Devices::new(15, Some(3), 9),
+        ]),
     };
     Entry { node: id(node), sequence: 0x0102_0304_0506, age_ms, info }
 }
@@ -33,19 +39,20 @@ fn written(entries: &[Entry]) -> Vec<u8> {
 fn the_bytes_are_these() {
     let bytes = written(&[entry(7, 1500)]);
     let expected = [
-        &[1, b'W', 2, 1, 0, 1][..],
+        &[2, b'W', 2, 1, 0, 1][..],
         &[0, 7],
         &[1, 2, 3, 4, 5, 6],
         &[0, 0, 0x05, 0xdc],
-        &[0, 0, 0, 250],
+        &[0, 0, 250],
         &[0, 31],
-        &[0, 0, 0, 30],
-        &[0, 0, 0x87, 0x07],
+        &[0, 0, 30],
+        &[0, 0x87, 0x07],
         &[0, 8],
-        &[0, 0, 0x7d, 0x00],
-        &[0, 0, 0x03, 0xe8],
-        &[0, 0, 0x4e, 0x20],
+        &[0, 0x7d, 0x00],
+        &[0, 0x03, 0xe8],
+        &[0, 0x4e, 0x20],
         &[97, 3, 9],
+        &[0x11, 0x8f, 0x00, 0xf3, 0x02, 0x09],
     ]
     .concat();
     assert_eq!(bytes, expected);
@@ -70,7 +77,8 @@ fn what_nobody_sends_is_refused() {
         assert_eq!(Datagram::read(&bytes).unwrap_err(), expected, "{position}");
     };
     let (second, line) = (HEADER_BYTES + ENTRY_BYTES, HEADER_BYTES);
-    check(0, 2, DatagramError::Unknown);
+    check(0, 1, DatagramError::Unknown);
+    check(0, 3, DatagramError::Unknown);
     check(1, b'X', DatagramError::Unknown);
     check(5, 1, DatagramError::Length);
     check(5, 3, DatagramError::Length);
@@ -79,15 +87,36 @@ fn what_nobody_sends_is_refused() {
     check(second + 1, 0, DatagramError::Node);
     check(second + 11, 9, DatagramError::Age);
     check(line + 8, 0xff, DatagramError::Age);
-    check(line + 12, 0xff, DatagramError::Figures);
-    check(line + 22, 0xff, DatagramError::Figures);
-    check(line + 26, 0xff, DatagramError::Figures);
-    check(line + 27, 0, DatagramError::Figures);
-    check(line + 33, 0xff, DatagramError::Figures);
-    check(line + ENTRY_BYTES - 1, 16, DatagramError::Figures);
-    check(line + ENTRY_BYTES - 3, 101, DatagramError::Figures);
-    assert_eq!(Datagram::read(&[1, b'W', 0]), Err(DatagramError::Short));
-    assert_eq!(Datagram::read(&[1, b'W', 0, 0, 0, 0]), Err(DatagramError::Node));
+    check(line + 23, 0xff, DatagramError::Figures);
+    check(line + 24, 0, DatagramError::Figures);
+    check(line + 28, 0xff, DatagramError::Figures);
+    check(line + 31, 0xff, DatagramError::Figures);
+    check(line + 34, 101, DatagramError::Figures);
+    check(line + 36, 16, DatagramError::Figures);
+    // More free ones than there are, free ones of none, and drained ones of none.
+    check(line + 37, 0x12, DatagramError::Figures);
+    check(line + 39, 0x01, DatagramError::Figures);
+    check(line + 42, 0x19, DatagramError::Figures);
+    assert_eq!(Datagram::read(&[2, b'W', 0]), Err(DatagramError::Short));
+    assert_eq!(Datagram::read(&[2, b'W', 0, 0, 0, 0]), Err(DatagramError::Node));
+}
+
+#[test]
+fn accelerators_of_which_nothing_is_known_are_not_none() {
+    for devices in [None, Some([Devices::default(); 4]), Some([Devices::new(15, None, 14); 4])] {
+        let mut told = entry(7, 10);
+        told.info.devices = devices;
+        assert_eq!(Datagram::read(&written(&[told])).unwrap().entries, [told]);
+    }
+}
+
+#[test]
+fn figures_that_are_too_large_are_told_as_large_as_can_be() {
+    let mut large = entry(7, 10);
+    large.info.memory_mib = 20 << 20;
+    large.info.load = Load(u32::MAX);
+    let told = Datagram::read(&written(&[large])).unwrap().entries[0].info;
+    assert_eq!((told.memory_mib, told.load), (0xff_ffff, Load(0xff_ffff)));
 }
 
 proptest! {
