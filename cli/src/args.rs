@@ -59,8 +59,27 @@ pub(crate) struct Run {
     pub(crate) on: Option<String>,
     #[arg(long)]
     pub(crate) strict: bool,
+    #[arg(
+        long,
+        value_name = "KIND",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "any",
+        conflicts_with = "on"
+    )]
+    pub(crate) gpu: Option<Gpu>,
     #[arg(value_name = "CMD", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
     pub(crate) command: Vec<OsString>,
+}
+
+/// A kind of accelerators.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Gpu {
+    Any,
+    Intel,
+    Nvidia,
+    Amd,
+    Mic,
 }
 
 #[derive(Debug, clap::Args)]

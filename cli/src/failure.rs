@@ -10,7 +10,7 @@ use minka_accel_service::state::StateError;
 use minka_lab::LabError;
 use minka_link::roster::RosterError;
 use minka_node::client::ClientError;
-use minka_node::protocol::Refusal;
+use minka_node::protocol::{DeviceKind, NoDevice, Refusal};
 
 use crate::commands::MapError;
 use crate::text::Text;
@@ -150,9 +150,10 @@ impl Failure {
             Failure::Client(ClientError::Refused(refusal)) => match refusal {
                 Refusal::NotPermitted { .. } | Refusal::NotRoot => Status::NotPermitted,
                 Refusal::NoSuchProcess { .. } | Refusal::NoSuchNode { .. } => Status::NotFound,
-                Refusal::CannotMove { .. } | Refusal::NotMoved { .. } | Refusal::Busy { .. } => {
-                    Status::Refused
-                }
+                Refusal::CannotMove { .. }
+                | Refusal::NotMoved { .. }
+                | Refusal::Busy { .. }
+                | Refusal::NoDevice { .. } => Status::Refused,
                 _ => Status::Failure,
             },
             Failure::Lab(LabError::Program { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
@@ -260,6 +261,9 @@ fn refusal_lines(refusal: &Refusal, text: &Text) -> Vec<String> {
         Refusal::TimedOut { pid: of, seconds } => {
             vec![text.with("error-timed-out", &[pid(of), ("seconds", (*seconds).into())])]
         }
+        Refusal::NoDevice { kind, why, elsewhere } => {
+            no_device(kind.map_or("any", DeviceKind::name), *why, elsewhere, text)
+        }
         Refusal::NotRoot => vec![text.get("error-not-root")],
         Refusal::NotSteered => vec![text.get("error-not-steered")],
         Refusal::TooManyClients => vec![text.get("error-too-many-clients")],
@@ -271,4 +275,20 @@ fn refusal_lines(refusal: &Refusal, text: &Text) -> Vec<String> {
             vec![text.get("error-version"), because(&refusal.to_string())]
         }
     }
+}
+
+fn no_device(kind: &str, why: NoDevice, elsewhere: &[String], text: &Text) -> Vec<String> {
+    let why = match why {
+        NoDevice::NotWatched => "no-device-not-watched",
+        NoDevice::None => "no-device-none",
+        NoDevice::InUse => "no-device-in-use",
+        NoDevice::Drained => "no-device-drained",
+        NoDevice::NotKnown => "no-device-not-known",
+    };
+    let reason = text.with("error-because", &[("reason", text.get(why).into())]);
+    let mut lines = vec![text.with("error-no-device", &[("kind", kind.to_owned().into())]), reason];
+    if !elsewhere.is_empty() {
+        lines.push(text.with("error-no-device-help", &[("nodes", elsewhere.join(", ").into())]));
+    }
+    lines
 }

@@ -166,6 +166,39 @@ fn a_node_s_accelerators_are_known_in_the_cluster_served_drained_and_no_danger_t
     let shown = done(&cluster.at("two", &["nodes"]));
     assert!(shown.contains("intel 1/3 (1 drained), amd 1/1"), "{shown}");
 
+    // One of Intel's is left, and AMD's: each is promised once, and seen not to be free meanwhile.
+    let words = |kind: &str, command: &str| {
+        let gpu = format!("--gpu={kind}");
+        let directory = cluster.directory.path();
+        let mut command = minka(directory, &["run", &gpu, "--", "sh", "-c", command]);
+        command.env("MINKA_DIR", directory.join("one"));
+        command
+    };
+    let mut first = words("intel", "echo \"$MINKA_GPU $DRI_PRIME ${MINKA_LOCKED-no}\"; exec sleep 30");
+    let mut first = first.stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = [0; 32];
+    let count = first.stdout.as_mut().unwrap().read(&mut line).unwrap();
+    let said = String::from_utf8_lossy(&line[..count]).into_owned();
+    assert!(said == "0000:02:00.0 pci-0000_02_00_0 \n", "{said}");
+    let promised = json!([kind("intel", 3, 0, 1), kind("amd", 1, 1, 0)]);
+    cluster.wait_for("promised", || cluster.devices("two") == promised);
+    let refused = words("intel", "true").output().unwrap();
+    let told = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!((refused.status.code(), told.contains("others use what it has")), (Some(5), true), "{told}");
+    let other = words("any", "echo $MINKA_GPU; exit 7").output().unwrap();
+    assert_eq!((other.status.code(), &*other.stdout), (Some(7), &b"0000:04:00.0\n"[..]));
+    first.kill().unwrap();
+    first.wait().unwrap();
+    cluster.wait_for("given up", || cluster.devices("two") == drained);
+    // A node that has none says who has.
+    let elsewhere = cluster.at("two", &["run", "--gpu=amd", "--", "true"]);
+    let told = String::from_utf8_lossy(&elsewhere.stderr);
+    assert_eq!(elsewhere.status.code(), Some(5));
+    assert!(
+        told.contains("nobody looks after its accelerators") && told.contains("have one: one."),
+        "{told}"
+    );
+
     // The program that looks after them dies: the daemon does not, and starts another one.
     let keeper = cluster.keeper().unwrap();
     rustix::process::kill_process(
@@ -178,6 +211,43 @@ fn a_node_s_accelerators_are_known_in_the_cluster_served_drained_and_no_danger_t
     cluster.wait_for("drained again", || cluster.devices("two") == drained);
     let output = cluster.at("one", &["run", "--on", "two", "--strict", "--", "sh", "-c", "exit 3"]);
     assert_eq!(output.status.code(), Some(3), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// A program that maps a device: a loop device is one that any machine has, and whose memory is nobody's.
+const MAPS: &str = "import mmap, os, sys, time
+device = os.open('/dev/loop0', os.O_RDONLY)
+memory = mmap.mmap(device, 4096, mmap.MAP_SHARED, mmap.PROT_READ)
+print(os.getpid(), flush=True)
+time.sleep(float(sys.argv[1]))";
+
+#[test]
+fn a_process_that_maps_a_device_stays_and_one_that_does_so_elsewhere_goes_home() {
+    if std::fs::File::open("/dev/loop0").is_err() {
+        eprintln!("not tried: there is no loop device here that this user may map");
+        return;
+    }
+    let cluster = Cluster::start();
+    cluster.wait_for("seen", || {
+        let nodes = cluster.at("one", &["nodes"]).stdout;
+        String::from_utf8_lossy(&nodes).lines().any(|line| line.starts_with("two") && line.contains("  yes "))
+    });
+    let mut stays = Command::new("python3").args(["-c", MAPS, "60"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = [0; 16];
+    let count = stays.stdout.as_mut().unwrap().read(&mut line).unwrap();
+    let pid = String::from_utf8_lossy(&line[..count]).trim().to_owned();
+    let output = cluster.at("one", &["migrate", &pid, "two"]);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    stays.kill().unwrap();
+    stays.wait().unwrap();
+    assert_eq!(output.status.code(), Some(5), "{told}");
+    assert!(told.contains("it maps the device /dev/loop0"), "{told}");
+
+    let output = cluster.at("one", &["run", "--on", "two", "--strict", "--", "python3", "-c", MAPS, "0"]);
+    let pid = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let log = std::fs::read_to_string(cluster.directory.path().join("one.log")).unwrap();
+    let home = log.lines().find(|line| line.contains(&format!("pid={pid} at=\"home\"")));
+    assert!(home.is_some_and(|line| line.contains("reason=")), "{pid} {log}");
 }
 
 #[test]

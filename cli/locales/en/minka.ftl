@@ -17,6 +17,13 @@ error-not-root = only root may steer a node
 error-not-steered = the node cannot be steered like that
 error-too-many-clients = the node daemon has too many clients
 error-too-many-processes = the node daemon already takes care of { $limit } processes
+error-no-device = this node has no free device ({ $kind })
+error-no-device-help = help: these nodes say that they have one: { $nodes }. A program that uses a device has to be started there: it cannot be moved to one.
+no-device-not-watched = nobody looks after its accelerators
+no-device-none = it has none of that kind
+no-device-in-use = others use what it has
+no-device-drained = a policy keeps work from what it has
+no-device-not-known = it is not known whether others use what it has
 error-ending = the node daemon is ending
 error-version = the node daemon is of another version than this program
 

@@ -17,6 +17,13 @@ error-not-root = solo root puede dirigir un nodo
 error-not-steered = así no se puede dirigir el nodo
 error-too-many-clients = el demonio del nodo tiene demasiados clientes
 error-too-many-processes = el demonio del nodo ya cuida de { $limit } procesos
+error-no-device = este nodo no tiene ningún dispositivo libre ({ $kind })
+error-no-device-help = ayuda: estos nodos dicen que tienen uno: { $nodes }. Un programa que usa un dispositivo tiene que iniciarse allí: no se lo puede mover hasta él.
+no-device-not-watched = nadie cuida de sus aceleradores
+no-device-none = no tiene ninguno de esa clase
+no-device-in-use = otros usan los que tiene
+no-device-drained = una política no deja dar trabajo a los que tiene
+no-device-not-known = no se sabe si otros usan los que tiene
 error-ending = el demonio del nodo está terminando
 error-version = el demonio del nodo es de otra versión que este programa
 

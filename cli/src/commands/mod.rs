@@ -4,6 +4,7 @@ mod bench;
 mod cluster;
 mod doctor;
 mod foreground;
+mod gpu;
 mod install;
 mod lab;
 mod migrate;

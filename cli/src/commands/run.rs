@@ -26,6 +26,9 @@ pub(super) struct Placement<'a> {
 }
 
 pub(super) fn run(arguments: &Run, output: &mut Output) -> Result<ExitCode, Failure> {
+    if let Some(gpu) = arguments.gpu {
+        return super::gpu::run(gpu, &arguments.command);
+    }
     let to = Some(arguments.on.as_deref().unwrap_or("best"));
     let placement = Placement { to, strict: arguments.strict, command: &arguments.command, environment: &[] };
     place(&placement, output)

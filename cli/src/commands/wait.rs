@@ -33,7 +33,13 @@ pub(crate) fn main() -> ExitCode {
 }
 
 fn start(program: OsString, arguments: impl Iterator<Item = OsString>) -> ExitCode {
-    let error = Command::new(&program).args(arguments).exec();
+    become_command(Command::new(program).args(arguments))
+}
+
+/// Becomes a command; returns only if that cannot be.
+pub(super) fn become_command(command: &mut Command) -> ExitCode {
+    let error = command.exec();
+    let program = command.get_program();
     eprintln!("minka: {}: {error}", program.display());
     let found = error.kind() != std::io::ErrorKind::NotFound;
     ExitCode::from(if found { NOT_STARTED } else { NOT_FOUND })

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 
 use crate::server::{App, Options, ServeError, answer, look_after};
-use crate::usage::{self, Count};
+use crate::usage::{self, Usage};
 
 /// The least time between two counts.
 const COUNTS_APART: Duration = Duration::from_secs(1);
@@ -28,12 +28,12 @@ const SETTLE: Duration = Duration::from_secs(5);
 /// The pause before an address is tried again.
 const LISTEN_AGAIN: Duration = Duration::from_secs(5);
 
-/// Looks after the devices until `tell`, which gets their counts in the order of [`usage::Kind::ALL`], returns `false`.
+/// Looks after the devices until `tell`, which hears what of them is used, returns `false`.
 /// `listens`: at the address of the options.
 pub fn reside(
     options: &Options,
     listens: bool,
-    tell: impl FnMut([Count; 4]) -> bool + Send + 'static,
+    tell: impl FnMut(&Usage) -> bool + Send + 'static,
 ) -> Result<(), ServeError> {
     let app = Arc::new(App::new(options)?);
     let counted = Arc::clone(&app);
@@ -79,18 +79,18 @@ async fn serve(app: Arc<App>, options: &Options) {
     answer(app, listener).await;
 }
 
-fn keep_counting(app: &App, mut tell: impl FnMut([Count; 4]) -> bool) {
+fn keep_counting(app: &App, mut tell: impl FnMut(&Usage) -> bool) {
     app.station.settle(SETTLE);
-    let mut told = None;
+    let mut told: Option<Usage> = None;
     loop {
         let begun = Instant::now();
         let state = app.keeper.state();
         let drained: BTreeSet<&str> = state.drained().map(|(device, _)| device).collect();
-        let counts = usage::count(&app.station, &drained);
-        if told != Some(counts) && !tell(counts) {
+        let usage = usage::usage(&app.station, &drained);
+        if told.as_ref() != Some(&usage) && !tell(&usage) {
             return;
         }
-        told = Some(counts);
+        told = Some(usage);
         std::thread::sleep(COUNTS_APART.max(begun.elapsed() * COUNT_SHARE));
     }
 }

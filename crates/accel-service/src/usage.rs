@@ -10,6 +10,7 @@
 //! for all devices of its kind.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use minka_accel::identity::DeviceType;
 use minka_accel::process::{self, Process};
@@ -65,12 +66,20 @@ enum Use {
     NotKnown,
 }
 
-/// Counts the devices that are there, by kind, in the order of [`Kind::ALL`]. `drained` are the keys of those that are to
-/// get no work.
-pub fn count(station: &Station, drained: &BTreeSet<&str>) -> [Count; 4] {
+/// The devices that are there.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Usage {
+    /// How many, by kind, in the order of [`Kind::ALL`].
+    pub counts: [Count; 4],
+    /// Those that are free.
+    pub free: Vec<Arc<Identity>>,
+}
+
+/// Looks who uses which devices. `drained` are the keys of those that are to get no work.
+pub fn usage(station: &Station, drained: &BTreeSet<&str>) -> Usage {
     let reports = station.reports();
-    let there = reports.iter().filter(|report| !report.sample.gone).map(|report| &*report.sample.identity);
-    let there: Vec<&Identity> = there.collect();
+    let there = reports.iter().filter(|report| !report.sample.gone).map(|report| &report.sample.identity);
+    let there: Vec<&Arc<Identity>> = there.collect();
     // Who looks after processes has to look at all of them: only where that tells something.
     let seen = there.iter().any(|identity| told_by_kernel(identity)).then(|| {
         let (processes, hidden) = process::list(station.root());
@@ -78,6 +87,7 @@ pub fn count(station: &Station, drained: &BTreeSet<&str>) -> [Count; 4] {
         (processes, known)
     });
     let mut counts = [Count { free: Some(0), ..Count::default() }; 4];
+    let mut free = Vec::new();
     for identity in there {
         let Some(kind) = Kind::of(identity) else { continue };
         let count = &mut counts[kind as usize];
@@ -91,12 +101,15 @@ pub fn count(station: &Station, drained: &BTreeSet<&str>) -> [Count; 4] {
             _ => by_library(station, identity),
         };
         match used {
-            Use::Nobody => count.free = count.free.map(|free| free + 1),
+            Use::Nobody => {
+                count.free = count.free.map(|free| free + 1);
+                free.push(Arc::clone(identity));
+            }
             Use::Somebody => {}
             Use::NotKnown => count.free = None,
         }
     }
-    counts
+    Usage { counts, free }
 }
 
 /// Whether the kernel tells who uses a device.
@@ -163,7 +176,10 @@ mod tests {
         prepare(directory.path());
         let station = Station::start(Root::at(directory.path()), Duration::from_millis(100));
         station.settle(Duration::from_secs(20));
-        count(&station, &drained.iter().copied().collect())
+        let usage = usage(&station, &drained.iter().copied().collect());
+        let known: u16 = usage.counts.iter().filter_map(|count| count.free).sum();
+        assert!(usage.free.len() >= usize::from(known), "{usage:?}");
+        usage.counts
     }
 
     fn client(root: &Path, pid: u32, address: &str, memory: &str) {

@@ -38,7 +38,8 @@ impl From<Refusal> for Problem {
             Refusal::BadRequest { .. } | Refusal::Version { .. } => StatusCode::BAD_REQUEST,
             Refusal::NotRoot | Refusal::NotPermitted { .. } => StatusCode::FORBIDDEN,
             Refusal::NoSuchProcess { .. } | Refusal::NoSuchNode { .. } => StatusCode::NOT_FOUND,
-            Refusal::NotSteered
+            Refusal::NoDevice { .. }
+            | Refusal::NotSteered
             | Refusal::CannotMove { .. }
             | Refusal::NotMoved { .. }
             | Refusal::Busy { .. } => StatusCode::CONFLICT,

@@ -97,6 +97,12 @@ impl PacketSocket {
         }
     }
 
+    /// Ends it in both directions, also for those who wait for something to come.
+    pub(crate) fn close(&self) {
+        // Fails only if it has ended already.
+        let _ = rustix::net::shutdown(&self.0, rustix::net::Shutdown::Both);
+    }
+
     /// Limits how long [`PacketSocket::receive`] waits; `None` for ever.
     pub(crate) fn limit_waiting(&self, limit: Option<Duration>) -> Result<(), ChildError> {
         sockopt::set_socket_timeout(&self.0, sockopt::Timeout::Recv, limit)

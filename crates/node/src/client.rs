@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::lines::{LineError, Lines};
-use crate::protocol::{Answer, Migrated, Node, Process, Refusal, Request, Status, Steering, VERSION};
+use crate::protocol::{
+    Answer, DeviceKind, FreeDevice, Migrated, Node, Process, Refusal, Request, Status, Steering, VERSION,
+};
 
 /// How long the daemon may take to answer. Longer than it itself allows for a move.
 const ANSWER: Duration = Duration::from_secs(90);
@@ -138,6 +140,18 @@ impl Client {
         self.ask(&Request::Steer { what })?;
         match self.answer(ANSWER)? {
             Answer::Done => Ok(()),
+            _ => Err(ClientError::Unexpected { version: VERSION }),
+        }
+    }
+
+    /// Has a device that nobody uses promised to this process, of a kind if that matters.
+    ///
+    /// # Errors
+    /// As [`ClientError`] says; mostly [`ClientError::Refused`].
+    pub fn device(&mut self, kind: Option<DeviceKind>) -> Result<FreeDevice, ClientError> {
+        self.ask(&Request::Device { kind })?;
+        match self.answer(ANSWER)? {
+            Answer::Device(device) => Ok(device),
             _ => Err(ClientError::Unexpected { version: VERSION }),
         }
     }

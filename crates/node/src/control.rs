@@ -47,8 +47,8 @@ impl Daemon {
                     continue;
                 }
             };
-            let uid = match getsockopt(&stream, PeerCredentials) {
-                Ok(peer) => peer.uid(),
+            let (uid, pid) = match getsockopt(&stream, PeerCredentials) {
+                Ok(peer) => (peer.uid(), peer.pid()),
                 Err(error) => {
                     warn!(%error, "failed to find out who a client is");
                     continue;
@@ -62,7 +62,8 @@ impl Daemon {
             let daemon = Arc::clone(self);
             std::thread::spawn(move || {
                 let _place = place;
-                let error = Client { daemon, lines: Lines::new(stream), caller: Caller::new(uid) }.serve();
+                let error =
+                    Client { daemon, lines: Lines::new(stream), caller: Caller::new(uid), pid }.serve();
                 debug!(uid, %error, "a client has gone");
             });
         }
@@ -74,6 +75,7 @@ struct Client {
     daemon: Arc<Daemon>,
     lines: Lines,
     caller: Caller,
+    pid: i32,
 }
 
 impl Client {
@@ -122,6 +124,10 @@ impl Client {
             Request::Steer { what } => {
                 let steered = self.daemon.steer_for(self.caller, what);
                 self.send(&steered.map_or_else(Answer::Refused, |()| Answer::Done))
+            }
+            Request::Device { kind } => {
+                let device = self.daemon.promise_device(self.pid, kind);
+                self.send(&device.map_or_else(Answer::Refused, Answer::Device))
             }
             Request::Reasons { pid } => {
                 let reasons = self.daemon.reasons(self.caller, pid);

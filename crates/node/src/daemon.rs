@@ -22,9 +22,10 @@ use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use minka_wire::local::{Accelerators, DeputyOrder, DeputyReport, HostOrder};
+use minka_wire::local::{DeputyOrder, DeputyReport, HostOrder};
 use tracing::{debug, info, warn};
 
+use crate::accelerators;
 use crate::book::{Book, DeputyId, Effect, HostId, Ticket};
 use crate::child::{self, PacketSocket};
 use crate::cluster::Cluster;
@@ -50,7 +51,7 @@ pub struct Daemon {
     /// This node's part in the cluster, if it takes one; there from the start of serving.
     pub(crate) cluster: OnceLock<Arc<Cluster>>,
     /// What is known of this node's accelerators.
-    pub(crate) accelerators: Mutex<Option<Accelerators>>,
+    pub(crate) accelerators: Mutex<accelerators::Known>,
     state: Mutex<State>,
     /// The next alarm is sooner than the one that the timekeeper waits for.
     sooner: Condvar,
@@ -109,7 +110,7 @@ impl Daemon {
             eligibility,
             started: Instant::now(),
             cluster: OnceLock::new(),
-            accelerators: Mutex::new(None),
+            accelerators: Mutex::default(),
             state: Mutex::new(state),
             sooner: Condvar::new(),
         })

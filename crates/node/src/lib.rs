@@ -8,7 +8,7 @@
 //! * [`ask`]: what may be asked, and by whom; the control socket and the HTTP interface ask there.
 //! * `book`: the rules, pure. `daemon`: carries them out.
 //! * `control`, `incoming`, `peers`: the daemon's three doors to the world.
-//! * `accelerators`: the program that looks after them.
+//! * `accelerators`: the program that looks after them, and who gets one (`reservations`).
 //! * `cluster`: the node's load and that of the others, and moves that nobody has asked for.
 
 mod accelerators;
@@ -26,6 +26,7 @@ mod pending;
 pub mod places;
 pub mod processes;
 pub mod protocol;
+mod reservations;
 mod serve;
 mod settings;
 

@@ -17,7 +17,7 @@
 //! A connection serves any number of requests, one after the other. Lists are sent item by item so that
 //! no line grows with the size of the cluster.
 
-pub use minka_wire::local::GuestMemory;
+pub use minka_wire::local::{DeviceKind, FreeDevice, GuestMemory};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -67,6 +67,12 @@ pub enum Request {
     Steer {
         /// What to change.
         what: Steering,
+    },
+    /// Promise a device of this node's that nobody uses to the process that asks, of a kind if that matters. Answered by
+    /// [`Answer::Device`].
+    Device {
+        /// The kind.
+        kind: Option<DeviceKind>,
     },
     /// Why a process cannot move. Answered by [`Answer::Reasons`].
     Reasons {
@@ -134,6 +140,8 @@ pub enum Answer {
     Armed,
     /// Something happened to a process that is being traced.
     Event(Event),
+    /// The device that has been promised.
+    Device(FreeDevice),
     /// Why the process cannot move; empty when it can.
     Reasons(Vec<String>),
     /// The request was not carried out.
@@ -271,36 +279,11 @@ pub struct Figures {
     pub devices: Option<Vec<DeviceFigures>>,
 }
 
-/// A kind of accelerators.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum DeviceKind {
-    /// Intel's GPUs.
-    Intel,
-    /// NVIDIA's GPUs.
-    Nvidia,
-    /// AMD's GPUs.
-    Amd,
-    /// Xeon Phis.
-    Mic,
-}
-
-impl DeviceKind {
-    /// Its name, as it is said on command lines, too.
-    pub fn name(self) -> &'static str {
-        match self {
-            DeviceKind::Intel => "intel",
-            DeviceKind::Nvidia => "nvidia",
-            DeviceKind::Amd => "amd",
-            DeviceKind::Mic => "mic",
-        }
-    }
-}
-
 /// How many accelerators of a kind a node has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DeviceFigures {
-    /// Which kind.
+    /// Which kind: `intel`, `nvidia`, `amd` or `mic`.
+    #[schema(value_type = String)]
     pub kind: DeviceKind,
     /// All of them; 15 stands for more, too.
     pub total: u8,
@@ -438,9 +421,35 @@ pub enum Refusal {
         /// The limit.
         limit: usize,
     },
+    /// There is no such device here that nobody uses.
+    #[error("no free device")]
+    NoDevice {
+        /// The kind that was asked for.
+        kind: Option<DeviceKind>,
+        /// Why there is none.
+        why: NoDevice,
+        /// Other nodes that say that they have one.
+        elsewhere: Vec<String>,
+    },
     /// The daemon is ending.
     #[error("the node daemon is ending")]
     Ending,
+}
+
+/// Why there is no free device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NoDevice {
+    /// Nobody looks after this node's accelerators.
+    NotWatched,
+    /// The node has none.
+    None,
+    /// Others use them.
+    InUse,
+    /// They are to get no work.
+    Drained,
+    /// It is not known whether somebody uses them.
+    NotKnown,
 }
 
 #[cfg(test)]
@@ -474,6 +483,10 @@ mod tests {
             Request::Steer { what: Steering::Bring },
             r#"{"version":1,"body":{"steer":{"what":"bring"}}}"#,
         );
+        pinned(
+            Request::Device { kind: Some(DeviceKind::Amd) },
+            r#"{"version":1,"body":{"device":{"kind":"amd"}}}"#,
+        );
         pinned(Request::Reasons { pid: 7 }, r#"{"version":1,"body":{"reasons":{"pid":7}}}"#);
     }
 
@@ -491,6 +504,14 @@ mod tests {
         pinned(Answer::Event(Event::Call { line: "getppid() = 1".into() }), line);
         let refusal = Refusal::NotMoved { pid: 7, at: "a".into(), reason: "no room".into() };
         let line = r#"{"version":1,"body":{"refused":{"not_moved":{"pid":7,"at":"a","reason":"no room"}}}}"#;
+        pinned(Answer::Refused(refusal), line);
+        let device =
+            FreeDevice { kind: DeviceKind::Nvidia, address: "0000:01:00.0".into(), uuid: "GPU-7".into() };
+        let line =
+            r#"{"version":1,"body":{"device":{"kind":"nvidia","address":"0000:01:00.0","uuid":"GPU-7"}}}"#;
+        pinned(Answer::Device(device), line);
+        let refusal = Refusal::NoDevice { kind: None, why: NoDevice::InUse, elsewhere: vec!["b".into()] };
+        let line = r#"{"version":1,"body":{"refused":{"no_device":{"kind":null,"why":"in_use","elsewhere":["b"]}}}}"#;
         pinned(Answer::Refused(refusal), line);
         pinned(Answer::Reasons(vec!["x".into()]), r#"{"version":1,"body":{"reasons":["x"]}}"#);
         let node = Node {

@@ -121,6 +121,7 @@ impl Daemon {
         info!("ending");
         // The file first: a daemon that starts now makes its own.
         let _ = fs::remove_file(self.settings.socket());
+        self.dismiss_keeper();
         self.leave_cluster();
         self.tell(|state| state.book.end());
         let deadline = Instant::now() + limit;

@@ -165,7 +165,52 @@ pub enum XpuOrder {
 #[serde(rename_all = "snake_case")]
 pub enum XpuReport {
     /// The node's accelerators now; said again when that changes.
-    Devices(Accelerators),
+    Devices {
+        /// How many there are.
+        counts: Accelerators,
+        /// Which of them are free, [`FREE_DEVICES_MAX`] at most.
+        free: Vec<FreeDevice>,
+    },
+}
+
+/// Most free devices that are named.
+pub const FREE_DEVICES_MAX: usize = 64;
+
+/// A kind of accelerators.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeviceKind {
+    /// Intel's GPUs.
+    Intel,
+    /// NVIDIA's GPUs.
+    Nvidia,
+    /// AMD's GPUs.
+    Amd,
+    /// Xeon Phis.
+    Mic,
+}
+
+impl DeviceKind {
+    /// Its name, as it is said on command lines, too.
+    pub fn name(self) -> &'static str {
+        match self {
+            DeviceKind::Intel => "intel",
+            DeviceKind::Nvidia => "nvidia",
+            DeviceKind::Amd => "amd",
+            DeviceKind::Mic => "mic",
+        }
+    }
+}
+
+/// A device that nobody uses.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FreeDevice {
+    /// Its kind.
+    pub kind: DeviceKind,
+    /// What tells it from all others on its machine: its PCI address.
+    pub address: String,
+    /// Its vendor's or driver's own name for it.
+    pub uuid: String,
 }
 
 /// How many accelerators a node has, by kind.

@@ -10,10 +10,13 @@ use std::time::Duration;
 use minka_accel::limits::LimitsError;
 use minka_accel::{Limits, Root};
 use minka_accel_service::Options;
-use minka_accel_service::usage::Count;
+use minka_accel_service::usage::{Count, Kind, Usage};
 use minka_link::NodeConfig;
 use minka_link::config::XpuConfig;
-use minka_wire::local::{Accelerators, CHILD_SOCKET, DeviceCount, PACKET_MAX, XpuOrder, XpuReport};
+use minka_wire::local::{
+    Accelerators, CHILD_SOCKET, DeviceCount, DeviceKind, FREE_DEVICES_MAX, FreeDevice, PACKET_MAX, XpuOrder,
+    XpuReport,
+};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 
 use crate::failure::Failure;
@@ -46,8 +49,8 @@ pub(crate) fn main() -> ExitCode {
         }
         std::process::exit(0);
     });
-    let tell = move |counts: [Count; 4]| {
-        let packet = serde_json::to_vec(&XpuReport::Devices(accelerators(counts))).unwrap_or_default();
+    let tell = move |usage: &Usage| {
+        let packet = serde_json::to_vec(&report(usage)).unwrap_or_default();
         send(&socket, &packet, SendFlags::NOSIGNAL).is_ok()
     };
     match reside(&config, tell) {
@@ -59,7 +62,7 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
-fn reside(config: &str, tell: impl FnMut([Count; 4]) -> bool + Send + 'static) -> Result<(), Failure> {
+fn reside(config: &str, tell: impl FnMut(&Usage) -> bool + Send + 'static) -> Result<(), Failure> {
     let config = NodeConfig::read(config.as_ref())?.xpu;
     let listens = config.listen.is_some();
     let options = options(config)?;
@@ -87,6 +90,19 @@ fn options(config: XpuConfig) -> Result<Options, Failure> {
         tls: config.tls.map(|tls| (tls.certificate, tls.key)),
         manager_url: super::manager_url(),
     })
+}
+
+fn report(usage: &Usage) -> XpuReport {
+    let free = usage.free.iter().filter_map(|identity| {
+        let kind = match Kind::of(identity)? {
+            Kind::Intel => DeviceKind::Intel,
+            Kind::Nvidia => DeviceKind::Nvidia,
+            Kind::Amd => DeviceKind::Amd,
+            Kind::Mic => DeviceKind::Mic,
+        };
+        Some(FreeDevice { kind, address: identity.key(), uuid: identity.uuid.clone() })
+    });
+    XpuReport::Devices { counts: accelerators(usage.counts), free: free.take(FREE_DEVICES_MAX).collect() }
 }
 
 fn accelerators(counts: [Count; 4]) -> Accelerators {
