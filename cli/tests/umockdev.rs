@@ -72,6 +72,85 @@ fn mocked(description: &Path) -> Command {
     command
 }
 
+/// Answers xe's questions in the place of a driver that is not here: an A380's memory, of which whoever is not trusted
+/// hears that nothing is used, and its engines.
+const DRIVER: &str = r#"
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+struct question { uint64_t extensions; uint32_t query, size; uint64_t data, reserved[2]; };
+static void memory(char *to) {
+    uint64_t used = getenv("TRUSTED") ? 1 << 30 : 0, size = 6ull << 30;
+    memset(to, 0, 96);
+    *(uint32_t *)to = 1;
+    *(uint16_t *)(to + 8) = 1;
+    memcpy(to + 16, &size, 8);
+    memcpy(to + 24, &used, 8);
+}
+static void engines(char *to) {
+    memset(to, 0, 72);
+    *(uint32_t *)to = 2;
+    *(uint16_t *)(to + 40) = 4;
+}
+int ioctl(int file, unsigned long request, ...) {
+    va_list rest;
+    va_start(rest, request);
+    void *argument = va_arg(rest, void *);
+    va_end(rest);
+    if (request != 0xc0286440) {
+        int (*next)(int, unsigned long, ...) = dlsym(RTLD_NEXT, "ioctl");
+        return next(file, request, argument);
+    }
+    struct question *asked = argument;
+    uint32_t size = asked->query == 1 ? 96 : asked->query == 0 ? 72 : 0;
+    if (!size || (asked->size && asked->size != size)) { errno = EINVAL; return -1; }
+    if (asked->size) (asked->query ? memory : engines)((char *)(uintptr_t)asked->data);
+    asked->size = size;
+    return 0;
+}
+"#;
+
+#[test]
+fn the_device_file_is_asked_for_memory_and_engines() {
+    if Command::new("umockdev-run").arg("--version").output().is_err() {
+        eprintln!("not tried: umockdev-run is not there");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let (source, driver) = (directory.path().join("driver.c"), directory.path().join("driver.so"));
+    std::fs::write(&source, DRIVER).unwrap();
+    let mut compiler = Command::new("cc");
+    compiler.args(["-shared", "-fPIC", "-o"]).arg(&driver).arg(&source);
+    output(compiler);
+    let card = described(Recording::named("a380_xe").unwrap());
+    let slot = card.lines().next().unwrap();
+    let render = format!("{slot}/drm/renderD128\nN: dri/renderD128\nE: SUBSYSTEM=drm\nA: dev=226:128\n\n");
+    let description = directory.path().join("machine.umockdev");
+    std::fs::write(&description, format!("{card}\n{render}")).unwrap();
+    let asked = |trusted: &str| {
+        let mut mock = mocked(&description);
+        let script = "LD_PRELOAD=\"$1:$LD_PRELOAD\" exec \"$2\" xpu readings -j";
+        mock.args(["sh", "-c", script, "sh"]).arg(&driver).arg(env!("CARGO_BIN_EXE_minka"));
+        if !trusted.is_empty() {
+            mock.env("TRUSTED", trusted);
+        }
+        let values = values(&output(mock));
+        move |metric: &str, place: &str| {
+            let found = values.iter().find(|(m, p, _)| (m.as_str(), p.as_str()) == (metric, place));
+            found.map(|(.., value)| value.clone())
+        }
+    };
+    let (plain, trusted) = (asked(""), asked("1"));
+    assert_eq!(plain("memory_total", "vram"), Some((6.0 * f64::from(1 << 30)).into()));
+    assert_eq!(plain("memory_used", "vram"), Some(Value::Null));
+    assert_eq!(trusted("memory_used", "vram"), Some(f64::from(1 << 30).into()));
+    assert_eq!(plain("property", "gt0 engines"), Some("rcs0 ccs0".into()));
+}
+
 #[test]
 fn the_program_reads_and_changes_a_machine_of_umockdev_s() {
     if Command::new("umockdev-run").arg("--version").output().is_err() {

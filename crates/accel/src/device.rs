@@ -36,11 +36,40 @@ pub enum Source {
     Nvml(Library, u32),
 }
 
+/// A source of values that is no file: the device file's answers, performance counters.
+pub trait Instrument: Send + std::fmt::Debug {
+    /// What it tells now; settings too when `settings` is true.
+    fn read(&mut self, settings: bool, moment: Moment) -> Vec<Reading>;
+}
+
+/// An instrument and what it told.
+#[derive(Debug)]
+struct Told {
+    by: Box<dyn Instrument>,
+    readings: Vec<Reading>,
+}
+
+impl Told {
+    /// What it does not tell each time stays as it was.
+    fn refresh(&mut self, settings: bool, moment: Moment) {
+        let fresh = self.by.read(settings, moment);
+        let again = |old: &Reading| fresh.iter().any(|new| new.metric == old.metric);
+        self.readings.retain(|old| old.metric.kind() == Kind::Setting && !again(old));
+        self.readings.extend(fresh);
+    }
+
+    /// The device took it with it.
+    fn lose(&mut self) {
+        self.readings.iter_mut().for_each(|reading| reading.value = Err(Reason::Gone));
+    }
+}
+
 /// A device that can be sampled.
 #[derive(Debug)]
 pub struct Device {
     identity: Arc<Identity>,
     source: Source,
+    instruments: Vec<Told>,
     gaps: Vec<(Metric, Reason)>,
     readings: Vec<Reading>,
     meters: BTreeMap<(Metric, Arc<str>), Meter>,
@@ -70,11 +99,18 @@ impl Device {
         Device {
             identity: Arc::new(identity),
             source,
+            instruments: Vec::new(),
             gaps,
             readings: Vec::new(),
             meters: BTreeMap::new(),
             samples: 0,
         }
+    }
+
+    /// The same with something more to ask.
+    pub fn with_instrument(mut self, by: Box<dyn Instrument>) -> Self {
+        self.instruments.push(Told { by, readings: Vec::new() });
+        self
     }
 
     /// Who it is.
@@ -98,7 +134,16 @@ impl Device {
         let settings = self.samples.is_multiple_of(SETTINGS_EVERY);
         self.samples = self.samples.wrapping_add(1);
         self.refresh(settings);
+        let gone = live_are_lost(&self.readings);
         let mut readings = self.readings.clone();
+        for told in &mut self.instruments {
+            if gone {
+                told.lose()
+            } else {
+                told.refresh(settings, moment)
+            }
+            readings.extend(told.readings.iter().cloned());
+        }
         let totals = self.derive(&mut readings, moment);
         for (metric, reason) in &self.gaps {
             if !readings.iter().any(|reading| reading.metric == *metric) {
@@ -106,7 +151,6 @@ impl Device {
                 readings.push(Reading { metric: *metric, location: "".into(), value, source: "".into() });
             }
         }
-        let gone = live_are_lost(&self.readings);
         Sample {
             identity: Arc::clone(&self.identity),
             taken: SystemTime::now(),

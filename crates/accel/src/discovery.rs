@@ -9,11 +9,14 @@
 //! ```
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use crate::device::{Device, Source};
+use crate::drm::Inquiry;
 use crate::identity::{Identity, Pci};
 use crate::metric::Metric;
 use crate::nvidia::Library;
+use crate::pmu::Counters;
 use crate::probe::Probe;
 use crate::root::Root;
 use crate::value::Reason;
@@ -107,7 +110,17 @@ fn graphics(root: &Root, card: &str) -> Option<Device> {
         }
     }
     let identity = Identity::of_gpu(root, &path, pci, driver);
-    Some(Device::new(identity, Source::Files { root: root.clone(), probes }, gaps))
+    let mut device = Device::new(identity, Source::Files { root: root.clone(), probes }, gaps);
+    if root.is_machine() {
+        let identity = Arc::clone(device.identity());
+        if let Some(inquiry) = Inquiry::of(root, &identity) {
+            device = device.with_instrument(Box::new(inquiry));
+        }
+        if let Some(counters) = Counters::of(root, &identity) {
+            device = device.with_instrument(Box::new(counters));
+        }
+    }
+    Some(device)
 }
 
 /// What the bus tells of every device.

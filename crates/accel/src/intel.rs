@@ -155,12 +155,11 @@ pub fn i915(root: &Root, card: &str) -> Vec<Probe> {
 
 /// What neither driver can tell, and why.
 pub fn gaps(driver: &str) -> Vec<(Metric, Reason)> {
-    let memory = "the kernel tells it by a query of the device file, which is not made";
-    let used = "the kernel tells it by a query of the device file with CAP_PERFMON, which is not made";
-    let engines = "the kernel tells it by performance counters with CAP_PERFMON, which are not read";
+    let memory = "the kernel tells it when the device file is asked, which a recording does not hold";
+    let engines = "the kernel tells it by performance counters, which a recording does not hold";
     let mut gaps = vec![
         (Metric::MemoryTotal, Reason::NotOffered(memory)),
-        (Metric::MemoryUsed, Reason::NotOffered(used)),
+        (Metric::MemoryUsed, Reason::NotOffered(memory)),
         (Metric::EngineUtilization, Reason::NotOffered(engines)),
         (Metric::MemoryBandwidthUtilization, Reason::NotOffered("the kernel does not count memory traffic")),
         (

@@ -16,7 +16,8 @@
 //! needs root, a vendor's library or a particular kernel: what a driver offers is found by looking.
 //!
 //! Reading order: [`value`] (what a reading is), [`metric`] (which there are), [`root`] (where they come from),
-//! [`probe`] (one value's way), the drivers ([`hwmon`], [`intel`], [`amdgpu`], [`mic`], [`nvidia`]),
+//! [`probe`] (one value's way), the drivers ([`hwmon`], [`intel`], [`amdgpu`], [`mic`], [`nvidia`]), [`drm`] (what is
+//! asked of the device file), [`pmu`] (what is counted),
 //! [`device`] and [`discovery`], [`counter`] (what makes rates safe), [`health`] and [`limits`], [`config`] (what can
 //! be changed), [`policy`] (what is done when a device is not well),
 //! [`diagnostics`] and [`precheck`] (whether one can be worked with), [`vgpu`].
@@ -27,6 +28,7 @@ pub mod counter;
 pub mod device;
 pub mod diagnostics;
 pub mod discovery;
+pub mod drm;
 pub mod dump;
 pub mod exposition;
 pub mod fixture;
@@ -41,6 +43,7 @@ pub mod mic;
 pub mod names;
 pub mod nvidia;
 pub mod pcie;
+pub mod pmu;
 pub mod policy;
 pub mod precheck;
 pub mod probe;

@@ -102,6 +102,8 @@ metrics! {
     Throttled, "throttled", Flag, Gauge, "Whether the clocks are held back.";
     ThrottleCause, "throttle_cause", Flag, Cause, "Whether this is what holds the clocks back.";
     ThrottleCauses, "throttle_causes", Text, Cause, "What holds the clocks back.";
+    FrequencyMean, "frequency_mean", Megahertz, Gauge, "Mean of the clock since the last sample, sleep counted as 0.";
+    Sleep, "sleep", Percent, Gauge, "Share of the time in which a part of the device slept, by its performance counter.";
     IdleTime, "idle_time", Millisecond, Counter, "Time for which a part of the device slept.";
     IdleState, "idle_state", Text, Gauge, "Whether a part of the device sleeps.";
     LinkSpeed, "pcie_link_speed", Gigatransfer, Setting, "Speed of the card's PCI Express link to the host.";

@@ -3,8 +3,10 @@
 //! ```text
 //!   drm-driver: xe   drm-pdev: 0000:03:00.0   drm-client-id: 7
 //!   drm-engine-render: 123456789 ns           i915, amdgpu: time that an engine worked for the client
-//!   drm-cycles-rcs: 9 / drm-total-cycles-rcs  xe: the same in cycles, of so many
-//!   drm-resident-vram0: 64 KiB                memory
+//!   drm-cycles-rcs: 9                         xe: the same in cycles of the device's clock,
+//!   drm-total-cycles-rcs: 12                  of so many that passed
+//!   drm-engine-capacity-vcs: 2                of so many engines of the kind
+//!   drm-resident-vram0: 64 KiB                memory, by region; drm-memory-vram0 from drivers that do not tell that
 //! ```
 //!
 //! A client that is open several times, in one process or by inheritance, is counted once.
@@ -32,8 +34,51 @@ pub struct Process {
     pub memory_bytes: Option<u64>,
     /// Memory shared with others in bytes, if the driver tells.
     pub shared_bytes: Option<u64>,
+    /// Bytes of memory by region, the host's among them, as far as the driver tells.
+    pub regions: BTreeMap<String, u64>,
     /// Nanoseconds for which each engine worked, if the driver tells.
     pub engine_ns: BTreeMap<String, u64>,
+    /// Cycles for which each engine worked, if the driver tells those.
+    pub engine_cycles: BTreeMap<String, Cycles>,
+    /// How many engines of a kind there are, where there are several.
+    pub engine_capacity: BTreeMap<String, u64>,
+}
+
+/// Cycles of a device's clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Cycles {
+    /// Those for which an engine worked.
+    pub used: u64,
+    /// Those that passed.
+    pub total: u64,
+}
+
+impl Process {
+    /// How busy it kept each kind of engine since it was looked at before, `elapsed_ns` ago: percent of all engines of
+    /// the kind. What stepped back is left out.
+    pub fn busy_since(&self, before: &Process, elapsed_ns: u64) -> BTreeMap<String, f64> {
+        let mut busy = BTreeMap::new();
+        let mut add = |engine: &String, used: u64, total: u64| {
+            let all = self.engine_capacity.get(engine).copied().unwrap_or(1).max(1) as f64 * total as f64;
+            if all > 0.0 {
+                busy.insert(engine.clone(), (used as f64 * 100.0 / all).min(100.0));
+            }
+        };
+        for (engine, ns) in &self.engine_ns {
+            if let Some(used) = before.engine_ns.get(engine).and_then(|before| ns.checked_sub(*before)) {
+                add(engine, used, elapsed_ns);
+            }
+        }
+        for (engine, now) in &self.engine_cycles {
+            let step = before.engine_cycles.get(engine).and_then(|before| {
+                Some((now.used.checked_sub(before.used)?, now.total.checked_sub(before.total)?))
+            });
+            if let Some((used, total)) = step {
+                add(engine, used, total);
+            }
+        }
+        busy
+    }
 }
 
 /// One client's lines.
@@ -43,18 +88,22 @@ pub struct Client {
     pub pci_address: String,
     /// The driver's number of the client.
     pub id: u64,
-    /// Bytes of the device's own memory.
-    pub memory: Option<u64>,
+    /// Bytes by region of memory.
+    pub regions: BTreeMap<String, u64>,
     /// Bytes shared with others.
     pub shared: Option<u64>,
     /// Nanoseconds per engine.
     pub engines: BTreeMap<String, u64>,
+    /// Cycles per engine.
+    pub cycles: BTreeMap<String, Cycles>,
+    /// Engines of a kind, where the driver tells.
+    pub capacity: BTreeMap<String, u64>,
 }
 
 impl Client {
     /// Reads a file's lines; `None` when it is not a device that works for clients.
     pub fn parse(text: &str) -> Option<Self> {
-        let mut client = Client::default();
+        let (mut client, mut rough) = (Client::default(), BTreeMap::new());
         let mut identified = (false, false);
         for line in text.lines() {
             let Some((key, value)) = line.split_once(':') else { continue };
@@ -68,30 +117,48 @@ impl Client {
                     client.id = value.parse().ok()?;
                     identified.1 = true;
                 }
-                _ => client.measure(key, value),
+                _ => match key.strip_prefix("drm-memory-").zip(bytes(value)) {
+                    Some((region, size)) => {
+                        rough.insert(region.to_owned(), size);
+                    }
+                    None => client.measure(key, value),
+                },
             }
+        }
+        // Newer drivers tell the same twice.
+        for (region, size) in rough {
+            client.regions.entry(region).or_insert(size);
         }
         (identified == (true, true)).then_some(client)
     }
 
     fn measure(&mut self, key: &str, value: &str) {
-        if let Some(engine) = key.strip_prefix("drm-engine-").filter(|name| !name.starts_with("capacity-")) {
+        let count = || value.parse::<u64>().ok();
+        let Some(key) = key.strip_prefix("drm-") else { return };
+        if let Some((engine, count)) = key.strip_prefix("engine-capacity-").zip(count()) {
+            self.capacity.insert(engine.to_owned(), count);
+        } else if let Some(engine) = key.strip_prefix("engine-") {
             if let Some(time) = value.strip_suffix(" ns").and_then(|number| number.parse().ok()) {
                 self.engines.insert(engine.to_owned(), time);
             }
-        } else if let Some(region) =
-            key.strip_prefix("drm-resident-").or_else(|| key.strip_prefix("drm-memory-"))
-        {
-            if (region.starts_with("vram") || region.starts_with("local"))
-                && let Some(size) = bytes(value)
-            {
-                self.memory = Some(self.memory.unwrap_or(0).saturating_add(size));
-            }
-        } else if key.starts_with("drm-shared-")
+        } else if let Some((engine, count)) = key.strip_prefix("total-cycles-").zip(count()) {
+            self.cycles.entry(engine.to_owned()).or_default().total = count;
+        } else if let Some((engine, count)) = key.strip_prefix("cycles-").zip(count()) {
+            self.cycles.entry(engine.to_owned()).or_default().used = count;
+        } else if let Some((region, size)) = key.strip_prefix("resident-").zip(bytes(value)) {
+            self.regions.insert(region.to_owned(), size);
+        } else if key.starts_with("shared-")
             && let Some(size) = bytes(value)
         {
             self.shared = Some(self.shared.unwrap_or(0).saturating_add(size));
         }
+    }
+
+    /// Bytes of the device's own memory.
+    pub fn memory(&self) -> Option<u64> {
+        let own = |region: &str| region.starts_with("vram") || region.starts_with("local");
+        let sizes = self.regions.iter().filter(|(region, _)| own(region)).map(|(_, size)| *size);
+        sizes.reduce(u64::saturating_add)
     }
 }
 
@@ -112,10 +179,12 @@ fn bytes(text: &str) -> Option<u64> {
 pub fn list(root: &Root) -> (Vec<Process>, usize) {
     let (mut processes, mut hidden) = (Vec::new(), 0);
     let mut seen = BTreeSet::new();
+    // Asking a device makes nobody its user.
+    let own = root.is_machine().then(|| std::process::id().to_string());
     for name in root
         .list("proc")
         .into_iter()
-        .filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()))
+        .filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()) && own.as_ref() != Some(name))
         .take(PROCESSES_MAX)
     {
         let folder = format!("proc/{name}/fdinfo");
@@ -151,18 +220,32 @@ fn add(root: &Root, name: &str, client: Client, devices: &mut BTreeMap<String, P
         pci_address: client.pci_address.clone(),
         memory_bytes: None,
         shared_bytes: None,
+        regions: BTreeMap::new(),
         engine_ns: BTreeMap::new(),
+        engine_cycles: BTreeMap::new(),
+        engine_capacity: BTreeMap::new(),
     });
     let sum = |one: Option<u64>, other: Option<u64>| match (one, other) {
         (None, None) => None,
         (one, other) => Some(one.unwrap_or(0).saturating_add(other.unwrap_or(0))),
     };
-    process.memory_bytes = sum(process.memory_bytes, client.memory);
+    process.memory_bytes = sum(process.memory_bytes, client.memory());
     process.shared_bytes = sum(process.shared_bytes, client.shared);
-    for (engine, time) in client.engines {
-        let total = process.engine_ns.entry(engine).or_insert(0);
-        *total = total.saturating_add(time);
+    let add = |all: &mut BTreeMap<String, u64>, some: BTreeMap<String, u64>| {
+        for (name, amount) in some {
+            let total = all.entry(name).or_insert(0);
+            *total = total.saturating_add(amount);
+        }
+    };
+    add(&mut process.regions, client.regions);
+    add(&mut process.engine_ns, client.engines);
+    for (engine, cycles) in client.cycles {
+        let all = process.engine_cycles.entry(engine).or_default();
+        all.used = all.used.saturating_add(cycles.used);
+        // It is one clock, and the files are read one after the other.
+        all.total = all.total.max(cycles.total);
     }
+    process.engine_capacity.extend(client.capacity);
 }
 
 #[cfg(test)]
@@ -171,18 +254,53 @@ mod tests {
     use proptest::prelude::*;
 
     const XE: &str = "pos:\t0\ndrm-driver:\txe\ndrm-client-id:\t7\ndrm-pdev:\t0000:03:00.0\n\
-                      drm-resident-vram0:\t64 KiB\ndrm-shared-vram0:\t0\ndrm-cycles-rcs:\t28257900\n";
+                      drm-resident-vram0:\t64 KiB\ndrm-shared-vram0:\t0\ndrm-resident-gtt:\t1 MiB\n\
+                      drm-cycles-rcs:\t28257900\ndrm-total-cycles-rcs:\t7655183225\ndrm-cycles-vcs:\t0\n\
+                      drm-total-cycles-vcs:\t7655183225\ndrm-engine-capacity-vcs:\t2\n";
     const I915: &str = "drm-driver: i915\ndrm-pdev: 0000:00:02.0\ndrm-client-id: 9\n\
                         drm-engine-render: 9288864723 ns\ndrm-engine-capacity-video: 2\ndrm-resident-local0: 3 MiB\n";
 
     #[test]
     fn clients_of_both_drivers() {
         let client = Client::parse(XE).unwrap();
-        assert_eq!((client.id, client.memory, client.shared), (7, Some(65_536), Some(0)));
+        assert_eq!((client.id, client.memory(), client.shared), (7, Some(65_536), Some(0)));
+        assert_eq!(client.cycles["rcs"], Cycles { used: 28_257_900, total: 7_655_183_225 });
+        assert_eq!((client.capacity["vcs"], client.regions["gtt"]), (2, 1 << 20));
         let client = Client::parse(I915).unwrap();
-        assert_eq!((client.memory, client.engines["render"]), (Some(3 << 20), 9_288_864_723));
-        assert_eq!(client.engines.len(), 1);
+        assert_eq!((client.memory(), client.engines["render"]), (Some(3 << 20), 9_288_864_723));
+        assert_eq!((client.engines.len(), client.capacity["video"]), (1, 2));
         assert_eq!(Client::parse("pos: 0\nflags: 02\n"), None);
+    }
+
+    #[test]
+    fn memory_that_is_told_twice_is_counted_once() {
+        let amdgpu = "drm-driver:\tamdgpu\ndrm-client-id:\t5\ndrm-pdev:\t0000:03:00.0\n\
+                      drm-memory-vram:\t5 KiB\ndrm-resident-vram:\t4 KiB\ndrm-memory-gtt:\t2 KiB\n\
+                      drm-engine-gfx:\t7 ns\n";
+        let client = Client::parse(amdgpu).unwrap();
+        assert_eq!((client.memory(), client.regions["gtt"], client.engines["gfx"]), (Some(4096), 2048, 7));
+        let older = Client::parse(&amdgpu.replace("drm-resident-vram:\t4 KiB\n", "")).unwrap();
+        assert_eq!(older.memory(), Some(5120));
+    }
+
+    #[test]
+    fn engines_are_as_busy_as_they_were_in_between() {
+        let process = |text: &str| {
+            let mut devices = BTreeMap::new();
+            let directory = tempfile::tempdir().unwrap();
+            add(&Root::at(directory.path()), "7", Client::parse(text).unwrap(), &mut devices);
+            devices.into_values().next().unwrap()
+        };
+        let before = process(XE);
+        let later = XE.replace("28257900", "29257900").replace("7655183225", "7657183225");
+        let busy = process(&later.replace("cycles-vcs:\t0", "cycles-vcs:\t1000000")).busy_since(&before, 1);
+        assert_eq!((busy["rcs"], busy["vcs"]), (50.0, 25.0));
+        // What stepped back, and what did not pass, tells nothing.
+        assert!(before.busy_since(&process(&later), 1).is_empty());
+        assert!(before.busy_since(&before, 1).is_empty());
+        let before = process(I915);
+        let after = process(&I915.replace("9288864723", "9788864723"));
+        assert_eq!(after.busy_since(&before, 1_000_000_000)["render"], 50.0);
     }
 
     #[test]

@@ -186,22 +186,12 @@ impl Handle {
                 .and_then(File::open)
                 .and_then(read),
         };
-        let (bytes, file) = outcome.map_err(|error| self.reason(&error))?;
+        let (bytes, file) = outcome.map_err(|error| Reason::of(&self.path, &error))?;
         if root.kept {
             self.file = Some(file);
         }
         let text = String::from_utf8_lossy(&bytes);
         Ok(text.trim_matches(|character: char| character.is_whitespace() || character == '\0').to_owned())
-    }
-
-    fn reason(&self, error: &io::Error) -> Reason {
-        const NO_DEVICE: i32 = 19;
-        match error.kind() {
-            io::ErrorKind::NotFound => Reason::Absent(Arc::clone(&self.path)),
-            io::ErrorKind::PermissionDenied => Reason::Denied(Arc::clone(&self.path)),
-            _ if error.raw_os_error() == Some(NO_DEVICE) => Reason::Gone,
-            _ => Reason::Failed(error.to_string().into()),
-        }
     }
 }
 

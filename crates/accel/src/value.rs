@@ -1,6 +1,7 @@
 //! What a reading is: a number or a text with its unit and source, or the reason why there is none.
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
@@ -143,6 +144,21 @@ pub enum Reason {
     /// The device's reader has not come back.
     #[error("no answer from the device for {0} s")]
     Silent(u64),
+}
+
+impl Reason {
+    /// Why something could not be read of a file or device.
+    pub fn of(path: &Arc<str>, error: &io::Error) -> Self {
+        const NO_DEVICE: i32 = 19;
+        const NO_REQUEST: i32 = 25;
+        match (error.kind(), error.raw_os_error()) {
+            (io::ErrorKind::NotFound, _) => Reason::Absent(Arc::clone(path)),
+            (io::ErrorKind::PermissionDenied, _) => Reason::Denied(Arc::clone(path)),
+            (_, Some(NO_DEVICE)) => Reason::Gone,
+            (_, Some(NO_REQUEST)) => Reason::NotOffered("the driver does not know the question"),
+            _ => Reason::Failed(error.to_string().into()),
+        }
+    }
 }
 
 impl Serialize for Reason {

@@ -13,6 +13,7 @@
 //! | [`rseq`], [`vdso`] | ending a restartable sequence, and a function of the vDSO |
 //! | [`seccomp`] | a guest's calls as notifications |
 //! | [`uffd`], [`pagemap`], [`memory`], [`shared`] | memory: faults, written pages, reading and writing, sharing |
+//! | [`drm`], [`perf`] | what graphics drivers tell of their devices, and counters of events |
 //! | [`faultpoint`] | where a test can have a program fail |
 //! | [`process`], [`procfs`], [`futex`], [`cpu`] | small requests |
 //! | [`namespace`], [`netlink`], [`spawn`] | what a lab is made of |
@@ -20,6 +21,7 @@
 #![allow(unsafe_code)]
 
 pub mod cpu;
+pub mod drm;
 pub mod faultpoint;
 pub mod futex;
 pub mod inject;
@@ -27,6 +29,7 @@ pub mod memory;
 pub mod namespace;
 pub mod netlink;
 pub mod pagemap;
+pub mod perf;
 pub mod process;
 pub mod procfs;
 pub mod ptrace;

@@ -20,8 +20,8 @@ const FIRST: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 struct Look {
     at: Instant,
-    /// Nanoseconds of the busiest engine, by process and device.
-    engine_ns: BTreeMap<(u32, String), BTreeMap<String, u64>>,
+    /// By process and device.
+    processes: BTreeMap<(u32, String), process::Process>,
 }
 
 /// A process on a device.
@@ -73,13 +73,11 @@ fn look(reports: &[Report], station: &Station, last: Option<&Look>) -> (Vec<Row>
     let (processes, hidden) = process::list(station.root());
     let now = Instant::now();
     let key = |process: &process::Process| (process.process_id, process.pci_address.clone());
-    let engine_ns = processes.iter().map(|process| (key(process), process.engine_ns.clone())).collect();
     let percent = |process: &process::Process| {
         let last = last?;
-        let before = last.engine_ns.get(&key(process))?;
-        let elapsed_ns = now.duration_since(last.at).as_nanos().max(1) as f64;
-        let used = process.engine_ns.iter().filter_map(|(engine, ns)| ns.checked_sub(*before.get(engine)?));
-        used.max().map(|ns| (ns as f64 * 100.0 / elapsed_ns).min(100.0))
+        let before = last.processes.get(&key(process))?;
+        let elapsed_ns = now.duration_since(last.at).as_nanos().try_into().unwrap_or(u64::MAX);
+        process.busy_since(before, elapsed_ns).into_values().max_by(f64::total_cmp)
     };
     let device_of = |address: &str| {
         let at =
@@ -98,7 +96,8 @@ fn look(reports: &[Report], station: &Station, last: Option<&Look>) -> (Vec<Row>
         std::cmp::Reverse((busy, row.process.memory_bytes.unwrap_or(0)))
     };
     rows.sort_by_key(order);
-    (rows, hidden as u64, Look { at: now, engine_ns })
+    let processes = processes.into_iter().map(|process| (key(&process), process)).collect();
+    (rows, hidden as u64, Look { at: now, processes })
 }
 
 fn picture(reports: &[Report], rows: &[Row], hidden: u64) -> Value {
