@@ -92,7 +92,8 @@ impl Away {
     pub(crate) fn next_event(&mut self) -> Option<Event> {
         let session = &mut self.session;
         let late = || session.shared.next_late_call().map(Event::Late);
-        session.later.pop().or_else(late).or_else(|| session.events.try_recv().ok())
+        let needed = || session.shared.why_home().map(Event::Homeward);
+        session.later.pop().or_else(late).or_else(needed).or_else(|| session.events.try_recv().ok())
     }
 
     /// Has a thread stop for a moment, in which the call that it is in is ended ([`signals::end_call`]).

@@ -1,7 +1,9 @@
 //! Whether a process can be moved at all, and if not, exactly why (`cantmove`).
 
 use crate::behind;
+use crate::sole::{self, Sole};
 use minka_image::maps::{Backing, Mapping};
+use minka_image::shared;
 use minka_kernel::procfs::{self, Stat, Status};
 use std::fs::File;
 use std::io;
@@ -31,6 +33,20 @@ pub enum Reason {
     Device(String),
     #[error("it shares writable memory outside itself: {0}")]
     SharedMemory(String),
+    #[error("it shares writable memory ({path}) with process {pid}")]
+    SharedWith { path: String, pid: i32 },
+    #[error("it may share writable memory ({path}) with process {pid}, which cannot be looked at")]
+    SharedPerhaps { path: String, pid: i32 },
+    #[error("it shares writable memory ({0}) with a process that cannot be seen from here")]
+    SharedUnseen(String),
+    #[error("it shares writable memory that others may open: {0}")]
+    SharedByName(String),
+    #[error("it has attached the System V shared memory {0}, as others may")]
+    SharedByNumber(u64),
+    #[error("it maps shared memory that it cannot write to: {0}")]
+    SharedUnwritten(String),
+    #[error("it maps shared memory more than once: {0}")]
+    SharedTwice(String),
     #[error("it shares its memory with process {0}")]
     SharedAddressSpace(i32),
     #[error("it uses io_uring")]
@@ -81,10 +97,16 @@ impl Lease {
 
 /// Everything that keeps `pid` from being moved; empty when nothing does.
 pub fn reasons(pid: i32) -> Vec<Reason> {
+    judge(pid).err().unwrap_or_default()
+}
+
+/// The shared memory that goes with `pid`, or everything that keeps it from being moved.
+pub(crate) fn judge(pid: i32) -> Result<Sole, Vec<Reason>> {
     match examine(pid) {
-        Ok(reasons) => reasons,
-        Err(error) if matches!(error.raw_os_error(), Some(2 | 3)) => vec![Reason::Gone],
-        Err(error) => vec![Reason::Unknown(error.to_string())],
+        Ok((reasons, sole)) if reasons.is_empty() => Ok(sole),
+        Ok((reasons, _)) => Err(reasons),
+        Err(error) if matches!(error.raw_os_error(), Some(2 | 3)) => Err(vec![Reason::Gone]),
+        Err(error) => Err(vec![Reason::Unknown(error.to_string())]),
     }
 }
 
@@ -103,15 +125,15 @@ fn ended(status: &Status, stat: &Stat) -> Option<Reason> {
     })
 }
 
-fn examine(pid: i32) -> io::Result<Vec<Reason>> {
+fn examine(pid: i32) -> io::Result<(Vec<Reason>, Sole)> {
     let status = Status::read(pid)?;
     let stat = Stat::read(pid)?;
     let mut reasons = Vec::new();
     if let Some(ended) = ended(&status, &stat) {
-        return Ok(vec![ended]);
+        return Ok((vec![ended], Sole::default()));
     }
     if !status.has_memory {
-        return Ok(vec![Reason::KernelThread]);
+        return Ok((vec![Reason::KernelThread], Sole::default()));
     }
     let mut because = |holds: bool, reason: Reason| {
         if holds {
@@ -145,6 +167,11 @@ fn examine(pid: i32) -> io::Result<Vec<Reason>> {
     let maps = procfs::maps(pid)?;
     reasons.extend(maps.iter().filter_map(|mapping| mapping_reason(pid, mapping)));
     reasons.extend(behind::behind_the_end(pid, &maps).map(Reason::BehindTheEnd));
+    let mut alone = Sole::default();
+    match sole::look(pid, &maps) {
+        Ok(found) => alone = found,
+        Err(reason) => reasons.push(reason),
+    }
     // One file may be mapped in many pieces, and each thread have the same.
     let mut told = Vec::with_capacity(reasons.len());
     reasons.into_iter().for_each(|reason| {
@@ -152,7 +179,7 @@ fn examine(pid: i32) -> io::Result<Vec<Reason>> {
             told.push(reason);
         }
     });
-    Ok(told)
+    Ok((told, alone))
 }
 
 /// Whoever traces a process on our behalf is no obstacle: it is the one that is going to move it.
@@ -243,12 +270,10 @@ fn is_device(path: &str) -> bool {
 
 /// A lease on the file behind a read-only shared mapping.
 fn take_lease(pid: i32, mapping: &Mapping) -> Result<Option<Lease>, Reason> {
-    let Backing::File { path, .. } = &mapping.backing else {
-        return Err(Reason::SharedMemory("anonymous".to_owned()));
-    };
-    // On an anonymous file a lease can be had, whoever writes to it.
-    if mapping.writable() || mapping.inode == 0 || path == "/dev/zero" {
-        return Err(Reason::SharedMemory(path.clone()));
+    // On an anonymous file a lease can be had, whoever writes to it: shared memory is judged otherwise.
+    let Backing::File { path, .. } = &mapping.backing else { return Ok(None) };
+    if shared::kind(mapping).is_some() || mapping.inode == 0 {
+        return Ok(None);
     }
     let link = format!("/proc/{pid}/map_files/{:x}-{:x}", mapping.start, mapping.end);
     let because = |error: io::Error| Reason::SharedFile { path: path.clone(), cause: error.to_string() };

@@ -65,7 +65,7 @@ mod tests {
     use minka_image::registers::Registers;
 
     fn area(start: u64, end: u64, source: Source) -> Area {
-        Area { start, end, protection: 3, stack: false, file: false, source }
+        Area { start, end, protection: 3, stack: false, file: false, shared: false, source }
     }
 
     fn image(registers: Registers) -> Image {

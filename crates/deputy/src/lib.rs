@@ -15,6 +15,7 @@
 //! | `lent` | what of its memory a call under way works on |
 //! | `record`, `rescue` | putting right a process whose deputy was killed |
 //! | `offer` | what a host is told before and after the stop |
+//! | `sole`, `reach` | shared memory that is this process's alone, and calls that would reach it at home |
 //! | `signals` | what becomes of signals that arrive at home |
 //! | `session`, `lanes` | the channels to one host and the threads behind them |
 //! | `serve`, `early`, `resumable` | performing the guest's calls |
@@ -47,6 +48,7 @@ mod park;
 mod parked;
 mod part;
 mod procself;
+mod reach;
 mod record;
 mod rescue;
 mod rest;
@@ -54,6 +56,7 @@ mod resumable;
 mod serve;
 mod session;
 mod signals;
+mod sole;
 mod surroundings;
 mod timed;
 mod tracee;

@@ -87,7 +87,9 @@ impl Offer {
             {
                 source = Source::HostFile { file: *file, offset: mapping.offset };
             }
-            if mapping.shared && !parked.is_leased(mapping) && !(same_machine && source != Source::Home) {
+            let shared = parked.sole.holds(mapping);
+            let is_same = same_machine && source != Source::Home;
+            if mapping.shared && !(shared || is_same || parked.is_leased(mapping)) {
                 return Err(Reason::SharedFile {
                     path: format!("{:?}", mapping.backing),
                     cause: "no lease on it can be had".to_owned(),
@@ -100,6 +102,7 @@ impl Offer {
                 protection: mapping.protection,
                 stack: mapping.backing == Backing::Stack,
                 file: matches!(mapping.backing, Backing::File { .. }),
+                shared,
                 source,
             });
         }

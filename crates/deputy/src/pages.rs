@@ -91,7 +91,9 @@ fn scan(shared: &Shared, pid: i32) -> Result<Vec<(u64, u64)>> {
     // Also what has been sent already: there may have been no place for it any more, and then it is asked for again.
     for (start, end) in shared.areas.iter().copied() {
         for (start, end, from_file) in shared.from_files.pieces(start, end) {
-            if from_file.is_some() {
+            if let Some(content) = shared.sole.content(start, end) {
+                present.extend(content);
+            } else if from_file.is_some() {
                 present.push((start, end));
             } else {
                 pagemap.scan(start, end, Want::Present, |a, b| present.push((a, b))).map_err(io)?;

@@ -17,6 +17,7 @@ use crate::parked::{Parked, Parts, call, end, resend};
 use crate::part;
 use crate::record::Record;
 use crate::rest::{self, Part};
+use crate::sole::Sole;
 use crate::surroundings::{Surroundings, surroundings};
 use crate::timed;
 use crate::tracee::{self, BLOCK_ALL, Tasks};
@@ -96,8 +97,8 @@ pub(crate) fn park(pid: i32, found: Found, record: &Record) -> Result<(Parked, T
     let agents = Arc::new(Agents::new(ring));
     let masks: BTreeMap<i32, u64> = still.threads.iter().map(|thread| (thread.tid, thread.mask)).collect();
     let tasks = enter(&agents, [main].into_iter().chain(tasks), &still)?;
-    let Still { threads, borders, auxv, site, leases, .. } = still;
-    let parts = Parts { agents, threads, memory, maps, kept, borders, auxv, leases, held, site };
+    let Still { threads, borders, auxv, site, leases, sole, .. } = still;
+    let parts = Parts { agents, threads, memory, maps, kept, borders, auxv, leases, sole, held, site };
     let mut parked = Parked::new(pid, parts);
     // What was pending when the process was stopped it takes before it executes another instruction.
     if let Err(error) = parked.ask(record).and_then(|()| parked.take_due_signals()) {
@@ -157,6 +158,7 @@ struct Still {
     /// Where the ring is least in the way.
     ring_hint: u64,
     leases: Vec<Lease>,
+    sole: Sole,
 }
 
 /// The middle of the widest gap of an address space. Nothing can be mapped in the guest where the home has the ring, so
@@ -189,9 +191,7 @@ fn examine(
         return Err(Reason::Threads(status.threads).into());
     }
     // It went on after it had been asked for the first time.
-    if let Some(reason) = eligible::reasons(pid).into_iter().next() {
-        return Err(reason.into());
-    }
+    let sole = eligible::judge(pid).map_err(|mut reasons| reasons.remove(0))?;
     let leases = eligible::take_leases(pid, maps)?;
     let (mut threads, mut originals) = (Vec::new(), Vec::new());
     for task in tasks {
@@ -207,6 +207,7 @@ fn examine(
         site: Site::new(vdso.0),
         ring_hint: middle_of_widest_gap(maps),
         leases,
+        sole,
     })
 }
 

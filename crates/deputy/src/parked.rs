@@ -10,6 +10,7 @@ use crate::eligible::{Lease, Reason};
 use crate::fault::{Fault, Result, chain};
 use crate::kept::Kept;
 use crate::record::Record;
+use crate::sole::Sole;
 use crate::timed;
 use crate::tracee::{self, Tasks};
 use minka_image::maps::{Backing, Mapping};
@@ -76,6 +77,8 @@ pub(crate) struct Parked {
     held_in_calls: Mutex<Vec<i32>>,
     /// Files that it maps shared and that nobody may write to while it is away.
     pub(crate) leases: Arc<Mutex<Vec<Lease>>>,
+    /// Shared memory that goes with it.
+    pub(crate) sole: Arc<Sole>,
     /// Where it makes calls without the ring.
     site: Site,
 }
@@ -116,6 +119,7 @@ pub(crate) struct Parts {
     pub(crate) borders: Borders,
     pub(crate) auxv: Vec<u8>,
     pub(crate) leases: Vec<Lease>,
+    pub(crate) sole: Sole,
     pub(crate) held: Vec<i32>,
     pub(crate) site: Site,
 }
@@ -123,7 +127,7 @@ pub(crate) struct Parts {
 impl Parked {
     /// A process that has just been taken into the agent; the rest of what it is it has to be asked.
     pub(crate) fn new(pid: i32, parts: Parts) -> Self {
-        let Parts { agents, threads, memory, maps, kept, borders, auxv, leases, held, site } = parts;
+        let Parts { agents, threads, memory, maps, kept, borders, auxv, leases, sole, held, site } = parts;
         let resident = |thread: Thread| {
             let agent = agents.of(thread.tid)?;
             let (alt_stack_at_home, rseq_at_home) = (thread.alt_stack, thread.rseq);
@@ -143,6 +147,7 @@ impl Parked {
             held,
             held_in_calls: Mutex::default(),
             leases: Arc::new(Mutex::new(leases)),
+            sole: Arc::new(sole),
             site,
         }
     }

@@ -7,6 +7,7 @@ use crate::eligible;
 use crate::fault::{Fault, Result};
 use crate::part;
 use crate::procself;
+use crate::reach::{self, Area};
 use crate::resumable::Resumable;
 use crate::session::{Shared, lock};
 use crate::timed::Timed;
@@ -88,6 +89,12 @@ fn perform(
         drop((slot, busy));
         return answer(channel, header, ERESTARTNOINTR);
     }
+    if !shared.sole.is_empty() && reaches(shared, agent.tid, &placed, Area { address, bytes: slot.data() }) {
+        drop((slot, busy));
+        shared.needs_home(format!("{} of its shared memory", placed.spec().name));
+        let held = Header { flags: HOLD, ..Header::new(kind::RESULT, header.correlation) };
+        return reply(channel, held, ERESTARTNOINTR);
+    }
     if !shared.commit() {
         return Err(Fault::Over);
     }
@@ -142,6 +149,21 @@ fn perform(
     let parts: Vec<IoSlice<'_>> = reply.parts().map(IoSlice::new).collect();
     let header = result_header(shared, header);
     Ok(channel.send(Header { flags: header.flags | if cut { CUT } else { 0 }, ..header }, &parts)?)
+}
+
+/// Whether a call would find at home, old, the shared memory that is away.
+fn reaches(shared: &Shared, tid: i32, placed: &Placed, area: Area<'_>) -> bool {
+    struct Of<'a>(&'a Shared, i32);
+    impl reach::Descriptors for Of<'_> {
+        fn is_behind(&self, descriptor: i32) -> bool {
+            self.0.sole.is_behind(self.1, descriptor)
+        }
+        fn leads_there(&self, descriptor: i32) -> bool {
+            let link = std::fs::read_link(format!("/proc/{}/fd/{descriptor}", self.1));
+            link.is_ok_and(|target| target.starts_with("/proc"))
+        }
+    }
+    reach::reaches(placed, area, &Of(shared, tid))
 }
 
 /// Whether a call that sends data would have gone on but for the recall. `area` is where its data are, and their address.
@@ -228,6 +250,9 @@ fn map_file(shared: &Shared, agent: &Agent, arguments: [u64; 6]) -> Result<i64> 
         return Ok(NOT_EXACT);
     }
     if behind::would_reach_behind(shared.pid, arguments) {
+        return Ok(NOT_EXACT);
+    }
+    if shared.sole.is_behind(agent.tid, arguments[4] as i32) {
         return Ok(NOT_EXACT);
     }
     let mut slot = agent.slot();

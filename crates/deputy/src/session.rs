@@ -13,6 +13,7 @@ use crate::pages;
 use crate::parked::{self, Parked};
 use crate::record::Record;
 use crate::serve;
+use crate::sole::Sole;
 use minka_image::PAGE;
 use minka_image::process::Source;
 use minka_image::ranges::Ranges;
@@ -69,6 +70,8 @@ pub(crate) struct Shared {
     pub(crate) memory: Arc<Memory>,
     /// Files that the process maps shared and that nobody may write to.
     pub(crate) leases: Arc<Mutex<Vec<Lease>>>,
+    /// Shared memory that is away with the process.
+    pub(crate) sole: Arc<Sole>,
     pub(crate) daemon: Daemon,
     pub(crate) record: Arc<Record>,
     pub(crate) tracing: Arc<AtomicBool>,
@@ -76,6 +79,8 @@ pub(crate) struct Shared {
     pub(crate) recalling: AtomicBool,
     /// Threads whose calls began too late, and the bell that tells of them.
     late: Mutex<BTreeSet<i32>>,
+    /// Why the process has to be at home for a call that has not been made.
+    needed: Mutex<Option<String>>,
     bell: Arc<Bell>,
     /// Whether the guest has had effects, or never will: changed under the lock only.
     effects: AtomicU8,
@@ -113,6 +118,17 @@ impl Shared {
     pub(crate) fn call_is_late(&self, tid: i32) {
         lock(&self.late).insert(tid);
         self.bell.ring();
+    }
+
+    /// The process has to be at home for a call, which is made there again.
+    pub(crate) fn needs_home(&self, reason: String) {
+        *lock(&self.needed) = Some(reason);
+        self.bell.ring();
+    }
+
+    /// The reason of which [`Shared::needs_home`] has told.
+    pub(crate) fn why_home(&self) -> Option<String> {
+        lock(&self.needed).take()
     }
 
     /// A thread of which [`Shared::call_is_late`] has told.
@@ -236,11 +252,13 @@ impl Prepared {
             lent: Lent::default(),
             memory: Arc::clone(&parked.memory),
             leases: Arc::clone(&parked.leases),
+            sole: Arc::clone(&parked.sole),
             daemon: daemon.clone(),
             record: Arc::clone(record),
             tracing: Arc::clone(tracing),
             recalling: AtomicBool::new(false),
             late: Mutex::default(),
+            needed: Mutex::default(),
             bell: Arc::clone(bell),
             effects: AtomicU8::new(NONE),
             deciding: Mutex::default(),

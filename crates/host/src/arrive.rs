@@ -245,6 +245,7 @@ fn build_guest(
         origins: Mutex::default(),
         reserved: image.reserved,
         files_at_home: Mutex::new(files_at_home(image)),
+        shared: shared(image),
         adopted: Mutex::default(),
         mapping: Mutex::default(),
         bound: AtomicBool::new(false),
@@ -301,6 +302,12 @@ fn build_guest(
 fn files_at_home(image: &Image) -> Ranges<()> {
     let mut ranges = Ranges::new();
     image.areas.iter().filter(|area| area.file).for_each(|area| ranges.set(area.start, area.end, ()));
+    ranges
+}
+
+fn shared(image: &Image) -> Ranges<()> {
+    let mut ranges = Ranges::new();
+    image.areas.iter().filter(|area| area.shared).for_each(|area| ranges.set(area.start, area.end, ()));
     ranges
 }
 

@@ -138,8 +138,8 @@ fn finish_main(
     image: &Image,
     parts: &Parts<'_>,
 ) -> Result<(Stopped, Listener)> {
-    let Parts { bench, pidfd, command, filter: Filter { address: filter, end }, .. } = parts;
-    let mut demands = Demands::new(bench, *end);
+    let Parts { bench, pidfd, command, filter, .. } = parts;
+    let mut demands = Demands::new(bench, filter.end);
     demands.add("close_range".into(), call::CLOSE_RANGE, &[0, u64::from(u32::MAX), 0]);
     let command = demands.data.put(&[command.as_bytes(), &[0]].concat())?;
     demands.add("PR_SET_NAME".into(), call::PRCTL, &[PR_SET_NAME, command]);
@@ -152,7 +152,8 @@ fn finish_main(
     }
     registrations(thread, &mut demands)?;
     // The last one: no call of ours is to meet the filter.
-    demands.ask(Call::new(call::SECCOMP, &[SECCOMP_SET_MODE_FILTER, seccomp::FILTER_FLAGS, *filter]));
+    let filter = if image.areas.iter().any(|area| area.shared) { filter.watching } else { filter.plain };
+    demands.ask(Call::new(call::SECCOMP, &[SECCOMP_SET_MODE_FILTER, seccomp::FILTER_FLAGS, filter]));
     let (task, results) = demands.run(task)?;
     let [tid, inner] = results[..] else {
         return Err(Fault::Said("the workbench returned too few results".to_owned()));
@@ -231,7 +232,8 @@ pub(crate) fn enter(
     bench: &Workbench,
 ) -> Result<Vec<Stopped>> {
     let io = |what| move |error| Fault::Io(what, error);
-    let arguments = [bench.address(), minka_kernel::workbench::LENGTH as u64, 0, 0, 0, 0];
+    let mark = u64::from(minka_syscalls::filter::AT_THE_HOSTS_ORDER);
+    let arguments = [bench.address(), minka_kernel::workbench::LENGTH as u64, 0, 0, 0, mark];
     let mut tasks = tasks.into_iter();
     let main = tasks.next().ok_or_else(|| Fault::Said("the guest has no thread".to_owned()))?;
     let (main, result) = crate::prepare::lone(main, site, call::MUNMAP, arguments)?;
@@ -275,28 +277,31 @@ fn borders(image: &Image, data: &mut Data<'_>) -> Result<u64> {
     data.put(&bytes)
 }
 
-/// The filter, which lies on the workbench before there is anything else.
+/// The filters, which lie on the workbench before there is anything else.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Filter {
-    /// Address of its `struct sock_fprog` in the guest.
-    address: u64,
-    /// Where free data begins behind it.
+    /// Address of the `struct sock_fprog` in the guest of the one that most guests have.
+    plain: u64,
+    /// The same of the one for guests with shared memory.
+    watching: u64,
+    /// Where free data begins behind them.
     end: usize,
 }
 
 impl Filter {
-    /// Makes it, long before it is needed.
+    /// Makes them, long before one is needed.
     pub(crate) fn lay(bench: &Workbench) -> Result<Self> {
         let mut data = Data { bench, used: 0 };
-        Ok(Self { address: filter(&mut data)?, end: data.used })
+        let plain = filter(&mut data, &minka_syscalls::filter::program())?;
+        let watching = filter(&mut data, &minka_syscalls::filter::watching_program())?;
+        Ok(Self { plain, watching, end: data.used })
     }
 }
 
 /// `struct sock_fprog` and the filter behind it.
-fn filter(data: &mut Data<'_>) -> Result<u64> {
-    let program = minka_syscalls::filter::program();
+fn filter(data: &mut Data<'_>, program: &[minka_syscalls::filter::Instruction]) -> Result<u64> {
     let mut bytes = Vec::with_capacity(program.len() * 8);
-    for instruction in &program {
+    for instruction in program {
         bytes.extend(instruction.code.to_le_bytes());
         bytes.extend([instruction.jt, instruction.jf]);
         bytes.extend(instruction.k.to_le_bytes());

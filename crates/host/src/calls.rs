@@ -8,6 +8,7 @@
 use crate::early::Early;
 use crate::fault::{Fault, Result};
 use crate::guest::{Buffers, Guest, GuestThread, Job, Request, Work, lock};
+use crate::mapping;
 use crate::own;
 use crate::procself;
 use minka_image::process::Unfinished;
@@ -146,6 +147,9 @@ impl Worker<'_> {
         *lock(&thread.unfinished) = None;
         let done = thread.take_part(Unfinished { call: call.call, arguments: call.arguments });
         let (spec, place) = spec.settle(&call.arguments);
+        if mapping::touches_shared(self.guest, call) {
+            return Ok(Answer::Homeward(format!("{} of its shared memory", spec.name)));
+        }
         match place {
             Place::Here => Ok(Answer::Native),
             Place::Both => own::both(self, call, spec),

@@ -13,6 +13,7 @@ use minka_kernel::procfs::Status;
 use minka_kernel::seccomp::Listener;
 use minka_kernel::spawn::ProcessHandle;
 use minka_kernel::uffd::Userfault;
+use minka_syscalls::filter::CHANGES_MAPPINGS;
 use minka_syscalls::{Place, marshal};
 use minka_wire::local::GuestMemory;
 use minka_wire::message::{INTERRUPTED, SIGNALS_SHIFT};
@@ -123,6 +124,8 @@ pub(crate) struct Guest {
     pub(crate) reserved: (u64, u64),
     /// What is backed by a file at home, by its address there.
     pub(crate) files_at_home: Mutex<Ranges<()>>,
+    /// Shared memory of its own, which is to stay as it is.
+    pub(crate) shared: Ranges<()>,
     /// Memory that the guest has mapped from files since it came: it was not there when the stream began.
     pub(crate) adopted: Mutex<Ranges<()>>,
     /// Held while a file is mapped, at home and here.
@@ -261,7 +264,8 @@ impl GuestThread {
         const ERESTARTSYS: i64 = -512;
         let call = found.syscall().map_or(u64::MAX, restart::number);
         let arguments = found.arguments();
-        let is_here = matches!(minka_syscalls::decide(call, &arguments), Place::Here);
+        let is_here = matches!(minka_syscalls::decide(call, &arguments), Place::Here)
+            && !CHANGES_MAPPINGS.contains(&call);
         found.rax as i64 != ERESTARTSYS
             || is_here
             || *lock(&self.interrupted) == Some(Unfinished { call, arguments })

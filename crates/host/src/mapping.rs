@@ -74,6 +74,39 @@ pub(crate) fn map_file(worker: &mut Worker<'_>, call: &Notification) -> Result<A
     worker.answer_after(call, Work::Supply(area), start as i64)
 }
 
+/// Whether a call would unmap, replace, move, discard or protect shared memory of the guest's own.
+pub(crate) fn touches_shared(guest: &Guest, call: &Notification) -> bool {
+    if guest.shared.is_empty() {
+        return false;
+    }
+    let touched = touched(call.call, &call.arguments);
+    touched.into_iter().flatten().any(|(start, length)| {
+        let end = start.saturating_add(length.max(1));
+        !guest.shared.within(start, end).is_empty()
+    })
+}
+
+/// Where a call changes what is mapped, as far as it is there before: first address and length.
+fn touched(call: u64, arguments: &[u64; 6]) -> [Option<(u64, u64)>; 2] {
+    const MMAP: u64 = 9;
+    const MPROTECT: u64 = 10;
+    const MUNMAP: u64 = 11;
+    const MREMAP: u64 = 25;
+    const MADVISE: u64 = 28;
+    const MREMAP_FIXED: u64 = 2;
+    let [start, length, new_length, flags, target, _] = *arguments;
+    match call {
+        MMAP if flags & FIXED != 0 => [Some((start, length)), None],
+        MPROTECT | MUNMAP | MADVISE => [Some((start, length)), None],
+        MREMAP => {
+            // Of a shared mapping no length makes another one.
+            let moved = (start, length.max(new_length));
+            [Some(moved), (flags & MREMAP_FIXED != 0).then_some((target, new_length))]
+        }
+        _ => [None, None],
+    }
+}
+
 /// Moves memory: the tracer has one thread after another do it. Of what threads do at the same time the kernel tells in any order, so they take turns; only
 /// `munmap` goes on beside them (`Origins::unmapped_now`).
 pub(crate) fn move_memory(worker: &mut Worker<'_>, call: &Notification) -> Result<Answer> {
@@ -173,6 +206,20 @@ mod tests {
 
     fn mapping(start: u64, end: u64, backing: Backing) -> Mapping {
         Mapping { start, end, protection: 1, shared: false, offset: 0, device: 0, inode: 0, backing }
+    }
+
+    #[test]
+    fn what_a_call_changes_is_told_from_its_arguments() {
+        let of = |call, arguments: [u64; 6]| touched(call, &arguments);
+        assert_eq!(of(9, [0x1000, 5, 3, 0x22, 0, 0]), [None, None]);
+        assert_eq!(of(9, [0x1000, 5, 3, 0x22 | FIXED, 0, 0]), [Some((0x1000, 5)), None]);
+        assert_eq!(of(9, [0x1000, 5, 3, 0x22 | FIXED_NOREPLACE, 0, 0]), [None, None]);
+        for call in [10, 11, 28] {
+            assert_eq!(of(call, [0x1000, 5, 0, 0, 0, 0]), [Some((0x1000, 5)), None]);
+        }
+        assert_eq!(of(25, [0x1000, 0, 9, 1, 0x8000, 0]), [Some((0x1000, 9)), None]);
+        assert_eq!(of(25, [0x1000, 7, 5, 3, 0x8000, 0]), [Some((0x1000, 7)), Some((0x8000, 5))]);
+        assert_eq!(of(0, [0x1000, 5, 0, FIXED, 0, 0]), [None, None]);
     }
 
     #[test]

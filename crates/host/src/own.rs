@@ -111,6 +111,10 @@ pub(crate) fn answer(worker: &mut Worker<'_>, call: &Notification, spec: &'stati
         number::EXECVE | number::EXECVEAT if worker.guest.thread_count() > 1 => {
             Ok(Answer::Homeward(format!("{} with several threads", spec.name)))
         }
+        // Descriptors of it may be inherited, and what was written is only here.
+        number::EXECVE | number::EXECVEAT if !worker.guest.shared.is_empty() => {
+            Ok(Answer::Homeward(format!("{} with shared memory", spec.name)))
+        }
         // Performed by the original process: it ends, or has a new image, and the tracer at home sees it.
         number::EXECVE | number::EXECVEAT | number::EXIT_GROUP => worker.forward(spec, arguments, 0),
         number::EXIT => threads::exit(worker, call, spec),

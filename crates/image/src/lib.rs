@@ -11,6 +11,7 @@
 //! | [`rseq`] | restartable sequences: where a thread stopped inside one goes on |
 //! | [`maps`] | `/proc/PID/maps` as data |
 //! | [`ranges`] | a map from address ranges to values |
+//! | [`shared`] | shared memory that a process maps, and whether it can be elsewhere |
 //! | [`origin`] | where each page of a guest has its content, followed through its local calls |
 //! | [`process`] | the whole image that travels |
 //! | [`cpu`] | CPU features by name, and which of them a target lacks |
@@ -23,6 +24,7 @@ pub mod ranges;
 pub mod registers;
 pub mod restart;
 pub mod rseq;
+pub mod shared;
 pub mod timed;
 
 /// Bytes per page on x86-64.

@@ -173,6 +173,9 @@ pub struct Area {
     pub stack: bool,
     /// Backed by a file at home: what the guest discards of it is to be read from there again.
     pub file: bool,
+    /// Shared memory of the process's own. The guest must not unmap, move, discard or protect it: at home it can be
+    /// reached by other means, too, and has to have the content for them.
+    pub shared: bool,
     /// Where its pages are.
     pub source: Source,
 }

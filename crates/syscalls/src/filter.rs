@@ -45,9 +45,29 @@ const ARGUMENTS: u32 = 16;
 /// The filter.
 #[must_use]
 pub fn program() -> Vec<Instruction> {
+    program_of(verdict)
+}
+
+/// Calls that pass by themselves, and that may unmap or protect memory which has to stay as it is.
+pub const CHANGES_MAPPINGS: [u64; 3] = [9, 10, 11];
+
+/// The filter of a guest with such memory: these calls are notified as well, but for those at the host program's order.
+#[must_use]
+pub fn watching_program() -> Vec<Instruction> {
+    const MMAP: u32 = 9;
+    const MUNMAP: u32 = 11;
+    program_of(|spec| match spec.number {
+        MMAP => only_at_the_hosts_order(DESCRIPTOR_OF_MMAP),
+        MUNMAP => only_at_the_hosts_order(SIXTH),
+        number if CHANGES_MAPPINGS.contains(&u64::from(number)) => vec![answer(NOTIFY)],
+        _ => verdict(spec),
+    })
+}
+
+fn program_of(verdict: impl Fn(&'static Spec) -> Vec<Instruction>) -> Vec<Instruction> {
     let mut leaves: Vec<(u32, Vec<Instruction>)> = vec![(0, vec![answer(NOTIFY)])];
     for number in 0..=CALLS.last().map_or(0, |spec| spec.number) + 1 {
-        let code = crate::lookup(u64::from(number)).map_or_else(|| vec![answer(NOTIFY)], verdict);
+        let code = crate::lookup(u64::from(number)).map_or_else(|| vec![answer(NOTIFY)], &verdict);
         if leaves.last().is_none_or(|(_, last)| *last != code) {
             leaves.push((number, code));
         }
@@ -85,21 +105,16 @@ fn search(leaves: &[(u32, Vec<Instruction>)], program: &mut Vec<Instruction>) {
     program.extend_from_slice(code);
 }
 
-/// In the sixth argument of a `mremap`, which has five: the host program has the guest make this call, and waits for it.
-/// A guest that says so itself moves its memory without being asked whether another thread does at the same time.
+/// In the sixth argument of a `mremap` or `munmap`, which have fewer, or in place of the descriptor that an anonymous `mmap`
+/// does not look at: the host program has the guest make this call, and waits for it. A guest that says so itself changes its memory without being asked whether another thread does at the same
+/// time, or whether it may: that is its own affair.
 pub const AT_THE_HOSTS_ORDER: u32 = 0x6d6b_0019;
 
 /// The code that decides about one call.
 fn verdict(spec: &'static Spec) -> Vec<Instruction> {
     const MREMAP: u32 = 25;
-    const SIXTH: u32 = ARGUMENTS + 5 * 8;
     if spec.number == MREMAP {
-        return vec![
-            Instruction { code: LOAD, jt: 0, jf: 0, k: SIXTH },
-            Instruction { code: JUMP_EQUAL, jt: 0, jf: 1, k: AT_THE_HOSTS_ORDER },
-            answer(ALLOW),
-            answer(NOTIFY),
-        ];
+        return only_at_the_hosts_order(SIXTH);
     }
     let mut code = Vec::new();
     cases(spec, &mut code);
@@ -107,6 +122,18 @@ fn verdict(spec: &'static Spec) -> Vec<Instruction> {
         return vec![answer(NOTIFY)];
     }
     code
+}
+
+const DESCRIPTOR_OF_MMAP: u32 = ARGUMENTS + 4 * 8;
+const SIXTH: u32 = ARGUMENTS + 5 * 8;
+
+fn only_at_the_hosts_order(place_of_mark: u32) -> Vec<Instruction> {
+    vec![
+        Instruction { code: LOAD, jt: 0, jf: 0, k: place_of_mark },
+        Instruction { code: JUMP_EQUAL, jt: 0, jf: 1, k: AT_THE_HOSTS_ORDER },
+        answer(ALLOW),
+        answer(NOTIFY),
+    ]
 }
 
 fn cases(spec: &'static Spec, code: &mut Vec<Instruction>) {

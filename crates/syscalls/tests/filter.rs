@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
 
 use minka_syscalls::decide;
-use minka_syscalls::filter::{ALLOW, AT_THE_HOSTS_ORDER, Instruction, NOTIFY, X86_64, program};
+use minka_syscalls::filter::{
+    ALLOW, AT_THE_HOSTS_ORDER, CHANGES_MAPPINGS, Instruction, NOTIFY, X86_64, program, watching_program,
+};
 use minka_syscalls::spec::{Case, Place, Spec};
 use minka_syscalls::table::CALLS;
 use proptest::prelude::*;
@@ -69,6 +71,28 @@ fn every_number_is_decided_as_the_table_says() {
         agrees(&program, number, &[0; 6]);
         agrees(&program, number, &[u64::MAX; 6]);
     }
+}
+
+#[test]
+fn the_watching_filter_notifies_what_changes_mappings_and_nothing_else_more() {
+    let (plain, watching) = (program(), watching_program());
+    assert!(watching.len() < 1024, "{} instructions", watching.len());
+    for number in 0..600 {
+        for arguments in [[0; 6], [u64::MAX; 6], [0, 0, 3, 0x22, u64::MAX, 0], [0, 0, 3, 0x32, u64::MAX, 0]] {
+            let [plain, watching] =
+                [&plain, &watching].map(|one| run(one, &data(number, X86_64, &arguments)).0);
+            let is_watched = CHANGES_MAPPINGS.contains(&number.into());
+            assert_eq!(
+                watching,
+                if is_watched { NOTIFY } else { plain },
+                "call {number} with {arguments:x?}"
+            );
+        }
+    }
+    let munmap = |mark| run(&watching, &data(11, X86_64, &[0x1000, 0x1000, 0, 0, 0, mark])).0;
+    assert_eq!((munmap(0), munmap(AT_THE_HOSTS_ORDER.into())), (NOTIFY, ALLOW));
+    let mmap = |descriptor| run(&watching, &data(9, X86_64, &[0x1000, 0x1000, 3, 0x32, descriptor, 0])).0;
+    assert_eq!((mmap(u64::MAX), mmap(AT_THE_HOSTS_ORDER.into())), (NOTIFY, ALLOW));
 }
 
 #[test]

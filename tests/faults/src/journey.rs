@@ -43,7 +43,8 @@ pub const ENDED: May = May::Be(Outcome::Ended);
 pub fn check(cluster: &Cluster, node: u32, action: &str, cases: &[(&str, May, May)]) {
     for (point, quiet, chatty) in cases {
         let fault = format!("{point}:{action}");
-        for (manner, may) in [(Manner::Quiet, quiet), (Manner::Chatty, chatty), (Manner::Crowd, chatty)] {
+        let chatty_ones = [Manner::Chatty, Manner::Crowd, Manner::Sharing].map(|manner| (manner, chatty));
+        for (manner, may) in [(Manner::Quiet, quiet)].into_iter().chain(chatty_ones) {
             if *may == May::NotBe {
                 continue;
             }

@@ -1,10 +1,12 @@
 //! A computation whose every step depends on all before it and on much memory: whoever loses a page, a step or does
 //! one twice ends up with other numbers.
 
+use std::ops::{Deref, DerefMut};
+
 /// The computation.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Machine {
-    memory: Vec<u64>,
+    memory: Words,
     sum: u64,
     step: u64,
 }
@@ -19,7 +21,21 @@ impl Machine {
     /// The `number`th machine with that much memory, all of it written.
     pub fn new(kib: usize, number: u64) -> Self {
         let words = kib * 128;
-        Self { memory: (0..words as u64).map(mix).collect(), sum: 1 + number, step: 0 }
+        Self::with(Words::Private((0..words as u64).map(mix).collect()), number)
+    }
+
+    /// The same with memory that is shared, but with nobody. It is there as long as the program.
+    ///
+    /// # Panics
+    /// When it cannot be mapped.
+    pub fn shared(kib: usize, number: u64) -> Self {
+        let mut words = Words::Shared(map_shared(kib));
+        words.iter_mut().zip(0..).for_each(|(word, number)| *word = mix(number));
+        Self::with(words, number)
+    }
+
+    fn with(memory: Words, number: u64) -> Self {
+        Self { memory, sum: 1 + number, step: 0 }
     }
 
     /// Computes a step; returns its number, from 1, and its result.
@@ -37,6 +53,43 @@ impl Machine {
     pub fn digest(&self) -> u64 {
         self.memory.iter().fold(self.sum, |sum, word| mix(sum ^ word))
     }
+}
+
+#[derive(Debug)]
+enum Words {
+    Private(Vec<u64>),
+    Shared(&'static mut [u64]),
+}
+
+impl Deref for Words {
+    type Target = [u64];
+
+    fn deref(&self) -> &[u64] {
+        match self {
+            Self::Private(words) => words,
+            Self::Shared(words) => words,
+        }
+    }
+}
+
+impl DerefMut for Words {
+    fn deref_mut(&mut self) -> &mut [u64] {
+        match self {
+            Self::Private(words) => words,
+            Self::Shared(words) => words,
+        }
+    }
+}
+
+#[allow(unsafe_code, reason = "a mapping of a kind that no safe library makes")]
+fn map_shared(kib: usize) -> &'static mut [u64] {
+    use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
+    let protection = ProtFlags::READ | ProtFlags::WRITE;
+    // SAFETY: a new mapping at an address of the kernel's choice.
+    let mapped = unsafe { mmap_anonymous(std::ptr::null_mut(), kib * 1024, protection, MapFlags::SHARED) };
+    let mapped = mapped.expect("map shared memory");
+    // SAFETY: it is mapped for as long as the program runs, aligned to pages, zero, and nobody else's.
+    unsafe { std::slice::from_raw_parts_mut(mapped.cast(), kib * 128) }
 }
 
 /// The finisher of `splitmix64`.

@@ -27,6 +27,8 @@ pub enum Manner {
     Chatty,
     /// The same, with several threads that compute a part of each step.
     Crowd,
+    /// As a chatty one, in shared memory that nobody else has.
+    Sharing,
 }
 
 impl Manner {
@@ -36,6 +38,7 @@ impl Manner {
             Self::Quiet => "quiet",
             Self::Chatty => "chatty",
             Self::Crowd => "crowd",
+            Self::Sharing => "sharing",
         }
     }
 

@@ -154,6 +154,17 @@ moves! {
     letters "letters",
     leases "leases",
     open_file_locks "open-file-locks",
+    own_shared "own-shared",
+    beside_own_shared "beside-own-shared",
+    own_sparse "own-sparse",
+    own_memfd "own-memfd",
+    own_memfd_by_name "own-memfd-by-name",
+    own_posix_memory "own-posix-memory",
+    own_shared_changed "own-shared-changed",
+    own_shared_inherited "own-shared-inherited",
+    own_memfd_passed "own-memfd-passed",
+    own_memfd_after_exec "own-memfd-after-exec",
+    own_shared_locks "own-shared-locks",
 }
 
 may_stay! {
@@ -164,6 +175,7 @@ may_stay! {
     processor_timers "processor-timers",
     threads "threads",
     beyond_the_end "beyond-the-end",
+    shared_by_name "shared-by-name",
 }
 
 /// A check that nobody runs would not be one.

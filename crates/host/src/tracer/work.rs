@@ -56,7 +56,8 @@ impl Tracer {
         const EEXIST: i64 = -17;
         let place = if area.replaces { FIXED } else { FIXED_NOREPLACE };
         let flags = PRIVATE_ANONYMOUS_NORESERVE | place;
-        let arguments = [area.start, area.end - area.start, area.protection, flags, u64::MAX, 0];
+        let mark = u64::from(minka_syscalls::filter::AT_THE_HOSTS_ORDER);
+        let arguments = [area.start, area.end - area.start, area.protection, flags, mark, 0];
         let (task, result) = prepare::lone(task, self.guest.site, prepare::call::MMAP, arguments)?;
         if result == EEXIST && !area.replaces {
             // Another thread has taken the place meanwhile: the call is made again, and finds another one.

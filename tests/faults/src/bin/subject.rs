@@ -1,8 +1,8 @@
 //! The program that the tests move: computes steps until SIGUSR1, then says what came out.
 //!
-//! `minka-faults-subject quiet|chatty|crowd KIB FILE`: a quiet one makes no system call while it computes, so it has no
+//! `minka-faults-subject quiet|chatty|crowd|sharing KIB FILE`: a quiet one makes no system call while it computes, so it has no
 //! effect wherever it is; a chatty one writes a line per step; a crowd does so too, and each of its threads computes a
-//! part of every step. Every line goes to FILE in one call: `ready`, then `STEP RESULT` for each step (but for a quiet
+//! part of every step; a sharing one is chatty, and its memory is mapped as shared. Every line goes to FILE in one call: `ready`, then `STEP RESULT` for each step (but for a quiet
 //! one), and at last `end STEP RESULT DIGEST`.
 
 use std::fs::File;
@@ -21,7 +21,7 @@ const PACE: Duration = Duration::from_millis(1);
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [mode, kib, file] = &arguments[..] else {
-        eprintln!("usage: minka-faults-subject quiet|chatty KIB FILE");
+        eprintln!("usage: minka-faults-subject quiet|chatty|crowd|sharing KIB FILE");
         return ExitCode::FAILURE;
     };
     match compute(mode, kib.parse().unwrap_or(1024), file) {
@@ -37,7 +37,7 @@ fn compute(mode: &str, kib: usize, file: &str) -> io::Result<()> {
     let end = Arc::new(AtomicBool::new(false));
     signal_hook::flag::register(signal_hook::consts::SIGUSR1, Arc::clone(&end))?;
     let others = if mode == "crowd" { machine::CROWD - 1 } else { 0 };
-    let mut machine = Machine::new(kib, 0);
+    let mut machine = if mode == "sharing" { Machine::shared(kib, 0) } else { Machine::new(kib, 0) };
     let crowd = Crowd::start(kib, others);
     let mut file = File::options().append(true).create(true).open(file)?;
     file.write_all(b"ready\n")?;

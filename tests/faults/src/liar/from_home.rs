@@ -92,7 +92,15 @@ fn image(change: fn(&mut Image)) -> Tell {
 }
 
 fn area(image: &mut Image, start: u64, end: u64) {
-    image.areas.push(Area { start, end, protection: 7, stack: false, file: false, source: Source::Home });
+    image.areas.push(Area {
+        start,
+        end,
+        protection: 7,
+        stack: false,
+        file: false,
+        shared: false,
+        source: Source::Home,
+    });
 }
 
 fn images() -> Vec<Lie> {
