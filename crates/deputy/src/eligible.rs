@@ -5,6 +5,7 @@ use crate::sole::{self, Sole};
 use minka_image::maps::{Backing, Mapping};
 use minka_image::shared;
 use minka_kernel::procfs::{self, Stat, Status};
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -33,8 +34,8 @@ pub enum Reason {
     Device(String),
     #[error("it shares writable memory outside itself: {0}")]
     SharedMemory(String),
-    #[error("it shares writable memory ({path}) with process {pid}")]
-    SharedWith { path: String, pid: i32 },
+    #[error("it shares writable memory ({path}) with {with}")]
+    SharedWith { path: String, with: Sharers },
     #[error("it may share writable memory ({path}) with process {pid}, which cannot be looked at")]
     SharedPerhaps { path: String, pid: i32 },
     #[error("it shares writable memory ({0}) with a process that cannot be seen from here")]
@@ -73,6 +74,29 @@ pub enum Reason {
     CpuTimer,
     #[error("it could not be examined: {0}")]
     Unknown(String),
+}
+
+/// Processes with which another one would have to move together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sharers(pub Vec<i32>);
+
+impl fmt::Display for Sharers {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        /// As many are named.
+        const NAMED: usize = 8;
+        let (named, others) = self.0.split_at(self.0.len().min(NAMED));
+        let mut names: Vec<String> = named.iter().map(i32::to_string).collect();
+        match others.len() {
+            0 => {}
+            1 => names.push("another one".to_owned()),
+            count => names.push(format!("{count} others")),
+        }
+        match &names[..] {
+            [] => formatter.write_str("nobody"),
+            [one] => write!(formatter, "process {one}"),
+            [first @ .., last] => write!(formatter, "processes {} and {last}", first.join(", ")),
+        }
+    }
 }
 
 /// A read-only shared mapping of a file is exact elsewhere only while nobody writes to the file. The lease proves
@@ -311,6 +335,16 @@ mod tests {
         child.kill().expect("kill");
         child.wait().expect("wait");
         reasons
+    }
+
+    #[test]
+    fn those_who_share_are_named_as_far_as_there_is_room() {
+        let text = |pids: std::ops::RangeInclusive<i32>| Sharers(pids.collect()).to_string();
+        assert_eq!(text(4..=4), "process 4");
+        assert_eq!(text(4..=5), "processes 4 and 5");
+        assert_eq!(text(1..=8), "processes 1, 2, 3, 4, 5, 6, 7 and 8");
+        assert_eq!(text(1..=9), "processes 1, 2, 3, 4, 5, 6, 7, 8 and another one");
+        assert_eq!(text(1..=40), "processes 1, 2, 3, 4, 5, 6, 7, 8 and 32 others");
     }
 
     #[test]

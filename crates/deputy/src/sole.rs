@@ -4,7 +4,7 @@
 //! same object, or has a descriptor of it. Nobody can come to have it while the process stands still or is away, but by
 //! the process's own doing, and that takes it home ([`crate::reach`]).
 
-use crate::eligible::Reason;
+use crate::eligible::{Reason, Sharers};
 use minka_image::maps::{Backing, Mapping};
 use minka_image::shared::{self, Kind, Object, Obstacle};
 use rustix::fs::SeekFrom;
@@ -199,7 +199,7 @@ fn nobody_has(
     let needles: Vec<(String, &String)> =
         objects.iter().map(|(object, path)| (object.in_maps(), path)).collect();
     let own = std::fs::metadata("/proc/self/exe").map_err(because)?;
-    let mut perhaps = None;
+    let (mut perhaps, mut sharers, mut shared) = (None, Vec::new(), None);
     for pid in processes.iter().copied() {
         let found = mapped_by(pid, &needles).and_then(|found| match found {
             // We and our like open such files, too, only to look at them.
@@ -208,10 +208,17 @@ fn nobody_has(
         });
         match found {
             Ok(None) => {}
-            Ok(Some(path)) => return Err(Reason::SharedWith { path, pid }),
+            Ok(Some(path)) => {
+                sharers.push(pid);
+                shared = shared.or(Some(path));
+            }
             Err(error) if is_over(&error) => {}
             Err(_) => perhaps = perhaps.or(Some(pid)),
         }
+    }
+    if let Some(path) = shared {
+        sharers.sort_unstable();
+        return Err(Reason::SharedWith { path, with: Sharers(sharers) });
     }
     match (perhaps, objects.first()) {
         (Some(pid), Some((_, path))) => Err(Reason::SharedPerhaps { path: path.clone(), pid }),
@@ -331,7 +338,7 @@ mod tests {
         child.kill().expect("end it");
         child.wait().expect("wait for it");
         let path = "/memfd:sole passed on".to_owned();
-        assert_eq!(found.err(), Some(Reason::SharedWith { path, pid }));
+        assert_eq!(found.err(), Some(Reason::SharedWith { path, with: Sharers(vec![pid]) }));
         assert!(look_among(own(), &maps, both).is_ok());
     }
 

@@ -8,7 +8,7 @@ use minka_faults_tests::subject::Manner;
 fn everything_that_was_written_away_from_home_comes_home() {
     let cluster = Cluster::up(3, env!("CARGO_BIN_EXE_minka-faults-subject"));
     cluster.pretend_old_kernels();
-    for manner in [Manner::Quiet, Manner::Chatty, Manner::Crowd] {
+    for manner in [Manner::Quiet, Manner::Chatty, Manner::Crowd, Manner::Sharing] {
         let mut subject = away(&cluster, manner);
         for node in ["node3", "home", "node2", "home"] {
             subject.migrate(node).expect("move it");

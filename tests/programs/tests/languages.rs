@@ -33,6 +33,16 @@ fn python_tests_of_math_and_json() {
 }
 
 #[test]
+fn python_with_shared_memory_of_its_own() {
+    let steps = sized("4000", "40000");
+    Program::new([PYTHON.as_ref(), script("memory.py").as_os_str(), steps.as_ref()])
+        .called("python3 with shared memory")
+        .every(std::time::Duration::from_millis(50))
+        .moves()
+        .holds();
+}
+
+#[test]
 fn python_tests_of_re() {
     // One of them wants to be done in a tenth of a second, which a busy machine does not promise.
     python_tests(&["-i", "test_search_anchor_at_beginning", "test_re"])

@@ -81,7 +81,11 @@ fn general(reason: &str) -> String {
     let mut parts: Vec<(String, Vec<String>)> = Vec::new();
     for part in reason.split("; ") {
         let words: Vec<String> = part.split(' ').map(word).collect();
-        let part = words.join(" ");
+        let mut part = words.join(" ");
+        // How many they are is as it comes.
+        if let Some((what, _)) = part.split_once(" with processes ") {
+            part = format!("{what} with process …");
+        }
         let (what, which) =
             part.split_once(": ").map_or((part.as_str(), None), |(a, b)| (a, Some(b.to_owned())));
         match parts.iter_mut().find(|(other, _)| other == what) {
@@ -110,8 +114,12 @@ fn word(word: &str) -> String {
         "/dev/shm/ucx_shm_posix_",
         "/SYSV",
     ];
+    if let Some((open, word)) = word.strip_prefix('(').map(|word| ("(", word)) {
+        return format!("{open}{}", self::word(word));
+    }
     if let Some(start) = MADE_UP.iter().find(|start| word.starts_with(**start)) {
-        return format!("{start}…");
+        let close = if word.ends_with(')') { ")" } else { "" };
+        return format!("{start}…{close}");
     }
     if word.len() > 1 && word.bytes().all(|byte| byte.is_ascii_digit()) {
         "…".to_owned()
@@ -172,12 +180,15 @@ mod tests {
             ),
             ("it shares writable memory outside itself: /dev/shm/sem.q", 4),
             ("it shares its memory with process 4711", 1),
+            ("it shares writable memory (/dev/shm/sem.a1) with process 4711", 1),
+            ("it shares writable memory (/dev/shm/sem.b2) with processes 4711, 4712 and 7 others", 1),
             ("it is ending", 9),
         ]);
         let told = reasons(&found.refusals);
         assert_eq!(
             told,
-            "7 × it shares writable memory outside itself: /dev/shm/sem.…; 1 × it shares its memory with process …"
+            "7 × it shares writable memory outside itself: /dev/shm/sem.…; \
+             2 × it shares writable memory (/dev/shm/sem.…) with process …; 1 × it shares its memory with process …"
         );
     }
 
