@@ -5,6 +5,7 @@ pub(crate) mod cluster;
 pub(crate) mod mon;
 pub(crate) mod openmosix;
 pub(crate) mod sim;
+pub(crate) mod token;
 pub(crate) mod xpu;
 
 use std::ffi::OsString;
@@ -41,6 +42,8 @@ pub(crate) enum Command {
     Doctor(Doctor),
     Cluster(cluster::Cluster),
     Install(Install),
+    #[command(subcommand)]
+    Token(token::Token),
     #[command(subcommand)]
     Lab(Lab),
     Bench(Bench),

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use minka_accel::config::ConfigError;
 use minka_accel_service::settings::SettingsError;
 use minka_accel_service::state::StateError;
+use minka_enroll::client::EnrollError;
 use minka_lab::LabError;
 use minka_link::roster::RosterError;
 use minka_node::client::ClientError;
@@ -63,6 +64,30 @@ pub(crate) enum Failure {
     OtherNode { path: PathBuf },
     #[error("have systemd do: systemctl {words}")]
     Systemd { words: String },
+    #[error(transparent)]
+    Service(#[from] minka_enroll::service::ServiceError),
+    #[error(transparent)]
+    Enroll(#[from] minka_enroll::client::EnrollError),
+    #[error(transparent)]
+    JoinToken(#[from] minka_enroll::token::TokenError),
+    #[error("read the token from {}", path.display())]
+    ReadToken {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("join without a token: it goes into the variable MINKA_TOKEN, or a file (--token-file)")]
+    NoToken,
+    #[error("find the service of the cluster's authority: say where it is (--service ADDRESS)")]
+    NoService,
+    #[error("empty this node first: {away} of its processes are still away, and {guests} guests still here")]
+    NotEmpty { away: usize, guests: usize },
+    #[error("listen at {address}")]
+    Listen {
+        address: std::net::SocketAddr,
+        #[source]
+        source: io::Error,
+    },
     #[error("name a node {name:?}: the word has a meaning of its own")]
     ReservedName { name: String },
     #[error(transparent)]
@@ -74,7 +99,7 @@ pub(crate) enum Failure {
     #[error(transparent)]
     XpuServe(#[from] minka_accel_service::ServeError),
     #[error(transparent)]
-    XpuToken(#[from] minka_accel_service::auth::TokenError),
+    Token(#[from] minka_access::TokenError),
     #[error(transparent)]
     XpuLimits(#[from] minka_accel::limits::LimitsError),
     #[error(transparent)]
@@ -165,7 +190,11 @@ impl Failure {
             Failure::NoSuchXpu { .. } | Failure::NoSuchToken { .. } => Status::NotFound,
             Failure::XpuState(StateError::NoSuchGroup(_)) => Status::NotFound,
             Failure::XpuState(StateError::Interval(_) | StateError::Name) => Status::Usage,
+            Failure::Enroll(EnrollError::Refused { .. }) | Failure::NotEmpty { .. } => Status::Refused,
             Failure::NoSuchField { .. }
+            | Failure::NoToken
+            | Failure::NoService
+            | Failure::JoinToken(minka_enroll::token::TokenError::Malformed)
             | Failure::Speed
             | Failure::Decay
             | Failure::Map { .. }

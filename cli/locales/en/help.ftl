@@ -30,20 +30,50 @@ help-nodes = List the nodes of the cluster
 help-status = Show what this node is and does
 
 help-install = Make this machine a node: puts the program, the node's directory and a systemd service in their places
-help-install--directory = The node's directory, as `minka cluster add` has made it
+help-install--directory = The node's directory, as `minka cluster join` or `minka cluster add` has made it
 help-install--root = Install below this directory, as for an image, and start nothing
+
+help-token = Tokens of those who may ask this node from other machines, see [api] of node.toml
+help-token-add = Make a token and print it
+help-token-add--name = Whose it is
+help-token-add--role = What it allows: read (see everything), operate (move and follow processes, too) or admin
+help-token-add--tokens = The file of tokens (normally /etc/minka/tokens.toml)
+help-token-list = List the tokens
+help-token-list--tokens = The file of tokens (normally /etc/minka/tokens.toml)
+help-token-remove = Take a token away
+help-token-remove--name = Whose it is
+help-token-remove--tokens = The file of tokens (normally /etc/minka/tokens.toml)
 
 help-doctor = Look what this machine lacks to be a node, and say how to mend it
 help-doctor--config = The node's configuration (normally /etc/minka/node.toml, where there is one)
 
-help-cluster = Make the keys and lists of a cluster of real machines, on the machine of whoever looks after it
+help-cluster = Say who belongs to a cluster of real machines
 help-cluster--dir = The cluster's directory, to be kept safe: whoever has it decides who belongs to the cluster
 help-cluster-init = Begin a cluster, which has no nodes yet
 help-cluster-add = Add a machine: makes the directory that it needs, with its keys
 help-cluster-add--name = What the node is called: lower-case letters, digits, hyphens
 help-cluster-add--address = The machine's address as the others reach it, with a port if it is not to be 4660
-help-cluster-remove = Take a machine off the lists of all others
+help-cluster-remove = Take a node off the list of nodes: the others refuse its certificate
 help-cluster-remove--name = The node
+help-cluster-token = Make a token with which one machine may join, once and for a while, and print it
+help-cluster-token--ttl = How long it is good: 90s, 15m, 12h, 2d
+help-cluster-serve = Take machines in that show a token, renew certificates and let nodes go, until it is ended
+help-cluster-serve--listen = Where to listen
+help-cluster-join = Make this machine a node: makes its key here, and gets a certificate and the list of nodes for a token
+help-cluster-join--address = Where `minka cluster serve` runs, with a port if it is not 4662
+help-cluster-join--token = The token; others can read it here, so better in the variable MINKA_TOKEN or in a file
+help-cluster-join--token_file = The file of the token, or - for standard input
+help-cluster-join--name = What the node is called (normally as the machine)
+help-cluster-join--reached_at = Where the others reach this machine (normally where it asks from)
+help-cluster-join--port = The port of the node
+help-cluster-join--into = The directory to make for the node (normally its name)
+help-cluster-rotate = Make a new key for this node and get a certificate for it, without stopping anything
+help-cluster-rotate--config = The node's configuration
+help-cluster-rotate--service = Where `minka cluster serve` runs (normally where the node has joined)
+help-cluster-rotate--refuse_old = Have the old certificate refused by all nodes from now on
+help-cluster-leave = Send everybody home, and have this node taken off the list of nodes
+help-cluster-leave--config = The node's configuration
+help-cluster-leave--service = Where `minka cluster serve` runs (normally where the node has joined)
 help-cluster-list = List the nodes
 
 help-node = Serve as a node of the cluster

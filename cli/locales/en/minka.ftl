@@ -76,9 +76,9 @@ doctor-namespaces-mend = Run the daemon as root, or let users make user namespac
 doctor-kernel = the kernel's own code in programs; all nodes must show the same
 doctor-kernel-mend = The kernel shows none; programs cannot be moved from or to this machine.
 doctor-config = the configuration of a node
-doctor-config-mend = `minka cluster` makes one; put it where it is looked for, or name it with --config.
+doctor-config-mend = `minka cluster join` makes one; put it where it is looked for, or name it with --config.
 doctor-keys = the keys of the node
-doctor-keys-mend = `minka cluster add` makes them; they belong in the directory that the configuration names, mode 600.
+doctor-keys-mend = `minka cluster join` or `add` makes them; they belong in the directory that the configuration names, mode 600.
 doctor-address = the address at which the node listens
 doctor-address-mend = It must be one of this machine's own: see `ip address`.
 doctor-daemon = the daemon of the node
@@ -86,15 +86,29 @@ doctor-daemon-mend = Start it, as root: minka node serve --config /etc/minka/nod
 doctor-peers = the other nodes
 doctor-peers-mend = These do not answer. Are they on, do their daemons run, does a firewall keep the port closed?
 
+## minka token
+
+token-once = this is the token; it is not kept and cannot be shown again
+token-name = NAME
+token-role = ROLE
+
 ## minka cluster
 
 cluster-made = { $directory } is the directory of a new cluster: keep it safe
-    {"  "}next: `minka cluster add NAME ADDRESS`, once for each machine
+    {"  "}next: `minka cluster serve`, and `minka cluster token` once for each machine
+    {"  "}(or `minka cluster add NAME ADDRESS`, to copy all by hand)
+cluster-token = for one machine, within { $minutes } minutes: put it into MINKA_TOKEN there, and `minka cluster join ADDRESS`
+cluster-serving = machines may join at { $address }
+cluster-joined = this machine is the node { $name } now; all that it needs is in { $directory }
+    {"  "}as root: minka install { $directory }
+cluster-rotated = { $name } has a new key and a new certificate; its daemon takes them within a few seconds
+cluster-left = { $name } is of the cluster no more; the others refuse its certificate
+    {"  "}stop its daemon: systemctl disable --now minkad
 cluster-added = { $name } is a node of the cluster now; all that its machine needs is in { $directory }
     {"  "}copy that directory to the machine, and there, as root: minka install { $name }
-    {"  "}copy its cluster.toml to /etc/minka of the machines that were nodes before, and start their daemons anew
-cluster-removed = { $name } is off the lists in { $directory }
-    {"  "}copy cluster.toml to all other machines, and start their daemons anew
+cluster-removed = { $name } is off the list in { $directory }; whoever knows the new one refuses its certificate
+cluster-told = { $nodes }: know of it
+cluster-missed = { $nodes }: not there now; the others will tell
 
 ## minka trace
 

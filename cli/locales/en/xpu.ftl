@@ -133,7 +133,6 @@ help-bench-accel = What it costs to watch accelerators and to serve what they te
 
 xpu-none = no accelerators were found
 xpu-serving = serving at { $scheme }://{ $address }
-xpu-token-once = this is the token; it is not kept and cannot be shown again
 xpu-hidden = { $count ->
         [one] one process of another user could not be looked into
        *[other] { $count } processes of other users could not be looked into
@@ -169,7 +168,6 @@ xpu-log-unread = the kernel's log was not looked through: { $reason }
 xpu-log-clean = nothing was found in { $file }
 xpu-sampled = the service samples devices every { $interval } ms
 xpu-name = NAME
-xpu-role = ROLE
 xpu-busy = BUSY
 xpu-memory = MEMORY
 xpu-temperature = TEMP

@@ -30,20 +30,50 @@ help-nodes = Enumera los nodos del clúster
 help-status = Muestra qué es y qué hace este nodo
 
 help-install = Haz de esta máquina un nodo: pone en su lugar el programa, el directorio del nodo y un servicio de systemd
-help-install--directory = El directorio del nodo, tal como lo hizo `minka cluster add`
+help-install--directory = El directorio del nodo, tal como lo hizo `minka cluster join` o `minka cluster add`
 help-install--root = Instala bajo este directorio, como para una imagen, y no arranca nada
+
+help-token = Fichas de quienes pueden preguntar a este nodo desde otras máquinas; véase [api] en node.toml
+help-token-add = Crea una ficha y la imprime
+help-token-add--name = De quién es
+help-token-add--role = Qué permite: read (verlo todo), operate (también mover y seguir procesos) o admin
+help-token-add--tokens = El archivo de fichas (normalmente /etc/minka/tokens.toml)
+help-token-list = Enumera las fichas
+help-token-list--tokens = El archivo de fichas (normalmente /etc/minka/tokens.toml)
+help-token-remove = Quita una ficha
+help-token-remove--name = De quién es
+help-token-remove--tokens = El archivo de fichas (normalmente /etc/minka/tokens.toml)
 
 help-doctor = Mira qué le falta a esta máquina para ser un nodo, y di cómo remediarlo
 help-doctor--config = La configuración del nodo (normalmente /etc/minka/node.toml, donde lo hay)
 
-help-cluster = Hace las claves y las listas de un clúster de máquinas reales, en la máquina de quien lo cuida
+help-cluster = Di quién pertenece a un clúster de máquinas reales
 help-cluster--dir = El directorio del clúster, que debe guardarse bien: quien lo tiene decide quién pertenece al clúster
 help-cluster-init = Empieza un clúster, todavía sin nodos
 help-cluster-add = Añade una máquina: hace el directorio que necesita, con sus claves
 help-cluster-add--name = Cómo se llama el nodo: minúsculas, cifras, guiones
 help-cluster-add--address = La dirección de la máquina tal como la alcanzan las demás, con un puerto si no ha de ser 4660
-help-cluster-remove = Quita una máquina de las listas de todas las demás
+help-cluster-remove = Quita un nodo de la lista de nodos: los demás rechazan su certificado
 help-cluster-remove--name = El nodo
+help-cluster-token = Crea una ficha con la que una máquina puede unirse, una vez y por un tiempo, y la imprime
+help-cluster-token--ttl = Cuánto vale: 90s, 15m, 12h, 2d
+help-cluster-serve = Admite máquinas que muestran una ficha, renueva certificados y deja ir a nodos, hasta que se le ponga fin
+help-cluster-serve--listen = Dónde escucha
+help-cluster-join = Haz de esta máquina un nodo: hace aquí su clave y recibe por una ficha un certificado y la lista de nodos
+help-cluster-join--address = Dónde corre `minka cluster serve`, con un puerto si no es 4662
+help-cluster-join--token = La ficha; aquí otros pueden leerla: mejor en la variable MINKA_TOKEN o en un archivo
+help-cluster-join--token_file = El archivo de la ficha, o - para la entrada estándar
+help-cluster-join--name = Cómo se llama el nodo (normalmente como la máquina)
+help-cluster-join--reached_at = Dónde alcanzan los demás a esta máquina (normalmente desde donde pregunta)
+help-cluster-join--port = El puerto del nodo
+help-cluster-join--into = El directorio que se hace para el nodo (normalmente su nombre)
+help-cluster-rotate = Hace una clave nueva para este nodo y le consigue un certificado, sin parar nada
+help-cluster-rotate--config = La configuración del nodo
+help-cluster-rotate--service = Dónde corre `minka cluster serve` (normalmente donde se unió el nodo)
+help-cluster-rotate--refuse_old = Que desde ahora todos los nodos rechacen el certificado viejo
+help-cluster-leave = Manda a todos a casa y quita este nodo de la lista de nodos
+help-cluster-leave--config = La configuración del nodo
+help-cluster-leave--service = Dónde corre `minka cluster serve` (normalmente donde se unió el nodo)
 help-cluster-list = Enumera los nodos
 
 help-node = Sirve como nodo del clúster

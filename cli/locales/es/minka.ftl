@@ -76,9 +76,9 @@ doctor-namespaces-mend = Ejecuta el demonio como root, o deja que los usuarios h
 doctor-kernel = el código del propio núcleo en los programas; todos los nodos deben mostrar el mismo
 doctor-kernel-mend = El núcleo no muestra ninguno; no se pueden mover programas desde esta máquina ni hacia ella.
 doctor-config = la configuración de un nodo
-doctor-config-mend = `minka cluster` hace una; ponla donde se la busca, o nómbrala con --config.
+doctor-config-mend = `minka cluster join` hace una; ponla donde se la busca, o nómbrala con --config.
 doctor-keys = las claves del nodo
-doctor-keys-mend = `minka cluster add` las hace; van en el directorio que nombra la configuración, con modo 600.
+doctor-keys-mend = `minka cluster join` o `add` las hace; van en el directorio que nombra la configuración, con modo 600.
 doctor-address = la dirección en que escucha el nodo
 doctor-address-mend = Debe ser una de esta misma máquina: mira `ip address`.
 doctor-daemon = el demonio del nodo
@@ -86,15 +86,29 @@ doctor-daemon-mend = Arráncalo, como root: minka node serve --config /etc/minka
 doctor-peers = los otros nodos
 doctor-peers-mend = Estos no responden. ¿Están encendidos, corren sus demonios, cierra el puerto un cortafuegos?
 
+## minka token
+
+token-once = esta es la ficha; no se guarda y no se puede mostrar otra vez
+token-name = NOMBRE
+token-role = PAPEL
+
 ## minka cluster
 
 cluster-made = { $directory } es el directorio de un clúster nuevo: guárdalo bien
-    {"  "}ahora: `minka cluster add NOMBRE DIRECCIÓN`, una vez por cada máquina
+    {"  "}ahora: `minka cluster serve`, y `minka cluster token` una vez por cada máquina
+    {"  "}(o `minka cluster add NOMBRE DIRECCIÓN`, para copiarlo todo a mano)
+cluster-token = para una máquina, dentro de { $minutes } minutos: ponla allí en MINKA_TOKEN, y `minka cluster join DIRECCIÓN`
+cluster-serving = las máquinas pueden unirse en { $address }
+cluster-joined = esta máquina ya es el nodo { $name }; todo lo que necesita está en { $directory }
+    {"  "}como root: minka install { $directory }
+cluster-rotated = { $name } tiene una clave nueva y un certificado nuevo; su demonio los toma en unos segundos
+cluster-left = { $name } ya no es del clúster; los demás rechazan su certificado
+    {"  "}detén su demonio: systemctl disable --now minkad
 cluster-added = { $name } ya es un nodo del clúster; todo lo que su máquina necesita está en { $directory }
     {"  "}copia ese directorio a la máquina y allí, como root: minka install { $name }
-    {"  "}copia su cluster.toml a /etc/minka de las máquinas que ya eran nodos, y reinicia sus demonios
-cluster-removed = { $name } ya no está en las listas de { $directory }
-    {"  "}copia cluster.toml a todas las demás máquinas, y reinicia sus demonios
+cluster-removed = { $name } ya no está en la lista de { $directory }; quien conoce la nueva rechaza su certificado
+cluster-told = { $nodes }: lo saben
+cluster-missed = { $nodes }: ahora no están; se lo dirán los demás
 
 ## minka trace
 

@@ -133,7 +133,6 @@ help-bench-accel = Cuánto cuesta vigilar aceleradores y servir lo que dicen (un
 
 xpu-none = no se encontró ningún acelerador
 xpu-serving = sirviendo en { $scheme }://{ $address }
-xpu-token-once = esta es la ficha; no se guarda y no se puede mostrar otra vez
 xpu-hidden = { $count ->
         [one] no se pudo mirar en un proceso de otro usuario
        *[other] no se pudo mirar en { $count } procesos de otros usuarios
@@ -169,7 +168,6 @@ xpu-log-unread = no se buscó en el registro del núcleo: { $reason }
 xpu-log-clean = no se encontró nada en { $file }
 xpu-sampled = el servicio toma muestras de los dispositivos cada { $interval } ms
 xpu-name = NOMBRE
-xpu-role = PAPEL
 xpu-busy = USO
 xpu-memory = MEMORIA
 xpu-temperature = TEMP

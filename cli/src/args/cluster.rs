@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
@@ -19,9 +20,67 @@ pub(crate) struct Cluster {
 #[derive(Debug, Subcommand)]
 pub(crate) enum What {
     Init,
+    Token(Token),
+    Serve(Serve),
+    Join(Join),
     Add(Add),
     Remove(Remove),
     List,
+    Rotate(Rotate),
+    Leave(Leave),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Token {
+    #[arg(long, value_name = "TIME", default_value = "15m", value_parser = life)]
+    pub(crate) ttl: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    #[arg(long, value_name = "ADDRESS", default_value_t = SocketAddr::from(([0, 0, 0, 0], minka_enroll::PORT)))]
+    pub(crate) listen: SocketAddr,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Join {
+    #[arg(value_name = "ADDRESS", value_parser = service)]
+    pub(crate) address: SocketAddr,
+    #[arg(long, value_name = "TOKEN", env = "MINKA_TOKEN", hide_env_values = true)]
+    pub(crate) token: Option<String>,
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) reached_at: Option<IpAddr>,
+    #[arg(long, value_name = "PORT", default_value_t = PORT, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) port: u16,
+    #[arg(long, value_name = "DIR")]
+    pub(crate) into: Option<PathBuf>,
+}
+
+/// The node of this machine, and where its authority takes requests.
+#[derive(Debug, Args)]
+pub(crate) struct Own {
+    #[arg(long, value_name = "FILE", default_value = "/etc/minka/node.toml")]
+    pub(crate) config: PathBuf,
+    #[arg(long, value_name = "ADDRESS", value_parser = service)]
+    pub(crate) service: Option<SocketAddr>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Rotate {
+    #[command(flatten)]
+    pub(crate) own: Own,
+    #[arg(long)]
+    pub(crate) refuse_old: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Leave {
+    #[command(flatten)]
+    pub(crate) own: Own,
 }
 
 #[derive(Debug, Args)]
@@ -38,11 +97,35 @@ pub(crate) struct Remove {
     pub(crate) name: String,
 }
 
-/// An address of a machine, with a port or without.
+/// An address of a node, with a port or without.
 fn address(text: &str) -> Result<SocketAddr, String> {
+    address_with(text, PORT)
+}
+
+/// The address of an authority's service, with a port or without.
+fn service(text: &str) -> Result<SocketAddr, String> {
+    address_with(text, minka_enroll::PORT)
+}
+
+/// How long a token is good: seconds, minutes, hours or days.
+fn life(text: &str) -> Result<Duration, String> {
+    let expected = || "expected a time as 15m, 12h or 2d, of 30 days at most".to_owned();
+    let (number, seconds) = match text.char_indices().last() {
+        Some((at, 's')) => (&text[..at], 1),
+        Some((at, 'm')) => (&text[..at], 60),
+        Some((at, 'h')) => (&text[..at], 3600),
+        Some((at, 'd')) => (&text[..at], 86_400),
+        _ => return Err(expected()),
+    };
+    let number: u64 = number.parse().map_err(|_| expected())?;
+    let life = number.checked_mul(seconds).map(Duration::from_secs);
+    life.filter(|life| !life.is_zero() && *life <= minka_enroll::token::LIFE_MAX).ok_or_else(expected)
+}
+
+fn address_with(text: &str, port: u16) -> Result<SocketAddr, String> {
     let address: SocketAddr = text
         .parse()
-        .or_else(|_| text.parse::<IpAddr>().map(|address| (address, PORT).into()))
+        .or_else(|_| text.parse::<IpAddr>().map(|address| (address, port).into()))
         .map_err(|_| "expected an address of the machine, as 192.168.1.10 or [fd00::1]:4660".to_owned())?;
     if address.ip().is_unspecified() || address.ip().is_multicast() || address.port() == 0 {
         return Err("other machines cannot reach it there".to_owned());
@@ -53,6 +136,18 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tokens_live_for_a_while() {
+        let check = |text: &str, seconds| assert_eq!(life(text), Ok(Duration::from_secs(seconds)), "{text}");
+        check("90s", 90);
+        check("15m", 900);
+        check("12h", 43_200);
+        check("30d", 2_592_000);
+        for wrong in ["", "15", "m", "0m", "31d", "-1m", "1.5h", "99999999999999999d", "1é"] {
+            assert!(life(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn addresses_may_go_without_a_port() {

@@ -8,7 +8,6 @@ use clap::Subcommand;
 use minka_accel::config::{Drive, Scheduler, Span};
 use minka_accel::policy::{Comparison, Kind};
 use minka_accel::precheck::seconds_ago;
-use minka_accel_service::auth::Role;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Xpu {
@@ -54,7 +53,7 @@ pub(crate) enum XpuCommand {
     AgentSet(AgentSet),
     Serve(XpuServe),
     #[command(subcommand)]
-    Token(Token),
+    Token(super::token::Token),
 }
 
 #[derive(Debug, clap::Args)]
@@ -349,35 +348,4 @@ pub(crate) struct XpuServe {
     pub(crate) audit: Option<PathBuf>,
     #[arg(long, value_name = "PROGRAM", default_value = "python3")]
     pub(crate) python: PathBuf,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Token {
-    Add(TokenAdd),
-    List(TokenFile),
-    Remove(TokenRemove),
-}
-
-#[derive(Debug, clap::Args)]
-pub(crate) struct TokenFile {
-    #[arg(long, value_name = "FILE")]
-    pub(crate) tokens: Option<PathBuf>,
-}
-
-#[derive(Debug, clap::Args)]
-pub(crate) struct TokenAdd {
-    #[arg(value_name = "NAME")]
-    pub(crate) name: String,
-    #[arg(long, value_name = "ROLE", default_value = "read")]
-    pub(crate) role: Role,
-    #[command(flatten)]
-    pub(crate) file: TokenFile,
-}
-
-#[derive(Debug, clap::Args)]
-pub(crate) struct TokenRemove {
-    #[arg(value_name = "NAME")]
-    pub(crate) name: String,
-    #[command(flatten)]
-    pub(crate) file: TokenFile,
 }

@@ -19,6 +19,7 @@ mod setpe;
 mod shell;
 mod sim;
 mod status;
+mod token;
 mod trace;
 mod tune;
 pub(crate) mod wait;
@@ -51,6 +52,7 @@ pub(crate) fn perform(command: Command, output: &mut Output) -> Result<ExitCode,
         Command::Doctor(arguments) => return doctor::doctor(&arguments, output),
         Command::Install(arguments) => install::install(&arguments, output)?,
         Command::Cluster(arguments) => cluster::cluster(&arguments, output)?,
+        Command::Token(command) => token::of_node(&command, output)?,
         Command::Nodes => status::nodes(output)?,
         Command::Status => status::status(output)?,
         Command::Node(Node::Serve(arguments)) => node::serve(&arguments)?,

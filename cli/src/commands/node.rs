@@ -4,12 +4,14 @@ use std::ffi::OsString;
 use std::sync::Arc;
 use std::time::Duration;
 
+use minka_api::Remote;
 use minka_link::NodeConfig;
+use minka_link::keys::{NODE_CERTIFICATE, NODE_KEY};
 use minka_node::processes::ProcFs;
 use minka_node::{ClusterSettings, Daemon, RUN_DIR_VARIABLE, Settings};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use tracing::warn;
+use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
 use crate::args::Serve;
@@ -22,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const NICE: i32 = -10;
 
 /// Words that mean a place of their own where a node's name may stand.
-pub(super) const RESERVED: [&str; 2] = ["home", "best"];
+pub(super) const RESERVED: [&str; 3] = ["home", "best", minka_link::AUTHORITY_NAME];
 
 pub(super) fn serve(arguments: &Serve) -> Result<(), Failure> {
     log_to_stderr();
@@ -31,15 +33,19 @@ pub(super) fn serve(arguments: &Serve) -> Result<(), Failure> {
     // Where many compute the daemon and its deputies would have to wait as long as everybody else, and all that is moved
     // with them. Without the right to it, they do.
     let _ = rustix::process::setpriority_process(None, NICE);
-    let settings = settings(arguments)?;
+    let (settings, remote) = settings(arguments)?;
     // Before the daemon starts: from then on a signal to end means to bring everybody home first.
     let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(Failure::Prepare)?;
     let socket = settings.api_socket();
     let daemon = Daemon::new(settings, Box::new(ProcFs), Box::new(eligibility));
     daemon.start()?;
     let service = minka_api::serve(Arc::clone(&daemon), &socket)?;
+    let remote = remote.map(|remote| minka_api::serve_remote(Arc::clone(&daemon), &remote)).transpose()?;
+    if let Some(address) = remote.as_ref().and_then(minka_api::Service::address) {
+        info!(%address, "other machines may ask over TLS");
+    }
     signals.forever().next();
-    drop(service);
+    drop((service, remote));
     if !daemon.end(PATIENCE) {
         warn!("not everybody got home in time");
     }
@@ -51,7 +57,8 @@ fn eligibility(pid: i32) -> Vec<String> {
     minka_deputy::eligible::reasons(pid).iter().map(ToString::to_string).collect()
 }
 
-fn settings(arguments: &Serve) -> Result<Settings, Failure> {
+/// What the daemon is told, and where other machines may ask if they may.
+fn settings(arguments: &Serve) -> Result<(Settings, Option<Remote>), Failure> {
     // The children that read the file for themselves may have another working directory.
     let path = std::path::absolute(&arguments.config).unwrap_or_else(|_| arguments.config.clone());
     let config = NodeConfig::read(&path)?;
@@ -63,7 +70,14 @@ fn settings(arguments: &Serve) -> Result<Settings, Failure> {
     let cluster = ClusterSettings::new(&config)?;
     let run_dir = std::env::var_os(RUN_DIR_VARIABLE).filter(|value| !value.is_empty());
     let program = |name: &str| vec![OsString::from("/proc/self/exe"), OsString::from(name)];
-    Ok(Settings {
+    let remote = config.api.as_ref().map(|api| Remote {
+        listen: api.listen,
+        tokens: api.tokens.clone(),
+        certificate: api.certificate.clone().unwrap_or_else(|| config.keys.join(NODE_CERTIFICATE)),
+        key: api.key.clone().unwrap_or_else(|| config.keys.join(NODE_KEY)),
+        audit: api.audit.clone(),
+    });
+    let settings = Settings {
         node: config.name,
         listen: config.listen.to_string(),
         peers: config.peers.into_iter().map(|(name, address)| (name, address.to_string())).collect(),
@@ -74,7 +88,8 @@ fn settings(arguments: &Serve) -> Result<Settings, Failure> {
         deputy: program("__deputy"),
         host: program("__host"),
         xpu: if config.xpu.watch { program("__xpu") } else { Vec::new() },
-    })
+    };
+    Ok((settings, remote))
 }
 
 /// Sends the log to standard error, as much of it as `MINKA_LOG` asks for.

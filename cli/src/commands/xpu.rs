@@ -19,9 +19,9 @@ use minka_accel::station::Report;
 use minka_accel::{Limits, Root, Station};
 use minka_accel_service::state::Store;
 
-use crate::args::xpu::{Devices, OneDevice, Token, Xpu, XpuCommand};
+use crate::args::xpu::{Devices, OneDevice, Xpu, XpuCommand};
 use crate::failure::Failure;
-use crate::output::{Output, Table};
+use crate::output::Output;
 
 /// How long the devices may take for their first two samples.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -41,7 +41,9 @@ pub(super) fn xpu(arguments: &Xpu, output: &mut Output) -> Result<(), Failure> {
     match &arguments.command {
         Some(XpuCommand::Serve(options)) => return serve::serve(options, root, limits(arguments)?, output),
         Some(XpuCommand::AgentSet(which)) => return lasting::agentset(which, json, output),
-        Some(XpuCommand::Token(command)) => return token(command, json, output),
+        Some(XpuCommand::Token(command)) => {
+            return super::token::token(command, &configuration("xpu-tokens.toml"), json, output);
+        }
         _ => {}
     }
     let pace = interval(arguments).unwrap_or(FIRST_INTERVAL).min(Duration::from_secs(1));
@@ -159,38 +161,4 @@ fn named(station: &Station, device: &str) -> Result<Report, Failure> {
             || identity.uuid == wanted
     });
     found.ok_or_else(|| Failure::NoSuchXpu { device: device.to_owned() })
-}
-
-fn token(command: &Token, json: bool, output: &mut Output) -> Result<(), Failure> {
-    use minka_accel_service::auth;
-    match command {
-        Token::Add(add) => {
-            let token = auth::add(&serve::tokens(&add.file.tokens), &add.name, add.role)?;
-            if json {
-                return output.json(&serde_json::json!({"name": add.name, "role": add.role, "token": token}));
-            }
-            output.remark(&output.text.get("xpu-token-once"));
-            output.line(&token)
-        }
-        Token::List(file) => {
-            let entries = auth::read(&serve::tokens(&file.tokens))?;
-            if json {
-                let list: Vec<_> = entries
-                    .iter()
-                    .map(|entry| serde_json::json!({"name": entry.name, "role": entry.role}))
-                    .collect();
-                return output.json(&list);
-            }
-            let headings = ["xpu-name", "xpu-role"].map(|id| output.text.get(id)).to_vec();
-            let mut table = Table::new(headings, vec![false, false]);
-            for entry in entries {
-                table.row(vec![entry.name, format!("{:?}", entry.role).to_lowercase()]);
-            }
-            show::print(&table, output)
-        }
-        Token::Remove(remove) => {
-            let found = auth::remove(&serve::tokens(&remove.file.tokens), &remove.name)?;
-            found.then_some(()).ok_or_else(|| Failure::NoSuchToken { name: remove.name.clone() })
-        }
-    }
 }

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use axum::http::StatusCode;
+use minka_access::time;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -18,7 +19,7 @@ use crate::body::{HealthBody, Metrics};
 use crate::http::Url;
 use crate::problem::Problem;
 use crate::server::{App, ServeError};
-use crate::{child, contract, time};
+use crate::{child, contract};
 
 /// How long Python may take: the first import of PyTorch is slow on a cold disk.
 const PYTHON_TIME_MAX: Duration = Duration::from_secs(30);

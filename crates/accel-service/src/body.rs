@@ -330,8 +330,8 @@ impl Statistics {
         let remembered = interval * u32::try_from(report.history.len()).unwrap_or(0);
         let begin = report.sample.taken.checked_sub(remembered).unwrap_or(report.since).max(report.since);
         Statistics {
-            begin: crate::time::text(begin),
-            end: crate::time::text(report.sample.taken),
+            begin: minka_access::time::text(begin),
+            end: minka_access::time::text(report.sample.taken),
             device_id: report.sample.identity.device_id,
             device_level: device_level.collect(),
         }

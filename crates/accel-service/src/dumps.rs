@@ -13,7 +13,7 @@ use std::time::SystemTime;
 
 use minka_accel::{Station, dump};
 
-use crate::time;
+use minka_access::time;
 
 /// More files are not written at once.
 const TASKS_MAX: usize = 16;

@@ -12,12 +12,11 @@
 //! is done beside it. Reading is open to whoever can connect, unless tokens are required; changing anything
 //! takes a token whose role allows it, and is written to the audit log.
 //!
-//! Reading order: [`server`] (connections), [`tls`], [`guard`] (every request), [`problem`] (what errors look like), [`auth`] (who may), [`contract`],
+//! Reading order: [`server`] (connections), [`guard`] (every request), [`problem`] (what errors look like), [`contract`],
 //! [`analytics`], [`state`] (what lasts), [`settings`] (what changes devices), [`warden`] (who looks
 //! after policies), [`rest`], [`openapi`], [`usage`] and [`resident`] (the service in a node's daemon).
 
 pub mod analytics;
-pub mod auth;
 pub mod bench;
 pub mod body;
 pub mod bundle;
@@ -35,8 +34,6 @@ pub mod rest;
 pub mod server;
 pub mod settings;
 pub mod state;
-pub mod time;
-pub mod tls;
 pub mod usage;
 pub mod warden;
 

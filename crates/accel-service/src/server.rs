@@ -1,37 +1,28 @@
 //! Connections, and what holds for every request.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::net::{IpAddr, SocketAddr};
-use std::os::unix::fs::OpenOptionsExt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request};
+use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
-use axum::middleware::Next;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use minka_accel::{Limits, Root, Station};
+use minka_access::tls::{self, TlsError};
+use minka_access::{Crowd, Door, DoorError, receive};
 use rustls::ServerConfig;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Semaphore;
-use tokio_rustls::TlsAcceptor;
 
 use crate::analytics::Analyst;
-use crate::auth::{Gate, TokenError};
 use crate::dumps::Dumps;
-use crate::guard::{Peer, WAITING_MAX};
 use crate::problem::Problem;
 use crate::rest::diagnostics::Diagnosis;
 use crate::state::{Keeper, StateError, Store};
-use crate::tls::TlsError;
 use crate::warden::Warden;
-use crate::{contract, guard, openapi, rest, tls};
+use crate::{contract, guard, openapi, rest};
 
 /// The port that clients of the service expect.
 pub const PORT: u16 = 12788;
@@ -45,12 +36,6 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// Connections at once, of all and of one address.
 const CONNECTIONS_MAX: usize = 512;
 const CONNECTIONS_OF_ONE_MAX: usize = 256;
-
-/// A handshake must be over within this time.
-const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
-
-/// A request's head must come within this time, and connections may idle for it.
-const HEAD_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// What the service is told.
 #[derive(Debug, Clone)]
@@ -95,23 +80,15 @@ pub enum ServeError {
     /// The runtime cannot be started.
     #[error("start the service")]
     Start(#[source] std::io::Error),
-    /// The tokens cannot be read.
+    /// The tokens or the audit log cannot be used.
     #[error(transparent)]
-    Tokens(#[from] TokenError),
+    Door(#[from] DoorError),
     /// Groups and settings cannot be read.
     #[error(transparent)]
     State(#[from] StateError),
     /// The certificate or the key cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// The audit log cannot be opened.
-    #[error("open the audit log {}", path.display())]
-    Audit {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
     /// The address of the other service cannot be used.
     #[error("use the other service's address {0:?}: only http://HOST[:PORT] is understood")]
     ManagerUrl(String),
@@ -132,28 +109,18 @@ pub struct App {
     pub diagnoses: Mutex<BTreeMap<u32, Diagnosis>>,
     warden: Warden,
     tls: Option<Arc<ServerConfig>>,
-    pub(crate) gate: Gate,
-    pub(crate) checks: Semaphore,
-    pub(crate) waiting: Semaphore,
+    pub(crate) door: Door,
     pub(crate) require_token: bool,
-    pub(crate) audit: Option<Mutex<File>>,
 }
 
 impl App {
     /// Prepares all but the connections.
     pub fn new(options: &Options) -> Result<Self, ServeError> {
-        let audit = match &options.audit {
-            Some(path) => {
-                let file = File::options().append(true).create(true).mode(0o600).open(path);
-                Some(Mutex::new(file.map_err(|source| ServeError::Audit { path: path.clone(), source })?))
-            }
-            None => None,
-        };
         let keeper = Keeper::new(Store::at(options.state.clone()))?;
         let chosen = keeper.state().sample_interval_ms.map(Duration::from_millis);
         let interval = options.interval.or(chosen).unwrap_or(INTERVAL);
         Ok(App {
-            gate: Gate::new(options.tokens.clone())?,
+            door: Door::new(&options.tokens, options.audit.as_deref())?,
             analyst: Analyst::new(options.python.clone(), options.manager_url.as_deref())?,
             station: Station::start_with(options.root.clone(), interval, options.limits.clone()),
             keeper,
@@ -161,10 +128,7 @@ impl App {
             diagnoses: Mutex::default(),
             tls: options.tls.as_ref().map(|(chain, key)| tls::configuration(chain, key)).transpose()?,
             warden: Warden::start().map_err(ServeError::Start)?,
-            checks: Semaphore::new(1),
-            waiting: Semaphore::new(WAITING_MAX),
             require_token: options.require_token,
-            audit,
         })
     }
 
@@ -253,8 +217,8 @@ pub async fn run(app: Arc<App>, listener: TcpListener) {
 
 /// Answers those who come.
 pub(crate) async fn answer(app: Arc<App>, listener: TcpListener) {
-    let tls = app.tls.clone().map(TlsAcceptor::from);
-    accept(listener, router(app), tls).await;
+    let crowd = Crowd::new(CONNECTIONS_MAX, CONNECTIONS_OF_ONE_MAX);
+    receive(listener, app.tls.clone(), crowd, router(app)).await;
 }
 
 /// Follows the state and looks after policies.
@@ -262,85 +226,5 @@ pub(crate) async fn look_after(app: Arc<App>) {
     tokio::select! {
         () = Arc::clone(&app).follow() => {}
         () = app.patrol() => {}
-    }
-}
-
-/// Takes connections as long as there is room.
-async fn accept(listener: TcpListener, router: Router, tls: Option<TlsAcceptor>) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let guests: Arc<Mutex<BTreeMap<IpAddr, usize>>> = Arc::default();
-    loop {
-        let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
-        let (stream, address) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                // Out of descriptors, or a connection that ended at once: others go on.
-                tracing::warn!(%error, "a connection could not be taken");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                continue;
-            }
-        };
-        let Some(guest) = Guest::admit(&guests, address.ip()) else { continue };
-        let (router, tls) = (router.clone(), tls.clone());
-        tokio::spawn(async move {
-            let _ = stream.set_nodelay(true);
-            match tls {
-                Some(tls) => match tokio::time::timeout(HANDSHAKE_TIME_MAX, tls.accept(stream)).await {
-                    Ok(Ok(stream)) => attend(stream, address.ip(), router).await,
-                    Ok(Err(error)) => tracing::debug!(%error, from = %address.ip(), "a handshake failed"),
-                    Err(_) => tracing::debug!(from = %address.ip(), "a handshake took too long"),
-                },
-                None => attend(stream, address.ip(), router).await,
-            }
-            drop((place, guest));
-        });
-    }
-}
-
-async fn attend<S>(stream: S, from: IpAddr, router: Router)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let router = router.layer(axum::middleware::from_fn(move |mut request: Request, next: Next| {
-        request.extensions_mut().insert(Peer(from));
-        next.run(request)
-    }));
-    let connection = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIME_MAX)
-        .max_buf_size(64 * 1024)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    if let Err(error) = connection.await {
-        tracing::debug!(%error, %from, "a connection ended early");
-    }
-}
-
-/// One of the connections of an address.
-struct Guest {
-    guests: Arc<Mutex<BTreeMap<IpAddr, usize>>>,
-    address: IpAddr,
-}
-
-impl Guest {
-    fn admit(guests: &Arc<Mutex<BTreeMap<IpAddr, usize>>>, address: IpAddr) -> Option<Self> {
-        let mut counts = guests.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(address).or_insert(0);
-        if *count >= CONNECTIONS_OF_ONE_MAX {
-            return None;
-        }
-        *count += 1;
-        Some(Guest { guests: Arc::clone(guests), address })
-    }
-}
-
-impl Drop for Guest {
-    fn drop(&mut self) {
-        let mut counts = self.guests.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&self.address);
-            }
-        }
     }
 }

@@ -19,12 +19,13 @@ use std::time::{Duration, Instant, SystemTime};
 use minka_accel::config::{Change, Content, Desk, Write};
 use minka_accel::policy::{Action, Kind, Policy, Turn, Verdict, Watch};
 use minka_accel::{Identity, Moment, Station};
+use minka_access::time;
 use serde::Serialize;
 
 use crate::http::Url;
 use crate::settings::SettingsError;
 use crate::state::{Keeper, Raised, Standing, Store};
-use crate::{child, policies, time};
+use crate::{child, policies};
 
 /// More messages are not kept; a policy that turns so often is not told each time.
 const MESSAGES_MAX: usize = 256;

@@ -2,32 +2,31 @@
 
 use std::fs::{self, Permissions};
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
-use axum::{Extension, Router};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
+use minka_access::tls::TlsError;
+use minka_access::{Crowd, DoorError};
 use minka_node::Daemon;
-use minka_node::ask::Caller;
-use minka_node::places::Places;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, oneshot};
 
-use crate::body::From;
 use crate::paths;
 use crate::problem::Problem;
+use crate::remote::{self, Desk, Remote};
 
 /// No body of a request is larger.
 const BODY_BYTES_MAX: usize = 16 * 1024;
 
-/// Most connections at a time, and most of one user who is not root.
+/// Most connections at a time, and most of one user. Of more, one that asks nothing has to go.
 const CONNECTIONS_MAX: usize = 256;
 const CONNECTIONS_OF_ONE_MAX: usize = 64;
 
@@ -37,9 +36,6 @@ const MOVES_MAX: usize = 32;
 
 /// Threads that may wait: for streams, moves and everything else.
 const THREADS_MAX: usize = STREAMS_MAX + MOVES_MAX + 8;
-
-/// A request's head must come within this time, and connections may idle for it.
-const HEAD_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// Why the interface cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +49,21 @@ pub enum ApiError {
         #[source]
         source: io::Error,
     },
+    /// The address for other machines cannot be used.
+    #[error("listen at {address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// The certificate that is shown to other machines, or its key, cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The tokens of other machines, or the audit log, cannot be used.
+    #[error(transparent)]
+    Door(#[from] DoorError),
     /// The runtime cannot be started.
     #[error("start the HTTP interface")]
     Start(#[source] io::Error),
@@ -68,14 +79,24 @@ pub(crate) struct App {
 /// The interface, as long as this is kept.
 #[derive(Debug)]
 pub struct Service {
-    socket: PathBuf,
+    socket: Option<PathBuf>,
+    address: Option<SocketAddr>,
     end: Option<oneshot::Sender<()>>,
+}
+
+impl Service {
+    /// Where other machines ask.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.address
+    }
 }
 
 impl Drop for Service {
     fn drop(&mut self) {
         // Nobody comes in any more; what is being answered goes on until the process ends.
-        let _ = fs::remove_file(&self.socket);
+        if let Some(socket) = &self.socket {
+            let _ = fs::remove_file(socket);
+        }
         if let Some(end) = self.end.take() {
             let _ = end.send(());
         }
@@ -97,34 +118,52 @@ pub fn serve(daemon: Arc<Daemon>, socket: &Path) -> Result<Service, ApiError> {
     listener.set_nonblocking(true).map_err(failed)?;
     // Anybody may ask; the kernel says who they are.
     fs::set_permissions(socket, Permissions::from_mode(0o666)).map_err(failed)?;
+    let router = router(daemon);
+    let end = in_a_thread(async move {
+        let Ok(listener) = UnixListener::from_std(listener) else { return };
+        accept(&listener, &router).await;
+    })?;
+    Ok(Service { socket: Some(socket.to_owned()), address: None, end: Some(end) })
+}
+
+/// Serves the interface to other machines, in another thread, so that no crowd of theirs delays this machine's own tools.
+///
+/// # Errors
+/// When the address, the certificate or the tokens cannot be used, or the runtime not be started.
+pub fn serve_remote(daemon: Arc<Daemon>, remote: &Remote) -> Result<Service, ApiError> {
+    let desk = Desk::open(remote)?;
+    let address = desk.address();
+    let end = in_a_thread(desk.attend(router(daemon)))?;
+    Ok(Service { socket: None, address, end: Some(end) })
+}
+
+/// Does work in a thread with a runtime of its own, until it is told to end.
+fn in_a_thread(work: impl Future<Output = ()> + Send + 'static) -> Result<oneshot::Sender<()>, ApiError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(THREADS_MAX)
         .build()
         .map_err(ApiError::Start)?;
-    let app = App {
-        daemon,
-        streams: Arc::new(Semaphore::new(STREAMS_MAX)),
-        moves: Arc::new(Semaphore::new(MOVES_MAX)),
-    };
-    let router = router(Arc::new(app));
     let (end, ended) = oneshot::channel();
-    let named = std::thread::Builder::new().name("api".to_owned());
-    let thread = named.spawn(move || {
+    let thread = std::thread::Builder::new().name("api".to_owned()).spawn(move || {
         runtime.block_on(async {
-            let Ok(listener) = UnixListener::from_std(listener) else { return };
             tokio::select! {
-                () = accept(&listener, &router) => {}
+                () = work => {}
                 _ = ended => {}
             }
         });
         runtime.shutdown_background();
     });
     thread.map_err(ApiError::Start)?;
-    Ok(Service { socket: socket.to_owned(), end: Some(end) })
+    Ok(end)
 }
 
-fn router(app: Arc<App>) -> Router {
+fn router(daemon: Arc<Daemon>) -> Router {
+    let app = Arc::new(App {
+        daemon,
+        streams: Arc::new(Semaphore::new(STREAMS_MAX)),
+        moves: Arc::new(Semaphore::new(MOVES_MAX)),
+    });
     paths::routes()
         .fallback(paths::nowhere)
         .method_not_allowed_fallback(paths::wrong_method)
@@ -141,7 +180,7 @@ async fn finish(request: Request, next: Next) -> Response {
 }
 
 async fn accept(listener: &UnixListener, router: &Router) {
-    let places = Places::new(CONNECTIONS_MAX, CONNECTIONS_OF_ONE_MAX);
+    let crowd = Crowd::new(CONNECTIONS_MAX, CONNECTIONS_OF_ONE_MAX);
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -159,27 +198,19 @@ async fn accept(listener: &UnixListener, router: &Router) {
                 continue;
             }
         };
-        match places.take(uid) {
+        match crowd.enter(uid) {
             Some(place) => {
-                let router = router.clone().layer(Extension(From(Caller::new(uid))));
+                let router = remote::of_user(router.clone(), uid);
                 tokio::spawn(async move {
-                    attend(stream, router).await;
-                    drop(place);
+                    let place = Arc::new(place);
+                    tokio::select! {
+                        () = minka_access::attend(stream, router, &place) => {}
+                        () = place.told_to_leave() => {}
+                    }
                 });
             }
             None => turn_away(&stream),
         }
-    }
-}
-
-async fn attend(stream: UnixStream, router: Router) {
-    let connection = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIME_MAX)
-        .max_buf_size(64 * 1024)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    if let Err(error) = connection.await {
-        tracing::debug!(%error, "a connection ended early");
     }
 }
 

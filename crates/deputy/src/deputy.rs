@@ -119,7 +119,9 @@ impl Deputy {
                 }
                 Some(DeputyOrder::Trace { on }) => self.tracing.store(on, Ordering::Relaxed),
                 Some(DeputyOrder::Home) | None => return Ok(None),
-                Some(DeputyOrder::Start { .. } | DeputyOrder::Rescue { .. }) => {}
+                Some(
+                    DeputyOrder::Start { .. } | DeputyOrder::Rescue { .. } | DeputyOrder::Address { .. },
+                ) => {}
             }
         }
     }
@@ -144,7 +146,8 @@ impl Deputy {
 
     /// Takes the process from home to a node, and serves it there.
     fn leave(&self, found: Found, to: String) -> Result<Option<String>> {
-        let prepared = match Prepared::new(self.pid, &to, &self.config, &self.credentials) {
+        let address = self.daemon.address(&to);
+        let prepared = match Prepared::new(self.pid, &to, address, &self.config, &self.credentials) {
             Ok(prepared) => prepared,
             Err(error) => {
                 self.let_go(found)?;
@@ -293,7 +296,7 @@ impl Deputy {
             Some(DeputyOrder::Move { to, .. }) => self.prepare(away.session(), to),
             Some(DeputyOrder::Home) => away.set_out(Bound::Home, &self.bell)?,
             Some(DeputyOrder::Trace { on }) => self.tracing.store(on, Ordering::Relaxed),
-            Some(DeputyOrder::Start { .. } | DeputyOrder::Rescue { .. }) => {}
+            Some(DeputyOrder::Start { .. } | DeputyOrder::Rescue { .. } | DeputyOrder::Address { .. }) => {}
             None => return Ok(Step::Home(Some("the node daemon has ended".to_owned()))),
         }
         Ok(Step::Stay)
@@ -303,8 +306,9 @@ impl Deputy {
     fn prepare(&self, session: &Session, to: String) {
         let (pid, config, credentials) = (self.pid, self.config.clone(), self.credentials.clone());
         let (events, bell) = (session.events_in.clone(), Arc::clone(&self.bell));
+        let address = self.daemon.address(&to);
         std::thread::spawn(move || {
-            let prepared = Prepared::new(pid, &to, &config, &credentials);
+            let prepared = Prepared::new(pid, &to, address, &config, &credentials);
             // The main thread has gone if nobody receives it; then the host notices that its lanes are cut.
             let _ = events.send(Event::Ready(Box::new(prepared)));
             bell.ring();

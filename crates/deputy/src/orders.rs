@@ -2,22 +2,26 @@
 
 use minka_wire::local::{CHILD_SOCKET, DeputyOrder, DeputyReport, PACKET_MAX};
 use rustix::net::{RecvFlags, SendFlags};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Both directions; shared by the deputy's threads.
 #[derive(Debug, Clone)]
 pub(crate) struct Daemon {
     socket: Arc<OwnedFd>,
     lost: Arc<AtomicU64>,
+    /// Where nodes are that are not, or no more, where the configuration says.
+    addresses: Arc<Mutex<BTreeMap<String, SocketAddr>>>,
 }
 
 impl Daemon {
     /// The socket that this program was started with.
     pub(crate) fn inherited() -> Option<Self> {
         let socket = minka_kernel::process::inherited(CHILD_SOCKET)?;
-        Some(Self { socket: Arc::new(socket), lost: Arc::default() })
+        Some(Self { socket: Arc::new(socket), lost: Arc::default(), addresses: Arc::default() })
     }
 
     /// The next order; `None` when the daemon has gone.
@@ -27,6 +31,9 @@ impl Daemon {
             match rustix::net::recv(&self.socket, packet.as_mut_slice(), RecvFlags::empty()) {
                 Ok((0, _)) => return None,
                 Ok((length, _)) => match serde_json::from_slice(&packet[..length]) {
+                    Ok(DeputyOrder::Address { node, address }) => {
+                        self.addresses().insert(node, address);
+                    }
                     Ok(order) => return Some(order),
                     Err(error) => tracing::error!(%error, "the daemon sent an order that is not understood"),
                 },
@@ -34,6 +41,15 @@ impl Daemon {
                 Err(_) => return None,
             }
         }
+    }
+
+    /// Where a node is, if the daemon has said so.
+    pub(crate) fn address(&self, node: &str) -> Option<SocketAddr> {
+        self.addresses().get(node).copied()
+    }
+
+    fn addresses(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, SocketAddr>> {
+        self.addresses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells the daemon something. If it has gone there is nobody to tell.

@@ -26,6 +26,7 @@ use minka_wire::message::{self, FromHome, FromHost, kind};
 use minka_wire::preamble::{Lane, Purpose, SessionId};
 use std::collections::BTreeSet;
 use std::io::IoSlice;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -197,9 +198,15 @@ pub(crate) struct Session {
 
 impl Prepared {
     /// Finds the host and lets it prepare for the process, which goes on running meanwhile.
-    pub(crate) fn new(pid: i32, node: &str, config: &NodeConfig, credentials: &Credentials) -> Result<Self> {
-        let address =
-            *config.peers.get(node).ok_or_else(|| Fault::Said(format!("no node {node} is known here")))?;
+    pub(crate) fn new(
+        pid: i32,
+        node: &str,
+        address: Option<SocketAddr>,
+        config: &NodeConfig,
+        credentials: &Credentials,
+    ) -> Result<Self> {
+        let address = address.or_else(|| config.peers.get(node).copied());
+        let address = address.ok_or_else(|| Fault::Said(format!("no node {node} is known here")))?;
         let opener = Opener::new(node, address, SessionId(random()?), config, credentials);
         let mut control = opener.open(Purpose::Open, Lane::Control)?;
         let offer = Offer::new(pid, config)?;

@@ -34,7 +34,7 @@ mod threads;
 mod tracer;
 
 use minka_kernel::faultpoint;
-use minka_link::{Credentials, NodeConfig};
+use minka_link::NodeConfig;
 use minka_wire::local::{HostOrder, HostReport};
 use std::path::Path;
 use std::process::ExitCode;
@@ -66,8 +66,7 @@ fn serve(config: &str, daemon: &orders::Daemon) -> Result<tracer::Outcome, Strin
         minka_kernel::pagemap::never_scan();
     }
     faultpoint::arm(&config.faults).map_err(|error| text(&error))?;
-    let keys = config.read_keys().map_err(|error| text(&error))?;
-    let credentials = Credentials::new(&keys).map_err(|error| text(&error))?;
+    let credentials = config.credentials().map_err(|error| text(&error))?;
     let news = minka_kernel::spawn::SignalQueue::new(&WATCHED).map_err(|error| text(&error))?;
     let arrival = arrive::Arrival { daemon, config: &config, credentials: &credentials };
     match arrival.take_in().map_err(|error| text(&error))? {

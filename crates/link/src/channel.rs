@@ -90,7 +90,7 @@ impl Channel {
         Ok(Channel {
             sender: Sender::new(shared.clone(), sending),
             receiver: Receiver::new(shared, receiving, &agreement.incoming),
-            peer: agreement.peer.into(),
+            peer: agreement.peer,
             resumed: agreement.resumed,
         })
     }

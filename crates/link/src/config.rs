@@ -16,8 +16,10 @@
 //! 192.168.10.220 is 2780), or, where that does not tell them apart, their names. A table `[ids]` can say others, the same
 //! in all nodes' files.
 //! Who is moved without being asked is said in `[balance]`, see [`BalanceConfig`]; what guests may have in `[guests]`, see
-//! [`GuestConfig`]; how the node looks after its accelerators in `[xpu]`, see [`XpuConfig`].
+//! [`GuestConfig`]; how the node looks after its accelerators in `[xpu]`, see [`XpuConfig`]; how other machines may ask over
+//! HTTP in `[api]`, see [`ApiConfig`].
 
+mod api;
 mod balance;
 mod guests;
 mod xpu;
@@ -26,21 +28,22 @@ use std::{
     collections::BTreeMap,
     fs::File,
     io::{self, Read},
-    net::{IpAddr, SocketAddr},
-    num::NonZeroU16,
+    net::SocketAddr,
     path::{Path, PathBuf},
 };
 
 use serde::Deserialize;
 use thiserror::Error;
 
+pub use api::ApiConfig;
 pub use balance::{BalanceConfig, BalanceMode};
 pub use guests::GuestConfig;
 pub use xpu::{XpuConfig, XpuTls};
 
 use crate::{
+    credentials::{Credentials, Refused},
     keys::{self, KeyError, NodeKeys},
-    roster::{self, RosterError},
+    roster::{List, Numbers, RosterError, number_of, number_of_name},
     socket::Tuning,
 };
 
@@ -116,9 +119,20 @@ pub struct NodeConfig {
     pub peers: BTreeMap<String, SocketAddr>,
     /// A file of all nodes, this one among them; they are added to the peers.
     pub map: Option<PathBuf>,
+    /// The version of that file.
+    #[serde(skip)]
+    pub version: u64,
+    /// Whether this node is in it.
+    #[serde(skip)]
+    pub listed: bool,
+    /// What it says of certificates that are good no more.
+    #[serde(skip)]
+    pub refused: Refused,
+    /// Where the cluster's authority takes requests, see `minka cluster serve`.
+    pub authority: Option<SocketAddr>,
     /// The numbers of nodes whose addresses do not make one.
     #[serde(default)]
-    pub ids: BTreeMap<String, NonZeroU16>,
+    pub ids: Numbers,
     /// Who is moved without being asked.
     #[serde(default)]
     pub balance: BalanceConfig,
@@ -128,6 +142,8 @@ pub struct NodeConfig {
     /// How it looks after its accelerators.
     #[serde(default)]
     pub xpu: XpuConfig,
+    /// The HTTP interface for other machines; none unless it is said where.
+    pub api: Option<ApiConfig>,
     /// The directory with the keys of this node; see [`crate::keys`].
     pub keys: PathBuf,
     /// Where the sockets for programs on this node lie.
@@ -154,6 +170,11 @@ fn default_run_dir() -> PathBuf {
 impl NodeConfig {
     /// Loads and checks the file. Relative paths in it start at its own directory.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        Self::read_with(path, None)
+    }
+
+    /// The same, with this list of nodes instead of the one that the file names.
+    pub fn read_with(path: &Path, list: Option<&List>) -> Result<Self, ConfigError> {
         let mut text = String::new();
         File::open(path)
             .and_then(|file| file.take(CONFIG_BYTES_MAX).read_to_string(&mut text))
@@ -168,21 +189,36 @@ impl NodeConfig {
         }
         let base = path.parent().unwrap_or_else(|| Path::new(""));
         if let Some(map) = &config.map {
-            let nodes = roster::read_nodes(&base.join(map))
-                .map_err(|source| ConfigError::Map { path: path.to_owned(), source: Box::new(source) })?;
-            config.peers.extend(nodes.into_iter().filter(|(name, _)| *name != config.name));
+            let map = base.join(map);
+            let list = list.cloned().map_or_else(|| List::read(&map), Ok);
+            let list =
+                list.map_err(|source| ConfigError::Map { path: path.to_owned(), source: Box::new(source) })?;
+            config.take(list);
+            config.map = Some(map);
         }
         config.keys = base.join(&config.keys);
         config.run_dir = base.join(&config.run_dir);
+        config.api = config.api.map(|api| api.based_at(base));
         config.guests.control_group = config.guests.control_group.map(|group| base.join(group));
         config.xpu.start_at(base);
         Ok(config)
     }
 
+    /// Takes over what a list of nodes says.
+    fn take(&mut self, list: List) {
+        self.listed = list.nodes.contains_key(&self.name);
+        let known = |name: &String| *name == self.name || list.nodes.contains_key(name);
+        let ids = list.ids.iter().filter(|(name, _)| known(name) && !self.ids.contains_key(*name));
+        let ids: Numbers = ids.map(|(name, number)| (name.clone(), *number)).collect();
+        self.ids.extend(ids);
+        self.peers.extend(list.nodes.into_iter().filter(|(name, _)| *name != self.name));
+        (self.version, self.refused) = (list.version, list.refused);
+    }
+
     /// The numbers of all nodes, by name.
-    pub fn numbers(&self) -> Result<BTreeMap<String, NonZeroU16>, ConfigError> {
+    pub fn numbers(&self) -> Result<Numbers, ConfigError> {
         let all = || self.peers.iter().chain([(&self.name, &self.listen)]);
-        let mut numbers: BTreeMap<String, NonZeroU16> = BTreeMap::new();
+        let mut numbers = Numbers::new();
         for (name, address) in all() {
             let by_address = number_of(address.ip()).filter(|number| {
                 all().all(|(other, address)| other == name || number_of(address.ip()) != Some(*number))
@@ -197,28 +233,17 @@ impl NodeConfig {
         Ok(numbers)
     }
 
+    /// Makes the keys that the configuration names ready for use. What the list of nodes refuses they refuse.
+    pub fn credentials(&self) -> Result<Credentials, KeyError> {
+        let credentials = Credentials::new(&self.read_keys()?)?;
+        credentials.refuse(self.refused.clone());
+        Ok(credentials)
+    }
+
     /// Loads the keys that the configuration names.
     pub fn read_keys(&self) -> Result<NodeKeys, KeyError> {
         NodeKeys::read(&self.keys)
     }
-}
-
-/// openMosix's rule: the last two parts of the address.
-fn number_of(address: IpAddr) -> Option<NonZeroU16> {
-    match address {
-        IpAddr::V4(address) => {
-            let [_, _, high, low] = address.octets();
-            NonZeroU16::new(u16::from_be_bytes([high, low]))
-        }
-        IpAddr::V6(_) => None,
-    }
-}
-
-/// A number from a name, where addresses do not tell nodes apart: FNV-1a, folded to sixteen bits.
-fn number_of_name(name: &str) -> NonZeroU16 {
-    let hash =
-        name.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
-    NonZeroU16::new((hash >> 16) as u16 ^ hash as u16).unwrap_or(NonZeroU16::MAX)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! What a node needs for TLS with others, built once from its keys.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
@@ -11,12 +12,16 @@ use rustls::{
 };
 
 use crate::{
+    authority,
     error::ChannelError,
     keys::{self, KeyError, NodeKeys},
 };
 
 /// How many peers, or sessions of peers, one program remembers for cheap further channels.
 const SESSIONS_MAX: usize = 256;
+
+/// Certificates that are good no more: of each name those with numbers up to this one.
+pub type Refused = BTreeMap<String, u64>;
 
 /// The identity of a node and its trust in others, ready for use on any number of channels. Cloning is cheap.
 ///
@@ -27,6 +32,8 @@ pub struct Credentials {
     client: Arc<ClientConfig>,
     server: Arc<ServerConfig>,
     name: Arc<str>,
+    authority: Arc<str>,
+    refused: Arc<RwLock<Refused>>,
 }
 
 impl Credentials {
@@ -63,12 +70,47 @@ impl Credentials {
             .map_err(KeyError::Unusable)?;
         server.session_storage = ServerSessionMemoryCache::new(SESSIONS_MAX);
         server.enable_secret_extraction = true;
-        Ok(Credentials { client: Arc::new(client), server: Arc::new(server), name: name.into() })
+        Ok(Credentials {
+            client: Arc::new(client),
+            server: Arc::new(server),
+            name: name.into(),
+            authority: keys.authority.as_str().into(),
+            refused: Arc::default(),
+        })
     }
 
     /// The name of this node, from its own certificate.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Refuses certificates from now on, on all channels and whoever has a copy of this: those of each name up to a number.
+    pub fn refuse(&self, refused: Refused) {
+        *self.refused.write().unwrap_or_else(PoisonError::into_inner) = refused;
+    }
+
+    /// Certificates that are refused now.
+    pub fn refused(&self) -> Refused {
+        self.refused.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether a list of nodes is signed by the authority.
+    pub(crate) fn has_signed(&self, text: &str, signature: &[u8]) -> bool {
+        authority::has_signed(&self.authority, text, signature)
+    }
+
+    /// The node that a certificate of the cluster is for, if it is not refused.
+    ///
+    /// # Errors
+    /// When it names no node, or is refused.
+    pub fn admit(&self, certificate: &CertificateDer<'_>) -> Result<Box<str>, ChannelError> {
+        let name = node_name(certificate).ok_or(ChannelError::Nameless)?;
+        let number = number(certificate);
+        let refused = self.refused.read().unwrap_or_else(PoisonError::into_inner);
+        match refused.get(&name) {
+            Some(last) if number <= *last => Err(ChannelError::Removed { peer: name }),
+            _ => Ok(name.into()),
+        }
     }
 
     pub(crate) fn client(&self) -> Arc<ClientConfig> {
@@ -90,6 +132,15 @@ pub(crate) fn server_name(peer: &str) -> Result<ServerName<'static>, ChannelErro
 pub(crate) fn node_name(certificate: &CertificateDer<'_>) -> Option<String> {
     let certificate = webpki::EndEntityCert::try_from(certificate).ok()?;
     certificate.valid_dns_names().find_map(keys::name_in_domain).map(str::to_owned)
+}
+
+/// The number of a certificate. One that is longer than such numbers is of a time before there were any.
+fn number(certificate: &CertificateDer<'_>) -> u64 {
+    let Ok(certificate) = webpki::EndEntityCert::try_from(certificate) else { return 0 };
+    let serial = certificate.serial();
+    let digits = serial.iter().position(|byte| *byte != 0).and_then(|first| serial.get(first..));
+    let digits = digits.filter(|digits| digits.len() <= 8).unwrap_or_default();
+    digits.iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
 /// Only what nodes speak among themselves. Where the processor helps with AES it is by far the fastest cipher; 128 bits

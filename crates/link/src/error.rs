@@ -49,6 +49,14 @@ pub enum ChannelError {
     /// The TLS handshake failed: not TLS, a wrong version, a certificate that is missing, or of another cluster or node.
     #[error("agree with the peer on keys")]
     Handshake(#[source] rustls::Error),
+    /// The certificate is of the cluster, but good no more.
+    #[error(
+        "accept {peer}: its certificate is refused, as that of a node that was removed or has a newer one"
+    )]
+    Removed {
+        /// The node that it is for.
+        peer: String,
+    },
     /// The certificate is of the cluster but names no node.
     #[error("find the name of a node in the certificate of the peer")]
     Nameless,

@@ -41,7 +41,7 @@ const READ_BYTES: usize = 8 << 10;
 /// What a handshake leaves behind.
 pub(crate) struct Agreement {
     /// The node at the other end.
-    pub(crate) peer: String,
+    pub(crate) peer: Box<str>,
     /// The keys of both directions.
     pub(crate) secrets: ExtractedSecrets,
     /// Where further keys come from.
@@ -96,7 +96,8 @@ pub(crate) fn connect(
     if answer != Some(preamble.encode()) {
         return Err(ChannelError::PreambleChanged);
     }
-    dialogue.finish()
+    let peer = dialogue.judge(credentials)?;
+    dialogue.finish(peer)
 }
 
 /// Makes the handshake of the node that accepts, which has read `preamble` in clear.
@@ -112,8 +113,10 @@ pub(crate) fn accept(
     if said != Some(preamble.encode()) {
         return Err(ChannelError::PreambleChanged);
     }
+    // Also where certificates were skipped: they are those that were shown the first time.
+    let peer = dialogue.judge(credentials)?;
     dialogue.talk(Some(&preamble.encode()), false)?;
-    dialogue.finish()
+    dialogue.finish(peer)
 }
 
 /// The two ends of rustls's interface look alike, but have no name in common.
@@ -280,11 +283,15 @@ impl<'stream, S: Side> Dialogue<'stream, S> {
         while matches!(socket::recv_now(self.stream, &mut rest), Ok(Some(1..))) {}
     }
 
-    fn finish(self) -> Result<Agreement, ChannelError> {
-        let state = self.side.state();
-        let resumed = state.handshake_kind() == Some(rustls::HandshakeKind::Resumed);
-        let certificate: Option<&CertificateDer<'_>> = state.peer_certificates().and_then(<[_]>::first);
-        let peer = certificate.and_then(credentials::node_name).ok_or(ChannelError::Nameless)?;
+    /// The node at the other end, if its certificate is still good.
+    fn judge(&self, credentials: &Credentials) -> Result<Box<str>, ChannelError> {
+        let certificate: Option<&CertificateDer<'_>> =
+            self.side.state().peer_certificates().and_then(<[_]>::first);
+        credentials.admit(certificate.ok_or(ChannelError::Nameless)?)
+    }
+
+    fn finish(self, peer: Box<str>) -> Result<Agreement, ChannelError> {
+        let resumed = self.side.state().handshake_kind() == Some(rustls::HandshakeKind::Resumed);
         let (secrets, keys) = self.side.finish().map_err(ChannelError::Keys)?;
         Ok(Agreement { peer, secrets, keys, incoming: self.incoming, resumed })
     }

@@ -7,16 +7,13 @@
 use std::{
     fs::{File, OpenOptions},
     io::{self, Read, Write},
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
-    time::{Duration, SystemTime},
 };
 
-use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
-};
 use thiserror::Error;
+
+pub use crate::authority::Authority;
 
 /// The certificate of the authority.
 pub const AUTHORITY_CERTIFICATE: &str = "ca.pem";
@@ -33,12 +30,6 @@ const NODE_DOMAIN: &str = ".node.minka";
 const NAME_BYTES_MAX: usize = 63;
 /// No file of keys is near as long, in bytes.
 const PEM_BYTES_MAX: u64 = 64 << 10;
-
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-/// Certificates hold from a little before they are made, as clocks differ.
-const BACKDATED: Duration = DAY;
-const AUTHORITY_LIFE: Duration = DAY.saturating_mul(20 * 365);
-const NODE_LIFE: Duration = DAY.saturating_mul(5 * 365);
 
 /// Why keys could not be made, stored or loaded.
 #[derive(Debug, Error)]
@@ -96,6 +87,9 @@ pub enum KeyError {
     /// rustls refuses the keys.
     #[error("use the keys of this node")]
     Unusable(#[source] rustls::Error),
+    /// Somebody asks for a certificate for a key that it has not got, or that is none.
+    #[error("certify a key: whoever asks for it has not shown that it has it")]
+    NotOwned,
 }
 
 /// The DNS name in the certificate of a node.
@@ -118,79 +112,6 @@ pub fn check_name(name: &str) -> Result<(), KeyError> {
         return Err(KeyError::Name { name: name.to_owned() });
     }
     Ok(())
-}
-
-/// Who decides which machines belong to the cluster.
-#[derive(Debug)]
-pub struct Authority {
-    certificate: String,
-    key: KeyPair,
-}
-
-impl Authority {
-    /// Makes a new authority, and so a new cluster.
-    pub fn create() -> Result<Self, KeyError> {
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(KeyError::Make)?;
-        let certificate = Self::params(&key).self_signed(&key).map_err(KeyError::Make)?;
-        Ok(Authority { certificate: certificate.pem(), key })
-    }
-
-    /// Loads the authority from a directory of keys.
-    pub fn read(directory: &Path) -> Result<Self, KeyError> {
-        let certificate = read_public(&directory.join(AUTHORITY_CERTIFICATE))?;
-        let path = directory.join(AUTHORITY_KEY);
-        let key = KeyPair::from_pem(&read_secret(&path)?).map_err(|source| KeyError::Malformed {
-            what: "the key of a cluster authority",
-            path,
-            source: Box::new(source),
-        })?;
-        Ok(Authority { certificate, key })
-    }
-
-    /// Stores the authority in a directory of keys that has none yet.
-    pub fn write(&self, directory: &Path) -> Result<(), KeyError> {
-        write_new(&directory.join(AUTHORITY_KEY), &self.key.serialize_pem(), 0o600)?;
-        write_new(&directory.join(AUTHORITY_CERTIFICATE), &self.certificate, 0o644)
-    }
-
-    /// Makes the keys with which a node proves its name.
-    pub fn issue(&self, name: &str) -> Result<NodeKeys, KeyError> {
-        let mut params = CertificateParams::new(vec![node_domain(name)?]).map_err(KeyError::Make)?;
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages =
-            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        params.use_authority_key_identifier_extension = true;
-        live(&mut params, NODE_LIFE);
-
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(KeyError::Make)?;
-        let issuer = Issuer::new(Self::params(&self.key), &self.key);
-        let certificate = params.signed_by(&key, &issuer).map_err(KeyError::Make)?;
-        Ok(NodeKeys {
-            authority: self.certificate.clone(),
-            certificate: certificate.pem(),
-            key: key.serialize_pem(),
-        })
-    }
-
-    /// All there is to say about an authority follows from its key, so that the key alone suffices to issue.
-    fn params(key: &KeyPair) -> CertificateParams {
-        let mut params = CertificateParams::default();
-        let fingerprint: String =
-            params.key_identifier(key).iter().take(6).map(|byte| format!("{byte:02x}")).collect();
-        params.distinguished_name = rcgen::DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, format!("Minka cluster authority {fingerprint}"));
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        live(&mut params, AUTHORITY_LIFE);
-        params
-    }
-}
-
-fn live(params: &mut CertificateParams, life: Duration) {
-    let now = SystemTime::now();
-    params.not_before = (now - BACKDATED).into();
-    params.not_after = (now + life).into();
 }
 
 /// With what a node proves its name, and checks the names of others. All three are PEM.
@@ -219,6 +140,24 @@ impl NodeKeys {
         })
     }
 
+    /// Puts these keys in the place of those that are in the directory, all at once: whoever reads them meanwhile finds
+    /// the old ones or the new ones.
+    pub fn replace(&self, directory: &Path) -> Result<(), KeyError> {
+        let new = directory.with_extension("new");
+        let write = |source| KeyError::Write { path: new.clone(), source };
+        match std::fs::remove_dir_all(&new) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(write(error)),
+            _ => {}
+        }
+        let made = std::fs::DirBuilder::new().mode(0o700).create(&new);
+        made.map_err(write)?;
+        self.write(&new)?;
+        let (here, exchange) = (rustix::fs::CWD, rustix::fs::RenameFlags::EXCHANGE);
+        rustix::fs::renameat_with(here, &new, here, directory, exchange)
+            .map_err(|errno| write(errno.into()))?;
+        std::fs::remove_dir_all(&new).map_err(write)
+    }
+
     /// Stores the keys in the directory of a node that has none yet. The certificate of the authority may be there.
     pub fn write(&self, directory: &Path) -> Result<(), KeyError> {
         let authority = directory.join(AUTHORITY_CERTIFICATE);
@@ -230,12 +169,12 @@ impl NodeKeys {
     }
 }
 
-fn read_public(path: &Path) -> Result<String, KeyError> {
+pub(crate) fn read_public(path: &Path) -> Result<String, KeyError> {
     let open = || File::open(path);
     read_bounded(path, open().map_err(|source| KeyError::Read { path: path.to_owned(), source })?)
 }
 
-fn read_secret(path: &Path) -> Result<String, KeyError> {
+pub(crate) fn read_secret(path: &Path) -> Result<String, KeyError> {
     let read = |source| KeyError::Read { path: path.to_owned(), source };
     let file = File::open(path).map_err(read)?;
     // Asked of the open file, so that it cannot be exchanged in between.
@@ -258,7 +197,7 @@ fn read_bounded(path: &Path, file: File) -> Result<String, KeyError> {
     Ok(text)
 }
 
-fn write_new(path: &Path, text: &str, mode: u32) -> Result<(), KeyError> {
+pub(crate) fn write_new(path: &Path, text: &str, mode: u32) -> Result<(), KeyError> {
     let write = || {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
         file.write_all(text.as_bytes())?;
@@ -278,7 +217,7 @@ mod tests {
         let authority = Authority::read(directory.path()).unwrap();
         authority.issue("a").unwrap().write(directory.path()).unwrap();
         let keys = NodeKeys::read(directory.path()).unwrap();
-        assert_eq!(keys.authority, authority.certificate);
+        assert_eq!(keys.authority, authority.certificate());
         crate::Credentials::new(&keys).unwrap();
     }
 
@@ -291,9 +230,23 @@ mod tests {
         assert!(
             matches!(&error, KeyError::Write { source, .. } if source.kind() == io::ErrorKind::AlreadyExists)
         );
-        assert_eq!(Authority::read(directory.path()).unwrap().certificate, authority.certificate);
+        assert_eq!(Authority::read(directory.path()).unwrap().certificate(), authority.certificate());
         let stranger = Authority::create().unwrap().issue("a").unwrap();
         assert!(matches!(stranger.write(directory.path()), Err(KeyError::Write { .. })));
+    }
+
+    #[test]
+    fn keys_are_replaced_as_a_whole() {
+        let scratch = tempfile::tempdir().unwrap();
+        let directory = scratch.path().join("keys");
+        std::fs::create_dir(&directory).unwrap();
+        let authority = Authority::create().unwrap();
+        authority.issue("a").unwrap().write(&directory).unwrap();
+        let new = authority.issue("a").unwrap();
+        new.replace(&directory).unwrap();
+        let found = NodeKeys::read(&directory).unwrap();
+        assert_eq!((found.key, found.certificate), (new.key, new.certificate));
+        assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 1);
     }
 
     #[test]

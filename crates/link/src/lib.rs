@@ -17,10 +17,12 @@
 //! rustls makes the handshake; the records after it are encrypted and decrypted in `record`, whose documentation says
 //! why. All input is bounded: the preamble and the handshake by a deadline and a length, frames by their class.
 
+mod authority;
 mod channel;
 pub mod config;
 mod credentials;
 mod error;
+mod exchange;
 mod handshake;
 pub mod keys;
 mod receiver;
@@ -30,10 +32,12 @@ mod seal;
 mod sender;
 mod socket;
 
+pub use authority::{AUTHORITY_NAME, NodeKey, NodeRequest, digest_of};
 pub use channel::{Channel, Closer, accept, connect, read_preamble};
 pub use config::{BalanceConfig, BalanceMode, ConfigError, NodeConfig};
-pub use credentials::Credentials;
+pub use credentials::{Credentials, Refused};
 pub use error::ChannelError;
+pub use exchange::{answer_roster, exchange_rosters};
 pub use keys::{Authority, KeyError, NodeKeys};
 pub use receiver::Receiver;
 pub use seal::{

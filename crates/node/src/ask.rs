@@ -21,22 +21,49 @@ const EVENTS: usize = 1024;
 
 /// Who asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Caller {
-    uid: u32,
+pub struct Caller(Who);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Who {
+    /// A user of this machine; 0 is root.
+    User(u32),
+    /// Sees everything.
+    Observer,
+    /// Moves and follows everybody's processes, too.
+    Operator,
 }
 
 impl Caller {
     /// This user, as the kernel says.
     pub fn new(uid: u32) -> Self {
-        Caller { uid }
+        Caller(Who::User(uid))
+    }
+
+    /// Somebody who may see everything, and change nothing.
+    pub fn observer() -> Self {
+        Caller(Who::Observer)
+    }
+
+    /// Somebody who may also move and follow everybody's processes.
+    pub fn operator() -> Self {
+        Caller(Who::Operator)
+    }
+
+    /// Somebody who may do what root may.
+    pub fn administrator() -> Self {
+        Caller(Who::User(0))
     }
 
     fn is_root(self) -> bool {
-        self.uid == 0
+        self.0 == Who::User(0)
     }
 
     fn may_see(self, uid: u32) -> bool {
-        self.is_root() || self.uid == uid
+        self.0 == Who::Observer || self.may_move(uid)
+    }
+
+    fn may_move(self, uid: u32) -> bool {
+        self.is_root() || self.0 == Who::Operator || self.0 == Who::User(uid)
     }
 }
 
@@ -90,7 +117,7 @@ impl Daemon {
     /// # Errors
     /// When there is none, or it is not the caller's.
     pub fn reasons(&self, caller: Caller, pid: i32) -> Result<Vec<String>, Refusal> {
-        self.own(caller, pid)?;
+        self.seen(caller, pid)?;
         Ok((self.eligibility)(pid))
     }
 
@@ -167,6 +194,12 @@ impl Daemon {
     /// A process that the caller may move and trace.
     fn own(&self, caller: Caller, pid: i32) -> Result<Identity, Refusal> {
         let process = self.processes.look(pid).ok_or(Refusal::NoSuchProcess { pid })?;
+        if caller.may_move(process.uid) { Ok(process) } else { Err(Refusal::NotPermitted { pid }) }
+    }
+
+    /// A process that the caller may look at.
+    fn seen(&self, caller: Caller, pid: i32) -> Result<Identity, Refusal> {
+        let process = self.processes.look(pid).ok_or(Refusal::NoSuchProcess { pid })?;
         if caller.may_see(process.uid) { Ok(process) } else { Err(Refusal::NotPermitted { pid }) }
     }
 
@@ -184,7 +217,7 @@ impl Daemon {
     fn strangers(&self, caller: Caller) -> Vec<Process> {
         let mut pids = self.processes.list();
         pids.sort_unstable();
-        let own = pids.into_iter().filter_map(|pid| self.own(caller, pid).ok()).collect::<Vec<_>>();
+        let own = pids.into_iter().filter_map(|pid| self.seen(caller, pid).ok()).collect::<Vec<_>>();
         let state = self.lock();
         let strangers = own.into_iter().filter(|process| !state.book.knows(process.pid));
         strangers.map(|process| state.book.stranger(process)).collect()
@@ -251,4 +284,23 @@ fn memory_mib(pid: i32) -> f64 {
     let text = std::fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
     let pages = text.split_ascii_whitespace().nth(1).and_then(|field| field.parse::<u64>().ok());
     pages.unwrap_or(0) as f64 * PAGE_BYTES / f64::from(1 << 20)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn callers_may_what_they_are() {
+        let check = |caller: Caller, sees: bool, moves: bool, steers: bool| {
+            let found = (caller.may_see(7), caller.may_move(7), caller.is_root());
+            assert_eq!(found, (sees, moves, steers), "{caller:?}");
+        };
+        check(Caller::new(7), true, true, false);
+        check(Caller::new(8), false, false, false);
+        check(Caller::new(0), true, true, true);
+        check(Caller::observer(), true, false, false);
+        check(Caller::operator(), true, true, false);
+        check(Caller::administrator(), true, true, true);
+    }
 }

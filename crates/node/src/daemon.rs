@@ -31,6 +31,7 @@ use crate::child::{self, PacketSocket};
 use crate::cluster::Cluster;
 use crate::processes::Processes;
 use crate::protocol::{Answer, Event};
+use crate::roster::Charter;
 use crate::settings::Settings;
 
 /// How often processes that no deputy watches are looked at.
@@ -52,6 +53,8 @@ pub struct Daemon {
     pub(crate) cluster: OnceLock<Arc<Cluster>>,
     /// What is known of this node's accelerators.
     pub(crate) accelerators: Mutex<accelerators::Known>,
+    /// The list of the cluster's nodes.
+    pub(crate) charter: Charter,
     state: Mutex<State>,
     /// The next alarm is sooner than the one that the timekeeper waits for.
     sooner: Condvar,
@@ -111,6 +114,7 @@ impl Daemon {
             started: Instant::now(),
             cluster: OnceLock::new(),
             accelerators: Mutex::default(),
+            charter: Charter::default(),
             state: Mutex::new(state),
             sooner: Condvar::new(),
         })
@@ -259,6 +263,13 @@ impl Daemon {
 /// Gives a deputy an order; one that takes none is as good as a refusal.
 fn give_order(state: &mut State, id: DeputyId, order: &DeputyOrder) {
     let Some(socket) = state.deputies.get(&id) else { return };
+    // The node may have come after the deputy was started, or be somewhere else by now.
+    if let DeputyOrder::Move { to, .. } = order
+        && let Some(address) = state.book.address_of(to).and_then(|address| address.parse().ok())
+    {
+        // Whoever does not take this does not take what follows either.
+        let _ = socket.send(&DeputyOrder::Address { node: to.clone(), address }, None);
+    }
     let Err(error) = socket.send(order, None) else { return };
     // A deputy that is gone is noticed by the thread that hears it.
     if !error.is_gone() {

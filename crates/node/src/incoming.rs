@@ -2,7 +2,7 @@
 //!
 //! Anybody on the network may connect, so nothing that is read here is believed: the preamble only says
 //! which program gets the connection, and that program demands the peer's certificate. The daemon itself takes those
-//! that bring keys for datagrams.
+//! that bring keys for datagrams, and those that compare lists of nodes.
 
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsFd;
@@ -54,6 +54,9 @@ impl Daemon {
                     Ok(preamble) if preamble.purpose == Purpose::Keys => {
                         daemon.answer_keys(stream, &preamble)
                     }
+                    Ok(preamble) if preamble.purpose == Purpose::Roster => {
+                        daemon.answer_roster(stream, &preamble)
+                    }
                     Ok(preamble) => daemon.pass_on(&stream, &preamble),
                     // Mostly another daemon that looked whether this node can be reached.
                     Err(error) => debug!(%address, error = %chain(&error), "closed a connection"),
@@ -67,7 +70,7 @@ impl Daemon {
         let socket = match preamble.purpose {
             Purpose::Open => self.open(preamble),
             Purpose::Join => self.host_socket(preamble),
-            Purpose::Keys => None,
+            Purpose::Keys | Purpose::Roster => None,
         };
         let Some(socket) = socket else {
             debug!(%session, purpose = ?preamble.purpose, "closed a connection: no place for it");

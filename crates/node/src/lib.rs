@@ -9,6 +9,7 @@
 //! * `book`: the rules, pure. `daemon`: carries them out.
 //! * `control`, `incoming`, `peers`: the daemon's three doors to the world.
 //! * `accelerators`: the program that looks after them, and who gets one (`reservations`).
+//! * `roster`: the list of nodes, which may change at any time.
 //! * `cluster`: the node's load and that of the others, and moves that nobody has asked for.
 
 mod accelerators;
@@ -27,6 +28,7 @@ pub mod places;
 pub mod processes;
 pub mod protocol;
 mod reservations;
+mod roster;
 mod serve;
 mod settings;
 

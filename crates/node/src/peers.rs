@@ -1,6 +1,7 @@
 //! Looks now and then whether the other nodes can be reached.
 
-use std::net::{TcpStream, ToSocketAddrs};
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,24 +21,30 @@ const CONNECT: Duration = Duration::from_secs(1);
 impl Daemon {
     /// Looks after the other nodes. Never returns.
     pub(crate) fn look_after_peers(self: &Arc<Self>) {
-        let mut known: Vec<Option<bool>> = vec![None; self.settings.peers.len()];
+        let mut known: BTreeMap<String, bool> = BTreeMap::new();
         let mut pause = ROUND_AT_FIRST;
-        loop {
-            for ((name, address), known) in self.settings.peers.iter().zip(&mut known) {
-                let reachable = is_reachable(address);
-                if known.replace(reachable) != Some(reachable) {
-                    info!(node = name, address, reachable, "looked at a node");
+        for round in 0_usize.. {
+            let peers = self.lock().book.peers();
+            known.retain(|name, _| peers.iter().any(|(peer, _)| peer == name));
+            let mut reached = Vec::new();
+            for (name, address) in &peers {
+                let reachable = reach(address);
+                if known.insert(name.clone(), reachable.is_some()) != Some(reachable.is_some()) {
+                    info!(node = name, address, reachable = reachable.is_some(), "looked at a node");
                 }
-                self.tell(|state| state.book.set_reachable(name, reachable));
+                reached.extend(reachable.map(|address| (name.clone(), address)));
+                self.tell(|state| state.book.set_reachable(name, reachable.is_some()));
             }
-            let all = known.iter().all(|known| *known == Some(true));
+            self.compare_with_strangers(&reached, round);
+            let all = known.values().all(|known| *known);
             std::thread::sleep(if all { ROUND } else { pause });
             pause = if all { ROUND_AT_FIRST } else { (pause * 2).min(ROUND_WHILE_LOST) };
         }
     }
 }
 
-fn is_reachable(address: &str) -> bool {
-    let Ok(mut addresses) = address.to_socket_addrs() else { return false };
-    addresses.any(|address| TcpStream::connect_timeout(&address, CONNECT).is_ok())
+/// The address at which somebody listens.
+fn reach(address: &str) -> Option<SocketAddr> {
+    let mut addresses = address.to_socket_addrs().ok()?;
+    addresses.find(|address| TcpStream::connect_timeout(address, CONNECT).is_ok())
 }

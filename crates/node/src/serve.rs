@@ -81,6 +81,8 @@ impl Daemon {
         self.in_a_thread(Daemon::keep_time);
         self.in_a_thread(Daemon::look_after_peers);
         if let Some(cluster) = self.cluster() {
+            let listed = Arc::clone(&cluster);
+            self.in_a_thread(move |daemon| daemon.keep_roster(&listed));
             self.in_a_thread(move |daemon| daemon.take_part(&cluster));
         }
         if !self.settings.xpu.is_empty() {

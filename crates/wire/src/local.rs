@@ -41,6 +41,13 @@ pub enum DeputyOrder {
         /// Wait for the process's next `execve` and move it then.
         at_exec: bool,
     },
+    /// Where a node is reached at present; told before an order to move there.
+    Address {
+        /// The node.
+        node: String,
+        /// Its address.
+        address: std::net::SocketAddr,
+    },
     /// Bring the process home and leave it there.
     Home,
     /// Send (or stop sending) a [`DeputyReport::Trace`] per forwarded call.

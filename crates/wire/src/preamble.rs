@@ -44,11 +44,13 @@ pub enum Purpose {
     Join = 2,
     /// The daemons agree on keys for their datagrams. The session and the lane mean nothing then.
     Keys = 3,
+    /// The daemons compare their lists of nodes. The session and the lane mean nothing then.
+    Roster = 4,
 }
 
 impl Purpose {
     /// All purposes, in the order of their numbers.
-    pub const ALL: [Purpose; 3] = [Purpose::Open, Purpose::Join, Purpose::Keys];
+    pub const ALL: [Purpose; 4] = [Purpose::Open, Purpose::Join, Purpose::Keys, Purpose::Roster];
 }
 
 /// Which of a session's channels a connection is, so that a fault never waits behind a stream of pages.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use minka_accel::Station;
 use minka_accel::dump::{heading, row};
 use minka_accel::query::Field;
-use minka_accel_service::time;
+use minka_access::time;
 
 use super::{interval, named, rounds};
 use crate::args::xpu::{Dump, Xpu};

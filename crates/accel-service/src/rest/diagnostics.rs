@@ -18,7 +18,7 @@ use crate::guard::Operator;
 use crate::numbers;
 use crate::problem::{Body, Id, Problem};
 use crate::server::App;
-use crate::time;
+use minka_access::time;
 
 pub(super) fn routes() -> Router<Arc<App>> {
     Router::new()

@@ -10,13 +10,13 @@ use minka_accel::Identity;
 use minka_accel::policy::{Kind, Policy};
 
 use super::{beside, find_group};
-use crate::auth::Role;
 use crate::body::policy::{DevicePolicies, NewPolicy, PolicyBody, PolicyDone, WhichPolicy};
 use crate::contract::report;
 use crate::guard::Operator;
 use crate::policies;
 use crate::problem::{Body, Id, Problem};
 use crate::server::App;
+use minka_access::Role;
 
 pub(super) fn routes() -> Router<Arc<App>> {
     let of_device = get(device_policies).post(set_device_policy).delete(end_device_policy);

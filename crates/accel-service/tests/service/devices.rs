@@ -3,8 +3,8 @@
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
-use minka_accel_service::auth::{self, Role};
 use minka_accel_service::state::Store;
+use minka_access::{self as auth, Role};
 use serde_json::{Value, json};
 
 use crate::support::Service;

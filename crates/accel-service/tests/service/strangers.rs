@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
-use minka_accel_service::auth::{self, Role};
+use minka_access::{self as auth, Role};
 
 use crate::support::Service;
 
@@ -47,10 +47,10 @@ fn over_tls_the_service_proves_who_it_is_and_says_nothing_in_the_clear() {
     let _ = stream.read_to_end(&mut clear);
     assert!(!String::from_utf8_lossy(&clear).contains("HTTP"), "{clear:?}");
 
-    let wrong = minka_accel_service::tls::configuration(&key, &chain).err().unwrap().to_string();
+    let wrong = minka_access::tls::configuration(&key, &chain).err().unwrap().to_string();
     assert!(wrong.contains("certificate"), "{wrong}");
     std::fs::write(&key, other.signing_key.serialize_pem()).unwrap();
-    assert!(minka_accel_service::tls::configuration(&chain, &key).is_err(), "another one's key was taken");
+    assert!(minka_access::tls::configuration(&chain, &key).is_err(), "another one's key was taken");
 }
 
 #[test]

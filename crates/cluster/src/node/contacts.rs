@@ -30,6 +30,11 @@ impl Contacts {
         }
     }
 
+    /// A node should be there no more.
+    pub(super) fn forget(&mut self, node: NodeId) {
+        self.peers.retain(|peer| peer.node != node);
+    }
+
     pub(super) fn clear(&mut self) {
         self.peers.clear();
     }
@@ -68,5 +73,7 @@ mod tests {
         assert_eq!([(); 4].map(|()| asked(&[])), [Some(3), Some(4), Some(1), Some(3)]);
         assert_eq!([(); 2].map(|()| asked(&[1, 4])), [Some(3), Some(3)]);
         assert_eq!(asked(&[1, 3, 4]), None);
+        contacts.forget(peer(3).node);
+        assert_eq!(contacts.next(peer(2).node, &[peer(1), peer(4)]), None);
     }
 }

@@ -193,6 +193,11 @@ impl Node {
         self.contacts.add(peer);
     }
 
+    /// Names a node that should be there no more. That it is down others tell, or silence.
+    pub fn unexpect(&mut self, node: NodeId) {
+        self.contacts.forget(node);
+    }
+
     /// Asks somebody to be taken in now, and goes on asking as [`Self::expect`] says.
     pub fn join(&mut self, now: Millis, peer: Peer) -> Vec<Action> {
         self.expect(peer);

@@ -54,7 +54,9 @@ impl Deputy {
                         self.daemon.report(&DeputyReport::Refused { reason });
                     }
                     Some(DeputyOrder::Trace { on }) => self.tracing.store(on, Ordering::Relaxed),
-                    Some(DeputyOrder::Start { .. } | DeputyOrder::Rescue { .. }) => {}
+                    Some(
+                        DeputyOrder::Start { .. } | DeputyOrder::Rescue { .. } | DeputyOrder::Address { .. },
+                    ) => {}
                     // It is to be an ordinary process now.
                     Some(DeputyOrder::Home) | None => {
                         rest::give_up(self.rests.take())?;

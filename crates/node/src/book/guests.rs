@@ -140,6 +140,13 @@ impl Book {
         Ok(())
     }
 
+    /// The guests of a node go home.
+    pub(super) fn expel_guests_of(&mut self, home: &str) {
+        let of_home = |host: &Host| host.guest.as_ref().is_some_and(|guest| guest.home == home);
+        let hosts = self.guests.hosts.iter().filter(|(_, host)| of_home(host));
+        self.effects.extend(hosts.map(|(id, _)| Effect::Expel(*id)));
+    }
+
     /// Every guest goes home: the daemon is ending.
     pub(super) fn expel_all(&mut self) {
         self.effects.extend(self.guests.hosts.keys().copied().map(Effect::Expel));

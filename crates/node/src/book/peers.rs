@@ -26,6 +26,26 @@ impl Peers {
         Peers { peers: peers.collect(), next: 0 }
     }
 
+    /// The other nodes are these now. Returns the names of those that are no more.
+    pub(super) fn replace(&mut self, peers: &[(String, String)]) -> Vec<String> {
+        let old = std::mem::replace(self, Peers::new(peers)).peers;
+        for peer in &mut self.peers {
+            let known = old.iter().find(|known| known.name == peer.name);
+            peer.reachable = known.is_none_or(|known| known.reachable);
+        }
+        old.into_iter().map(|peer| peer.name).filter(|name| !self.contains(name)).collect()
+    }
+
+    pub(super) fn address(&self, name: &str) -> Option<&str> {
+        self.peers.iter().find(|peer| peer.name == name).map(|peer| peer.address.as_str())
+    }
+
+    pub(super) fn set_address(&mut self, name: &str, address: String) {
+        if let Some(peer) = self.peers.iter_mut().find(|peer| peer.name == name) {
+            peer.address = address;
+        }
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &Peer> {
         self.peers.iter()
     }
@@ -71,5 +91,8 @@ mod tests {
         assert_eq!(turns(&mut peers, Some("a")), ["b", "b", "b", "b"]);
         peers.set_reachable("b", false);
         assert_eq!(peers.best(Some("a")), None);
+        let others = ["a", "b", "d"].map(|name| (name.to_owned(), String::new()));
+        assert_eq!(peers.replace(&others), ["c"]);
+        assert_eq!(turns(&mut peers, None), ["a", "d", "a", "d"], "b is still out of reach");
     }
 }

@@ -82,4 +82,45 @@ impl Book {
             self.effects.push(Effect::Expel(id));
         }
     }
+
+    /// The other nodes are these now. What is at those that are no more comes home, and their guests go.
+    pub(crate) fn set_peers(&mut self, peers: &[(String, String)]) {
+        let gone = self.peers.replace(peers);
+        for record in self.records.values_mut() {
+            let placed = match &record.wanted {
+                Some(Target::Node(name) | Target::Lent(name)) => gone.contains(name),
+                _ => false,
+            };
+            if placed {
+                record.wanted = None;
+                record.back_off.due = None;
+            }
+        }
+        for name in gone {
+            let there = |record: &&Record| record.away_at.as_ref() == Some(&name) && record.order.is_none();
+            let identities: Vec<_> =
+                self.records.values().filter(there).map(|record| record.identity.clone()).collect();
+            for identity in identities {
+                let ticket = self.ticket();
+                // Nobody waits for the answer.
+                self.migrate(ticket, identity, Target::Home, false);
+            }
+            self.expel_guests_of(&name);
+        }
+    }
+
+    /// The other nodes, and where they are reached.
+    pub(crate) fn peers(&self) -> Vec<(String, String)> {
+        self.peers.iter().map(|peer| (peer.name.clone(), peer.address.clone())).collect()
+    }
+
+    /// A node is reached at another address than before.
+    pub(crate) fn set_address(&mut self, name: &str, address: String) {
+        self.peers.set_address(name, address);
+    }
+
+    /// Where a node is reached.
+    pub(crate) fn address_of(&self, name: &str) -> Option<&str> {
+        self.peers.address(name)
+    }
 }

@@ -56,7 +56,7 @@ impl Daemon {
     pub(super) fn act(self: &Arc<Self>, cluster: &Arc<Cluster>, actions: Vec<Action>) {
         for action in actions {
             match action {
-                Action::Send(to, address, content) => self.send(cluster, to, address, &content),
+                Action::Send(to, _, content) => self.send(cluster, to, &content),
                 Action::Move(process, to, why) => self.begin_move(cluster, process, to, why),
                 Action::Place(process, to) => {
                     if let Some(waiter) = cluster.lock().places.remove(&process) {
@@ -66,9 +66,9 @@ impl Daemon {
                 }
                 Action::SendHome(process) => self.expel(cluster, process),
                 Action::Up(peer) => {
-                    info!(node = cluster.settings.name(peer.node), address = %peer.address, "a node is up");
+                    info!(node = cluster.directory.name(peer.node).as_deref(), address = %peer.address, "a node is up");
                 }
-                Action::Down(node) => info!(node = cluster.settings.name(node), "a node is down"),
+                Action::Down(node) => info!(node = cluster.directory.name(node).as_deref(), "a node is down"),
             }
         }
     }
@@ -82,10 +82,10 @@ impl Daemon {
         if home == to {
             return self.expel(cluster, process);
         }
-        let address = cluster.lock().node.membership().find(home).map(|peer| peer.address);
-        if let Some(address) = address {
+        let is_up = cluster.lock().node.membership().find(home).is_some();
+        if is_up {
             debug!(%home, pid, %to, ?why, "asking the home of a guest to move it on");
-            self.send(cluster, home, address, &Request { process, to }.write());
+            self.send(cluster, home, &Request { process, to }.write());
         }
     }
 
@@ -96,9 +96,11 @@ impl Daemon {
             return debug!(%from, "a node asks to move what is not from here");
         };
         let standing = self.lock().book.standing(pid);
-        let from_name = cluster.settings.name(from);
+        let from_name = cluster.directory.name(from);
         match standing {
-            Some(Standing::Elsewhere { at: Some(at), free: true }) if from_name == Some(at.as_str()) => {
+            Some(Standing::Elsewhere { at: Some(at), free: true })
+                if from_name.as_deref() == Some(at.as_str()) =>
+            {
                 self.lend(cluster, request.process, pid, request.to, Why::Balance);
             }
             standing => debug!(%from, %home, pid, ?standing, "a node asks to move what it may not"),
@@ -111,9 +113,9 @@ impl Daemon {
             return cluster.lock().node.settled(process);
         };
         let (own, _) = cluster.own();
-        let Some(name) = cluster.settings.name(to) else { return };
-        let target = if to == own { Target::Home } else { Target::Lent(name.to_owned()) };
-        info!(pid, command = identity.command, to = name, ?why, "moving");
+        let Some(name) = cluster.directory.name(to) else { return };
+        let target = if to == own { Target::Home } else { Target::Lent(name.to_string()) };
+        info!(pid, command = identity.command, to = %name, ?why, "moving");
         let (sender, answer) = sync_channel(1);
         cluster.lock().moves.push(Move { process, pid, answer });
         self.order(identity, target, sender);
@@ -134,9 +136,9 @@ impl Daemon {
 
     fn expel(self: &Arc<Self>, cluster: &Arc<Cluster>, process: ProcessId) {
         let Some((home, pid)) = parts(process) else { return };
-        if let Some(name) = cluster.settings.name(home) {
-            info!(home = name, pid, "sending a guest home");
-            self.tell(|state| state.book.expel_guest(name, pid));
+        if let Some(name) = cluster.directory.name(home) {
+            info!(home = %name, pid, "sending a guest home");
+            self.tell(|state| state.book.expel_guest(&name, pid));
         }
     }
 

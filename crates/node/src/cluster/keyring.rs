@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use minka_cluster::NodeId;
@@ -15,6 +15,7 @@ use minka_link::{Credentials, DatagramKeys, KeyId, SealError};
 use tracing::{debug, warn};
 
 use super::Cluster;
+use super::directory::Member;
 use crate::daemon::{Daemon, chain};
 
 /// How many pairs of keys of one node are remembered.
@@ -29,8 +30,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(10);
 
 /// All keys.
 #[derive(Debug)]
-pub(super) struct Keyring {
-    pub(super) credentials: Credentials,
+pub(crate) struct Keyring {
+    credentials: RwLock<Credentials>,
     peers: Mutex<BTreeMap<NodeId, PeerKeys>>,
 }
 
@@ -55,7 +56,22 @@ impl PeerKeys {
 
 impl Keyring {
     pub(super) fn new(credentials: Credentials) -> Self {
-        Keyring { credentials, peers: Mutex::default() }
+        Keyring { credentials: RwLock::new(credentials), peers: Mutex::default() }
+    }
+
+    /// Who this node is, and whom it trusts.
+    pub(crate) fn credentials(&self) -> Credentials {
+        self.credentials.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// This node has another certificate now.
+    pub(crate) fn renew(&self, credentials: Credentials) {
+        *self.credentials.write().unwrap_or_else(PoisonError::into_inner) = credentials;
+    }
+
+    /// A node is of the cluster no more: what it has sealed is not opened.
+    pub(crate) fn forget(&self, node: NodeId) {
+        self.lock().remove(&node);
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<NodeId, PeerKeys>> {
@@ -146,16 +162,10 @@ fn transmit(socket: &UdpSocket, to: NodeId, address: SocketAddr, datagram: &[u8]
 
 impl Daemon {
     /// Sends a datagram to a node.
-    pub(super) fn send(
-        self: &Arc<Self>,
-        cluster: &Arc<Cluster>,
-        to: NodeId,
-        address: SocketAddr,
-        content: &[u8],
-    ) {
-        let Some(member) = cluster.settings.find(to) else { return };
-        // A node that listens at all of its addresses does not know by which one it is reached.
-        let address = if address.ip().is_unspecified() { member.address } else { address };
+    pub(crate) fn send(self: &Arc<Self>, cluster: &Arc<Cluster>, to: NodeId, content: &[u8]) {
+        // Not where it says that it is: it may be somewhere else by now, and a node that listens at all of its addresses
+        // does not know by which one it is reached.
+        let Some(Member { address, .. }) = cluster.directory.find(to) else { return };
         if cluster.keyring.send(&cluster.socket, to, address, content) {
             self.agree(cluster, to, address);
         }
@@ -164,9 +174,7 @@ impl Daemon {
     /// Somebody does not know the key that is used: it was started anew, or somebody lies.
     pub(super) fn agree_anew(self: &Arc<Self>, cluster: &Arc<Cluster>, key: KeyId) {
         let Some(node) = cluster.keyring.doubt(key) else { return };
-        let known = cluster.lock().node.membership().find(node).map(|peer| peer.address);
-        let address = known.or_else(|| cluster.settings.find(node).map(|member| member.address));
-        match address {
+        match cluster.directory.find(node).map(|member| member.address) {
             Some(address) => self.agree(cluster, node, address),
             None => cluster.keyring.fail(node),
         }
@@ -176,15 +184,15 @@ impl Daemon {
     fn agree(self: &Arc<Self>, cluster: &Arc<Cluster>, node: NodeId, address: SocketAddr) {
         let (daemon, cluster) = (Arc::clone(self), Arc::clone(cluster));
         std::thread::spawn(move || {
-            let Some(name) = cluster.settings.name(node) else { return cluster.keyring.fail(node) };
-            let credentials = &cluster.keyring.credentials;
-            match minka_link::agree_on_keys(credentials, address, name, &daemon.settings.tuning) {
+            let Some(name) = cluster.directory.name(node) else { return cluster.keyring.fail(node) };
+            let credentials = cluster.keyring.credentials();
+            match minka_link::agree_on_keys(&credentials, address, &name, &daemon.settings.tuning) {
                 Ok(keys) => {
-                    debug!(node = name, key = %keys.id, "agreed on keys");
+                    debug!(node = %name, key = %keys.id, "agreed on keys");
                     cluster.keyring.install(&cluster.socket, node, keys, true);
                 }
                 Err(error) => {
-                    debug!(node = name, %address, error = %chain(&error), "failed to agree on keys");
+                    debug!(node = %name, %address, error = %chain(&error), "failed to agree on keys");
                     cluster.keyring.fail(node);
                 }
             }
@@ -198,10 +206,10 @@ impl Daemon {
         preamble: &minka_wire::preamble::Preamble,
     ) {
         let Some(cluster) = self.cluster() else { return };
-        let credentials = &cluster.keyring.credentials;
-        match minka_link::answer_keys(credentials, stream, preamble, &self.settings.tuning) {
-            Ok((name, keys)) => match cluster.settings.number(&name) {
-                Some(node) if node != cluster.settings.own.number => {
+        let credentials = cluster.keyring.credentials();
+        match minka_link::answer_keys(&credentials, stream, preamble, &self.settings.tuning) {
+            Ok((name, keys)) => match cluster.directory.number(&name) {
+                Some(node) if node != cluster.directory.own.number => {
                     debug!(node = name, key = %keys.id, "took keys");
                     cluster.keyring.install(&cluster.socket, node, keys, false);
                 }

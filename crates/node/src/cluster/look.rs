@@ -53,8 +53,8 @@ impl Daemon {
     /// A guest has come to this node.
     pub(crate) fn guest_arrived(self: &Arc<Self>, home: &str, home_pid: i32) {
         let Some(cluster) = self.cluster() else { return };
-        let Some(number) = cluster.settings.number(home) else { return };
-        let process = cluster.settings.process(number, home_pid);
+        let Some(number) = cluster.directory.number(home) else { return };
+        let process = cluster.directory.process(number, home_pid);
         let state = &mut *cluster.lock();
         let wanted = state.node.received(process);
         state.looks.guest_arrived(super::millis(super::now()), process, wanted);
@@ -63,8 +63,8 @@ impl Daemon {
     /// A guest has gone from this node.
     pub(crate) fn guest_left(self: &Arc<Self>, home: &str, home_pid: i32) {
         let Some(cluster) = self.cluster() else { return };
-        let Some(number) = cluster.settings.number(home) else { return };
-        let process = cluster.settings.process(number, home_pid);
+        let Some(number) = cluster.directory.number(home) else { return };
+        let process = cluster.directory.process(number, home_pid);
         let state = &mut *cluster.lock();
         state.node.settled(process);
         state.looks.guest_left(process);
@@ -93,8 +93,8 @@ impl View<'_> {
     /// A process as the balancer sees it; none if it is Minka's own, or does not compute here.
     fn candidate(&mut self, looks: &mut Looks, process: &Process) -> Option<Candidate> {
         if let Some((home, home_pid)) = self.standings.guests.get(&process.pid) {
-            let number = self.cluster.settings.number(home)?;
-            let name = self.cluster.settings.process(number, *home_pid);
+            let number = self.cluster.directory.number(home)?;
+            let name = self.cluster.directory.process(number, *home_pid);
             let guest = looks.guests.get(&name).copied();
             let guest = guest.unwrap_or(Guest { since: self.now, computed_s: 0.0, wanted: None });
             let computed_s = guest.computed_s + process.computed.as_secs_f64();
@@ -122,7 +122,7 @@ impl View<'_> {
             Some(Standing::Home { placed }) => *placed,
             None => false,
         };
-        let name = self.cluster.settings.process(self.cluster.settings.own.number, process.pid);
+        let name = self.cluster.directory.process(self.cluster.directory.own.number, process.pid);
         let mut candidate = self.described(process, name, process.computed.as_secs_f64(), since);
         let fate = looks.fate(self.now, process);
         fate.at_home(self.now);

@@ -43,6 +43,7 @@ use minka_sample::{Sampler, Scope};
 use tracing::{debug, warn};
 
 pub use directory::{ClusterError, ClusterSettings};
+use directory::{Directory, Member};
 pub use fates::{DECAY_VARIABLE, LOCKED_VARIABLE, STARTED_VARIABLE};
 
 use crate::daemon::{Daemon, chain};
@@ -64,9 +65,10 @@ const PLACE_LIMIT: Duration = Duration::from_millis(1_500);
 
 /// A node's part in the cluster.
 pub(crate) struct Cluster {
-    settings: ClusterSettings,
+    pub(crate) directory: Directory,
+    balance: BalanceConfig,
     socket: UdpSocket,
-    keyring: Keyring,
+    pub(crate) keyring: Keyring,
     state: Mutex<State>,
 }
 
@@ -99,8 +101,9 @@ impl Cluster {
         let epoch = u64::try_from(epoch.as_millis()).unwrap_or(u64::MAX);
         let own = Peer { node: settings.own.number, address: settings.own.address, epoch };
         let mut node = Node::new(node_config(own, &settings.balance));
-        settings.contacts().for_each(|peer| node.expect(peer));
-        let keyring = Keyring::new(settings.credentials.clone());
+        settings.others.iter().for_each(|other| node.expect(other.contact()));
+        let keyring = Keyring::new(settings.credentials);
+        let directory = Directory::new(settings.own, settings.others);
         let state = State {
             node,
             decay: Decay::default(),
@@ -108,11 +111,43 @@ impl Cluster {
             moves: Vec::new(),
             looks: Looks::default(),
         };
-        Ok(Cluster { settings, socket, keyring, state: Mutex::new(state) })
+        Ok(Cluster { directory, balance: settings.balance, socket, keyring, state: Mutex::new(state) })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Nodes have joined, or are somewhere else now.
+    pub(crate) fn expect(&self, members: &[Member]) {
+        let state = &mut *self.lock();
+        members.iter().for_each(|member| state.node.expect(member.contact()));
+    }
+
+    /// Nodes are of the cluster no more.
+    pub(crate) fn forget(&self, members: &[Member]) {
+        let state = &mut *self.lock();
+        for member in members {
+            state.node.unexpect(member.number);
+            self.keyring.forget(member.number);
+        }
+    }
+
+    /// Whether a node is up, as far as is known here.
+    pub(crate) fn is_up(&self, name: &str) -> bool {
+        let Some(number) = self.directory.number(name) else { return false };
+        self.lock().node.membership().find(number).is_some()
+    }
+
+    pub(crate) fn up_count(&self) -> usize {
+        self.lock().node.membership().up().len()
+    }
+
+    /// One of the nodes that are up, each in its turn.
+    pub(crate) fn up_in_turn(&self, turn: usize) -> Option<NodeId> {
+        let state = self.lock();
+        let up = state.node.membership().up();
+        up.get(turn.checked_rem(up.len())?).map(|peer| peer.node)
     }
 
     /// Whether processes are moved and programs placed here without being asked for.
@@ -156,7 +191,7 @@ fn node_config(own: Peer, balance: &BalanceConfig) -> Config {
 impl Daemon {
     /// Takes part in the cluster. Never returns.
     pub(crate) fn take_part(self: &Arc<Self>, cluster: &Arc<Cluster>) {
-        let scope = if cluster.settings.balance.visible_only { Scope::Visible } else { Scope::Machine };
+        let scope = if cluster.balance.visible_only { Scope::Visible } else { Scope::Machine };
         let mut sampler = Sampler::new(Path::new("/proc"), scope);
         let mut buffer = [0; DATAGRAM_BYTES_MAX];
         let mut next_step = 0;
@@ -191,6 +226,7 @@ impl Daemon {
         debug!(load = sample.load.tasks(), candidates = sample.candidates.len(), "looked at this machine");
         let actions = cluster.lock().node.on_step(millis(time), &sample);
         self.act(cluster, actions);
+        self.tell_version(cluster, millis(time) / STEP_MS);
     }
 
     /// Takes one datagram, if one comes before the time is over.
@@ -211,7 +247,12 @@ impl Daemon {
         let Some(datagram) = buffer.get_mut(..count) else { return };
         match Opened::look(datagram) {
             Ok(Opened::Sealed(key)) => match cluster.keyring.open(key, datagram) {
-                Ok(Some((from, content))) => self.hear(cluster, from, content),
+                Ok(Some((from, content))) => {
+                    if cluster.directory.see(from, sender) {
+                        self.seen_elsewhere(cluster, from, sender);
+                    }
+                    self.hear(cluster, from, content);
+                }
                 Ok(None) => {
                     // Whoever gets this may believe it or not; it is shorter than what it answers.
                     let _ = cluster.socket.send_to(&minka_link::unknown_key(key), sender);
@@ -226,6 +267,9 @@ impl Daemon {
     fn hear(self: &Arc<Self>, cluster: &Arc<Cluster>, from: NodeId, content: &[u8]) {
         if let Some(request) = act::Request::read(content) {
             return self.move_on(cluster, from, &request);
+        }
+        if let Some(version) = crate::roster::read_version(content) {
+            return self.hear_version(cluster, from, version);
         }
         let actions = cluster.lock().node.on_datagram(millis(now()), from, content);
         match actions {
@@ -250,7 +294,7 @@ impl Daemon {
         memory_mib: Option<f64>,
     ) -> Option<String> {
         let (sender, receiver) = std::sync::mpsc::sync_channel(1);
-        let process = cluster.settings.process(cluster.settings.own.number, pid);
+        let process = cluster.directory.process(cluster.directory.own.number, pid);
         let actions = {
             let state = &mut *cluster.lock();
             state.places.insert(process, sender);
@@ -259,7 +303,7 @@ impl Daemon {
         self.act(cluster, actions);
         let place = receiver.recv_timeout(PLACE_LIMIT);
         cluster.lock().places.remove(&process);
-        place.ok().flatten().and_then(|node| cluster.settings.name(node)).map(str::to_owned)
+        place.ok().flatten().and_then(|node| cluster.directory.name(node)).map(|name| name.to_string())
     }
 }
 

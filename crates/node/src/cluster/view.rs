@@ -13,7 +13,7 @@ impl Cluster {
         let state = self.lock();
         let time = millis(now());
         for node in nodes {
-            let Some(number) = self.settings.number(&node.name) else { continue };
+            let Some(number) = self.directory.number(&node.name) else { continue };
             node.number = Some(number.get());
             node.member = node.this || state.node.membership().find(number).is_some();
             node.figures = state.node.vector().get(number).map(|known| figures(known, time));
@@ -22,7 +22,7 @@ impl Cluster {
 
     /// The number of a node and its name.
     pub(crate) fn own(&self) -> (NodeId, &str) {
-        (self.settings.own.number, &self.settings.own.name)
+        (self.directory.own.number, &*self.directory.own.name)
     }
 }
 

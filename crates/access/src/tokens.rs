@@ -10,7 +10,7 @@ use argon2::{Algorithm, Argon2, Params, Version};
 use aws_lc_rs::digest;
 use serde::{Deserialize, Serialize};
 
-use super::Role;
+use crate::Role;
 
 /// A token as it is kept.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -21,9 +21,9 @@ pub struct Entry {
     /// What it allows.
     pub role: Role,
     /// Four bytes of the secret's digest.
-    pub(super) check: String,
+    pub(crate) check: String,
     /// The secret's Argon2 hash.
-    pub(super) hash: String,
+    pub(crate) hash: String,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -158,7 +158,7 @@ fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-pub(super) fn check(secret: &str) -> String {
+pub(crate) fn check(secret: &str) -> String {
     hexadecimal(&digest::digest(&digest::SHA256, secret.as_bytes()).as_ref()[..4])
 }
 

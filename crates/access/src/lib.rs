@@ -1,4 +1,4 @@
-//! Who may do what.
+//! Who may ask over the network, and what: for the services that this program offers to other machines.
 //!
 //! A token is `name.secret`, the secret 256 random bits that this program made. The file of tokens has an Argon2
 //! hash of each secret, and four bytes of a plain digest, which give away nothing of 256 bits and tell nearly
@@ -13,14 +13,28 @@
 //! So whoever guesses waits for each answer, but nobody else does: a wrong secret costs a digest,
 //! and a right one is never held up by the guesses of others, not even from the same address.
 
+//!
+//! Reading order: [`Gate`] (who may), [`Door`] (what every request meets), [`Crowd`] (how many may be connected),
+//! [`receive`] (connections), [`Guesses`], [`tls`].
+
+mod crowd;
+mod door;
 mod gate;
+mod guesses;
 mod header;
+mod reception;
+pub mod time;
+pub mod tls;
 mod tokens;
 
 use serde::{Deserialize, Serialize};
 
+pub use crowd::{Crowd, Place};
+pub use door::{Door, DoorError, WAITING_MAX, Wrong};
 pub use gate::{Gate, Verdict};
+pub use guesses::Guesses;
 pub use header::token;
+pub use reception::{Peer, attend, receive};
 pub use tokens::{Entry, TokenError, add, read, remove};
 
 /// What a token allows; each role includes those before it.
@@ -29,9 +43,9 @@ pub use tokens::{Entry, TokenError, add, read, remove};
 pub enum Role {
     /// To see.
     Read,
-    /// To change how devices are watched.
+    /// To change what is done, but not what the machine is.
     Operate,
-    /// To change devices.
+    /// To change everything.
     Admin,
 }
 

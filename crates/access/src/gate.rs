@@ -5,12 +5,13 @@ use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use aws_lc_rs::digest;
 
-use super::Caller;
-use super::tokens::{Entry, TokenError, check, read};
+use crate::Caller;
+use crate::guesses::Guesses;
+use crate::tokens::{Entry, TokenError, check, read};
 
 /// What a header is worth.
 #[derive(Debug)]
@@ -23,21 +24,6 @@ pub enum Verdict {
     Wrong,
     /// Wrong again: wait so many seconds.
     Wait(u64),
-}
-
-/// So many guesses are free.
-const GUESSES_FREE: u32 = 5;
-
-/// No wait is longer, in seconds.
-const WAIT_MAX: u64 = 300;
-
-/// More addresses are not remembered.
-const ADDRESSES_MAX: usize = 10_000;
-
-#[derive(Debug, Clone, Copy)]
-struct Guesses {
-    count: u32,
-    last: Instant,
 }
 
 /// The tokens of a file, and who guessed.
@@ -53,7 +39,7 @@ struct Inner {
     entries: Vec<Entry>,
     /// Digests of secrets that Argon2 found right, by their hash.
     right: BTreeMap<String, Vec<u8>>,
-    guesses: BTreeMap<IpAddr, Guesses>,
+    guesses: Guesses,
 }
 
 impl Gate {
@@ -61,7 +47,7 @@ impl Gate {
     pub fn new(path: PathBuf) -> Result<Self, TokenError> {
         let entries = read(&path)?;
         let inner =
-            Inner { read: modified(&path), entries, right: BTreeMap::new(), guesses: BTreeMap::new() };
+            Inner { read: modified(&path), entries, right: BTreeMap::new(), guesses: Guesses::default() };
         Ok(Gate { path, inner: Mutex::new(inner) })
     }
 
@@ -117,23 +103,7 @@ impl Inner {
     }
 
     fn guess(&mut self, from: IpAddr, now: Instant) -> Verdict {
-        let from = neighbourhood(from);
-        let old = Duration::from_secs(WAIT_MAX * 2);
-        if self.guesses.len() >= ADDRESSES_MAX {
-            self.guesses.retain(|_, guesses| now.duration_since(guesses.last) < old);
-            if self.guesses.len() >= ADDRESSES_MAX {
-                self.guesses.pop_first();
-            }
-        }
-        let guesses = self.guesses.entry(from).or_insert(Guesses { count: 0, last: now });
-        if now.duration_since(guesses.last) >= old {
-            guesses.count = 0;
-        }
-        *guesses = Guesses { count: guesses.count.saturating_add(1), last: now };
-        match guesses.count.checked_sub(GUESSES_FREE + 1) {
-            None => Verdict::Wrong,
-            Some(beyond) => Verdict::Wait((1_u64 << beyond.min(20)).min(WAIT_MAX)),
-        }
+        self.guesses.count(from, now).map_or(Verdict::Wrong, Verdict::Wait)
     }
 }
 
@@ -141,18 +111,13 @@ fn modified(path: &Path) -> Option<SystemTime> {
     fs::metadata(path).and_then(|metadata| metadata.modified()).ok()
 }
 
-/// Whoever has one address of version 6 has 2⁶⁴ of them.
-fn neighbourhood(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => IpAddr::V6((address.to_bits() & !u128::from(u64::MAX)).into()),
-        v4 @ IpAddr::V4(_) => v4,
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::{Role, add, remove};
+    use std::time::Duration;
+
     use super::*;
+    use crate::guesses::GUESSES_FREE;
+    use crate::{Role, add, remove};
 
     fn gate() -> (tempfile::TempDir, Gate, String) {
         let directory = tempfile::tempdir().unwrap();

@@ -1,0 +1,282 @@
+//! Who decides which machines belong to the cluster: makes certificates, and signs the list of nodes.
+//!
+//! A node can have its certificate made without showing its key to anybody: it makes the key itself and sends a
+//! [`NodeRequest`], which proves that it has the key.
+
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use aws_lc_rs::digest;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SerialNumber, SignatureAlgorithm, SigningKey,
+};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use serde::{Deserialize, Serialize};
+
+use crate::keys::{self, AUTHORITY_CERTIFICATE, AUTHORITY_KEY, KeyError, NodeKeys, check_name, node_domain};
+
+/// The name under which the authority itself speaks to nodes. No node can have it.
+pub const AUTHORITY_NAME: &str = "authority";
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// Certificates hold from a little before they are made, as clocks differ.
+const BACKDATED: Duration = DAY;
+const AUTHORITY_LIFE: Duration = DAY.saturating_mul(20 * 365);
+const NODE_LIFE: Duration = DAY.saturating_mul(5 * 365);
+/// With a certificate of its own the authority speaks once.
+const OWN_LIFE: Duration = Duration::from_secs(60 * 60);
+
+/// What a request to certify a key is signed with, so that the signature is of use for nothing else.
+const REQUEST_CONTEXT: &[u8] = b"minka request 1\0";
+/// The same for lists of nodes.
+const ROSTER_CONTEXT: &[u8] = b"minka roster 1\0";
+
+/// An uncompressed point of P-256.
+const POINT_BYTES: usize = 65;
+
+/// Who decides which machines belong to the cluster.
+#[derive(Debug)]
+pub struct Authority {
+    certificate: String,
+    key: KeyPair,
+}
+
+impl Authority {
+    /// Makes a new authority, and so a new cluster.
+    pub fn create() -> Result<Self, KeyError> {
+        let key = new_key()?;
+        let certificate = Self::params(&key).self_signed(&key).map_err(KeyError::Make)?;
+        Ok(Authority { certificate: certificate.pem(), key })
+    }
+
+    /// Loads the authority from a directory of keys.
+    pub fn read(directory: &Path) -> Result<Self, KeyError> {
+        let certificate = keys::read_public(&directory.join(AUTHORITY_CERTIFICATE))?;
+        let path = directory.join(AUTHORITY_KEY);
+        let key = KeyPair::from_pem(&keys::read_secret(&path)?).map_err(|source| KeyError::Malformed {
+            what: "the key of a cluster authority",
+            path,
+            source: Box::new(source),
+        })?;
+        Ok(Authority { certificate, key })
+    }
+
+    /// Stores the authority in a directory of keys that has none yet.
+    pub fn write(&self, directory: &Path) -> Result<(), KeyError> {
+        keys::write_new(&directory.join(AUTHORITY_KEY), &self.key.serialize_pem(), 0o600)?;
+        keys::write_new(&directory.join(AUTHORITY_CERTIFICATE), &self.certificate, 0o644)
+    }
+
+    /// The certificate that all nodes trust (PEM).
+    pub fn certificate(&self) -> &str {
+        &self.certificate
+    }
+
+    /// The digest of that, by which those can tell it who have not got it.
+    pub fn digest(&self) -> Result<[u8; 32], KeyError> {
+        let certificate = CertificateDer::from_pem_slice(self.certificate.as_bytes());
+        let certificate = certificate.map_err(|error| KeyError::Malformed {
+            what: "the certificate of a cluster authority",
+            path: AUTHORITY_CERTIFICATE.into(),
+            source: Box::new(error),
+        })?;
+        Ok(digest_of(&certificate))
+    }
+
+    /// Makes the keys with which a node proves its name.
+    pub fn issue(&self, name: &str) -> Result<NodeKeys, KeyError> {
+        self.issue_numbered(name, None)
+    }
+
+    /// The same, with a number by which the certificate can be refused later.
+    pub fn issue_numbered(&self, name: &str, number: Option<u64>) -> Result<NodeKeys, KeyError> {
+        let key = new_key()?;
+        let certificate = self.sign_certificate(name, &key, number, NODE_LIFE)?;
+        Ok(NodeKeys { authority: self.certificate.clone(), certificate, key: key.serialize_pem() })
+    }
+
+    /// Makes keys with which the authority itself can speak to nodes for a while.
+    pub fn own_keys(&self, number: u64) -> Result<NodeKeys, KeyError> {
+        let key = new_key()?;
+        let certificate = self.sign_certificate(AUTHORITY_NAME, &key, Some(number), OWN_LIFE)?;
+        // With the authority's own, for those who know nothing of it but its digest.
+        let certificate = format!("{certificate}{}", self.certificate);
+        Ok(NodeKeys { authority: self.certificate.clone(), certificate, key: key.serialize_pem() })
+    }
+
+    /// Makes the certificate of a node for a key that only the node has.
+    ///
+    /// # Errors
+    /// When the request does not show that, or the node cannot have the name.
+    pub fn certify(&self, name: &str, request: &NodeRequest, number: u64) -> Result<String, KeyError> {
+        check_name(name)?;
+        let point = request.check()?;
+        self.sign_certificate(name, &point, Some(number), NODE_LIFE)
+    }
+
+    /// Signs a list of nodes.
+    pub(crate) fn sign_roster(&self, text: &str) -> Result<Vec<u8>, KeyError> {
+        self.key.sign(&[ROSTER_CONTEXT, text.as_bytes()].concat()).map_err(KeyError::Make)
+    }
+
+    fn sign_certificate(
+        &self,
+        name: &str,
+        key: &impl PublicKeyData,
+        number: Option<u64>,
+        life: Duration,
+    ) -> Result<String, KeyError> {
+        let mut params = CertificateParams::new(vec![node_domain(name)?]).map_err(KeyError::Make)?;
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        params.use_authority_key_identifier_extension = true;
+        params.serial_number = number.map(SerialNumber::from);
+        live(&mut params, life);
+        let issuer = Issuer::new(Self::params(&self.key), &self.key);
+        Ok(params.signed_by(key, &issuer).map_err(KeyError::Make)?.pem())
+    }
+
+    /// All there is to say about an authority follows from its key, so that the key alone suffices to issue.
+    fn params(key: &KeyPair) -> CertificateParams {
+        let mut params = CertificateParams::default();
+        let fingerprint: String =
+            params.key_identifier(key).iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, format!("Minka cluster authority {fingerprint}"));
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        live(&mut params, AUTHORITY_LIFE);
+        params
+    }
+}
+
+fn new_key() -> Result<KeyPair, KeyError> {
+    KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(KeyError::Make)
+}
+
+fn live(params: &mut CertificateParams, life: Duration) {
+    let now = SystemTime::now();
+    params.not_before = (now - BACKDATED).into();
+    params.not_after = (now + life).into();
+}
+
+/// Whether the authority with this certificate (PEM) has signed a list of nodes.
+pub(crate) fn has_signed(authority: &str, text: &str, signature: &[u8]) -> bool {
+    let Ok(certificate) = CertificateDer::from_pem_slice(authority.as_bytes()) else { return false };
+    let Ok(certificate) = webpki::EndEntityCert::try_from(&certificate) else { return false };
+    let message = [ROSTER_CONTEXT, text.as_bytes()].concat();
+    certificate.verify_signature(webpki::aws_lc_rs::ECDSA_P256_SHA256, &message, signature).is_ok()
+}
+
+/// The digest of a certificate, by which it can be told from all others.
+pub fn digest_of(certificate: &CertificateDer<'_>) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(digest::digest(&digest::SHA256, certificate).as_ref());
+    bytes
+}
+
+/// The key of a node that has no certificate for it yet.
+pub struct NodeKey(KeyPair);
+
+impl std::fmt::Debug for NodeKey {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("NodeKey").finish_non_exhaustive()
+    }
+}
+
+impl NodeKey {
+    /// Makes a key.
+    pub fn create() -> Result<Self, KeyError> {
+        new_key().map(NodeKey)
+    }
+
+    /// What is sent to have it certified.
+    pub fn request(&self) -> Result<NodeRequest, KeyError> {
+        let point = self.0.der_bytes();
+        let proof = self.0.sign(&[REQUEST_CONTEXT, point].concat()).map_err(KeyError::Make)?;
+        Ok(NodeRequest { point: point.to_vec(), proof })
+    }
+
+    /// The keys of the node, with what the authority has made.
+    pub fn certified(&self, authority: String, certificate: String) -> NodeKeys {
+        NodeKeys { authority, certificate, key: self.0.serialize_pem() }
+    }
+}
+
+/// Asks for a certificate: the public key, and a signature by the private one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeRequest {
+    point: Vec<u8>,
+    proof: Vec<u8>,
+}
+
+impl NodeRequest {
+    fn check(&self) -> Result<Point, KeyError> {
+        let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, &self.point);
+        let message = [REQUEST_CONTEXT, &self.point].concat();
+        if self.point.len() != POINT_BYTES || key.verify(&message, &self.proof).is_err() {
+            return Err(KeyError::NotOwned);
+        }
+        Ok(Point(self.point.clone()))
+    }
+}
+
+/// Somebody else's public key.
+struct Point(Vec<u8>);
+
+impl PublicKeyData for Point {
+    fn der_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn algorithm(&self) -> &'static SignatureAlgorithm {
+        &PKCS_ECDSA_P256_SHA256
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Credentials;
+
+    #[test]
+    fn a_node_is_certified_without_showing_its_key() {
+        let authority = Authority::create().unwrap();
+        let key = NodeKey::create().unwrap();
+        let request = key.request().unwrap();
+        let certificate = authority.certify("a", &request, 7).unwrap();
+        let credentials = Credentials::new(&key.certified(authority.certificate().to_owned(), certificate));
+        assert_eq!(credentials.unwrap().name(), "a");
+    }
+
+    #[test]
+    fn nobody_has_a_key_certified_that_is_not_its_own() {
+        let authority = Authority::create().unwrap();
+        let request = NodeKey::create().unwrap().request().unwrap();
+        let other = NodeKey::create().unwrap().request().unwrap();
+        let check = |request: &NodeRequest| {
+            assert!(matches!(authority.certify("a", request, 1), Err(KeyError::NotOwned)), "{request:?}");
+        };
+        check(&NodeRequest { proof: other.proof, ..request.clone() });
+        check(&NodeRequest { point: other.point, ..request.clone() });
+        check(&NodeRequest { point: Vec::new(), proof: Vec::new() });
+        check(&NodeRequest { point: vec![4; POINT_BYTES], ..request.clone() });
+        assert!(matches!(authority.certify("A", &request, 1), Err(KeyError::Name { .. })));
+    }
+
+    #[test]
+    fn what_one_authority_has_signed_another_has_not() {
+        let [one, other] = [(); 2].map(|()| Authority::create().unwrap());
+        let signature = one.sign_roster("text").unwrap();
+        assert!(has_signed(one.certificate(), "text", &signature));
+        assert!(!has_signed(other.certificate(), "text", &signature));
+        assert!(!has_signed(one.certificate(), "texts", &signature));
+        assert!(!has_signed("", "text", &signature));
+    }
+}
