@@ -9,6 +9,7 @@ mod openmosix;
 mod package;
 mod pages;
 mod prose;
+mod scripts;
 mod source;
 mod test;
 
@@ -23,7 +24,8 @@ test          everything a change has to pass: packages, format, lints, rules, d
 check         the rules of the workspace that no compiler knows
 docs          make the documentation that is made from code
 farm [DIR]    get a package in C for `minka bench farm`, in target/farm or DIR
-package [DIR] make packages for Debian's and Fedora's families, in target/package or DIR
+package [DIR [RELEASE]]
+              make packages for Debian's and Fedora's families, in target/package or DIR
 openmosix     try openMosix's tools in a lab, as root, and write docs/openmosix.md
 pages [DIR]   make the manual pages and shell completions, in target/pages or DIR
 help          show this";
@@ -38,7 +40,10 @@ fn main() -> ExitCode {
         Some("test") => test::run(&root()),
         Some("check") => check::run(&root()),
         Some("docs") => generated::write(&root()),
-        Some("package") => package::make(&root(), arguments.next().map(Into::into)),
+        Some("package") => {
+            let directory = arguments.next().map(Into::into);
+            release(arguments.next()).and_then(|release| package::make(&root(), directory, release))
+        }
         Some("farm") => farm::make(&root(), arguments.next().map(Into::into)),
         Some("openmosix") => openmosix::make(&root()),
         Some("pages") => pages::make(arguments.next().map(Into::into)),
@@ -55,6 +60,12 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// A number that tells packages of one version apart.
+fn release(said: Option<std::ffi::OsString>) -> Result<Option<u32>, Failure> {
+    let number = |said: std::ffi::OsString| said.to_str().and_then(|text| text.parse().ok());
+    said.map(|said| number(said).ok_or_else(|| "understand the release: it is a number".into())).transpose()
 }
 
 /// The root of the workspace: the directory above this package's.

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::command::{cargo, program, succeed};
+use crate::scripts::{DEBIAN, FEDORA, SCRIPTS};
 use crate::{Failure, pages};
 
 /// Other names of the program.
@@ -58,8 +59,8 @@ const SUMMARY: &str = "the Linux machines you own, working as one computer";
 const DESCRIPTION: &str = "Minka moves running, unmodified programs between the machines of a cluster, and shows and \
                            serves the accelerators that they have.";
 
-/// Makes the packages, those for which there is a tool here.
-pub(crate) fn make(root: &Path, directory: Option<PathBuf>) -> Result<(), Failure> {
+/// Makes the packages, those for which there is a tool here; `release` tells packages of one version apart.
+pub(crate) fn make(root: &Path, directory: Option<PathBuf>, release: Option<u32>) -> Result<(), Failure> {
     succeed(cargo(root).args(["build", "--release", "--package", "minka"]))?;
     let target = std::env::current_exe()?;
     let target = target.parent().and_then(Path::parent).ok_or("find the target directory")?;
@@ -69,8 +70,10 @@ pub(crate) fn make(root: &Path, directory: Option<PathBuf>) -> Result<(), Failur
         fs::remove_dir_all(&tree)?;
     }
     stage(root, &target.join("release/minka"), &tree)?;
-    let made: Vec<PathBuf> =
-        [debian(&directory, &tree)?, fedora(&directory, &tree)?].into_iter().flatten().collect();
+    let made: Vec<PathBuf> = [debian(&directory, &tree, release)?, fedora(&directory, &tree, release)?]
+        .into_iter()
+        .flatten()
+        .collect();
     if made.is_empty() {
         return Err("make a package: neither dpkg-deb nor rpmbuild is here".into());
     }
@@ -129,16 +132,12 @@ fn c_library() -> Result<String, Failure> {
     Ok(text.split_whitespace().nth(1).ok_or("find the version of the C library")?.to_owned())
 }
 
-/// What to do when the package has come, and before it goes. A machine is made a node by `minka install`, not by this.
-const AFTER: &str = "if [ -d /run/systemd/system ]; then systemctl daemon-reload || true; fi";
-const BEFORE_REMOVAL: &str =
-    "if [ -d /run/systemd/system ]; then systemctl stop minkad.service minka-xpu.service || true; fi";
-
-fn debian(directory: &Path, tree: &Path) -> Result<Option<PathBuf>, Failure> {
+fn debian(directory: &Path, tree: &Path, release: Option<u32>) -> Result<Option<PathBuf>, Failure> {
     if !is_here("dpkg-deb") {
         return Ok(None);
     }
     let version = env!("CARGO_PKG_VERSION");
+    let version = release.map_or_else(|| version.to_owned(), |release| format!("{version}-{release}"));
     let whole = directory.join("debian");
     if whole.exists() {
         fs::remove_dir_all(&whole)?;
@@ -150,13 +149,13 @@ fn debian(directory: &Path, tree: &Path) -> Result<Option<PathBuf>, Failure> {
         control.join("control"),
         format!(
             "Package: minka\nVersion: {version}\nArchitecture: amd64\nMaintainer: Minka's authors <minka@localhost>\n\
-             Section: admin\nPriority: optional\nDepends: libc6 (>= {})\nDescription: {SUMMARY}\n {DESCRIPTION}\n",
+             Section: admin\nPriority: optional\nDepends: libc6 (>= {}), libgcc-s1\nDescription: {SUMMARY}\n {DESCRIPTION}\n",
             c_library()?
         ),
     )?;
-    for (name, what) in [("postinst", AFTER), ("prerm", BEFORE_REMOVAL), ("postrm", AFTER)] {
+    for (name, what) in DEBIAN {
         let script = control.join(name);
-        fs::write(&script, format!("#!/bin/sh\nset -e\n{what}\n"))?;
+        fs::write(&script, format!("#!/bin/sh\nset -e\n{SCRIPTS}{what}\n"))?;
         fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
     }
     let package = directory.join(format!("minka_{version}_amd64.deb"));
@@ -166,31 +165,33 @@ fn debian(directory: &Path, tree: &Path) -> Result<Option<PathBuf>, Failure> {
     Ok(Some(package))
 }
 
-fn fedora(directory: &Path, tree: &Path) -> Result<Option<PathBuf>, Failure> {
+fn fedora(directory: &Path, tree: &Path, release: Option<u32>) -> Result<Option<PathBuf>, Failure> {
     if !is_here("rpmbuild") {
         return Ok(None);
     }
     let version = env!("CARGO_PKG_VERSION");
+    let release = release.unwrap_or(1);
     let tree = fs::canonicalize(tree)?;
     let top = fs::canonicalize(directory)?.join("rpm");
     fs::create_dir_all(&top)?;
     let files: Vec<String> = listed(&tree)?;
+    let scripts: String = FEDORA.map(|(name, what)| format!("%{name}\n{SCRIPTS}{what}\n")).concat();
     let spec = top.join("minka.spec");
     fs::write(
         &spec,
         format!(
-            "Name: minka\nVersion: {version}\nRelease: 1\nSummary: {SUMMARY}\nLicense: MIT OR Apache-2.0\n\
+            "Name: minka\nVersion: {version}\nRelease: {release}\nSummary: {SUMMARY}\nLicense: MIT OR Apache-2.0\n\
              BuildArch: x86_64\n%global debug_package %{{nil}}\n%global __os_install_post %{{nil}}\n\
              %description\n{DESCRIPTION}\n%install\nmkdir -p %{{buildroot}}\ncp -a {}/. %{{buildroot}}/\n\
-             %post\n{AFTER}\n%preun\n{BEFORE_REMOVAL}\n%postun\n{AFTER}\n%files\n%defattr(-,root,root)\n{}\n",
+             {scripts}%files\n%defattr(-,root,root)\n{}\n",
             tree.display(),
             files.join("\n"),
         ),
     )?;
     let topdir = format!("_topdir {}", top.display());
     succeed(program("rpmbuild", directory).args(["-bb", "--quiet", "--define", &topdir]).arg(&spec))?;
-    let package = top.join("RPMS/x86_64").join(format!("minka-{version}-1.x86_64.rpm"));
-    let place = directory.join(format!("minka-{version}-1.x86_64.rpm"));
+    let package = top.join("RPMS/x86_64").join(format!("minka-{version}-{release}.x86_64.rpm"));
+    let place = directory.join(format!("minka-{version}-{release}.x86_64.rpm"));
     fs::copy(&package, &place).map_err(|error| format!("find {}: {error}", package.display()))?;
     Ok(Some(place))
 }
