@@ -90,3 +90,23 @@ fn a_client_in_python_gets_what_it_needs() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(String::from_utf8_lossy(&output.stdout), "6\n");
 }
+
+#[test]
+fn the_dashboard_and_the_rules_ask_for_what_is_told() {
+    let service = Service::start(6, |_| {});
+    let told = service.get("/metrics").body;
+    let told: Vec<&str> =
+        told.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    let labels = ["hw_id", "hw_id_location", "hw_name", "hw_state"];
+    for file in ["grafana-dashboard.json", "prometheus-rules.yml"] {
+        let path = format!("{}/../../packaging/xpu/{file}", env!("CARGO_MANIFEST_DIR"));
+        let text = std::fs::read_to_string(path).unwrap();
+        let words = text.split(|character: char| !(character.is_ascii_alphanumeric() || character == '_'));
+        let asked: Vec<&str> =
+            words.filter(|word| word.starts_with("hw_") && !labels.contains(word)).collect();
+        assert!(asked.len() > 5, "{file}: {asked:?}");
+        for name in asked {
+            assert!(told.contains(&name), "{file} asks for {name}, which is not among {told:?}");
+        }
+    }
+}
