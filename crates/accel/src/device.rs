@@ -145,6 +145,11 @@ impl Device {
             readings.extend(told.readings.iter().cloned());
         }
         let totals = self.derive(&mut readings, moment);
+        if gone {
+            // What came back while it was being read makes no device.
+            let known = readings.iter_mut().filter(|reading| reading.value.is_ok());
+            known.for_each(|reading| reading.value = Err(Reason::Gone));
+        }
         for (metric, reason) in &self.gaps {
             if !readings.iter().any(|reading| reading.metric == *metric) {
                 let value = Err(reason.clone());

@@ -4,6 +4,7 @@
 //! devices and says so; a function that fails costs its own reading only.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 
 use nvml_wrapper::Nvml;
@@ -15,7 +16,10 @@ use nvml_wrapper::error::NvmlError;
 
 use crate::identity::{DeviceType, Identity, Pci};
 use crate::metric::Metric;
+use crate::probe::believed;
 use crate::value::{Reading, Reason, Value};
+
+pub(crate) mod settings;
 
 /// The library, started.
 #[derive(Clone)]
@@ -31,6 +35,12 @@ impl Library {
     /// Looks for the library and starts it.
     pub fn start() -> Result<Self, Reason> {
         Nvml::init().map(|nvml| Library(Arc::new(nvml))).map_err(|error| reason(&error))
+    }
+
+    /// Starts the library that is in a file.
+    pub fn start_file(path: &Path) -> Result<Self, Reason> {
+        let nvml = Nvml::builder().lib_path(path.as_os_str()).init();
+        nvml.map(|nvml| Library(Arc::new(nvml))).map_err(|error| reason(&error))
     }
 
     /// The devices that it knows: their numbers in the library, and who they are.
@@ -106,6 +116,7 @@ impl Readings {
     }
 
     fn push(&mut self, metric: Metric, location: &str, source: &str, value: Result<Value, Reason>) {
+        let value = value.and_then(|value| believed(metric, value));
         self.0.push(Reading { metric, location: location.into(), value, source: source.into() });
     }
 }
@@ -262,6 +273,9 @@ fn reason(error: &NvmlError) -> Reason {
         NvmlError::GpuLost | NvmlError::NotFound => Reason::Gone,
         NvmlError::LibloadingError(_) | NvmlError::LibraryNotFound => {
             Reason::NotOffered("the library libnvidia-ml.so.1 is not there")
+        }
+        NvmlError::FailedToLoadSymbol(_) | NvmlError::FunctionNotFound => {
+            Reason::NotOffered("the library is too old for it")
         }
         NvmlError::DriverNotLoaded => Reason::NotOffered("the nvidia driver is not loaded"),
         other => Reason::Failed(other.to_string().into()),

@@ -76,7 +76,7 @@ fn scaled(number: f64, scale: f64) -> f64 {
 }
 
 /// Refuses what no device can have.
-fn believed(metric: Metric, value: Value) -> Result<Value, Reason> {
+pub(crate) fn believed(metric: Metric, value: Value) -> Result<Value, Reason> {
     let Some(number) = value.number() else { return Ok(value) };
     let doubt = || Reason::Implausible(format!("{value} {}", metric.unit().symbol()).trim_end().into());
     match metric {

@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::nvidia::Library;
 use crate::value::Reason;
 
 /// No file that is read here is larger; what is beyond is cut off.
@@ -20,6 +21,7 @@ pub struct Root {
     path: Arc<PathBuf>,
     prefix: Prefix,
     kept: bool,
+    library: Option<Library>,
 }
 
 /// What of a machine a directory holds.
@@ -43,7 +45,7 @@ impl Prefix {
 impl Root {
     /// This machine. Files of sysfs are opened once and read often.
     pub fn machine() -> Self {
-        Root { path: Arc::new(PathBuf::from("/")), prefix: Prefix::Machine, kept: true }
+        Root { path: Arc::new(PathBuf::from("/")), prefix: Prefix::Machine, kept: true, library: None }
     }
 
     /// A directory that holds a machine's files: the whole tree, or what stands at `/sys`, or at
@@ -56,13 +58,24 @@ impl Root {
         } else {
             Prefix::Machine
         };
-        Root { path: Arc::new(path.to_owned()), prefix, kept: path == Path::new("/") }
+        Root { path: Arc::new(path.to_owned()), prefix, kept: path == Path::new("/"), library: None }
     }
 
     /// The same, but with files that are opened once, as on a machine.
     pub fn keeping_files(mut self) -> Self {
         self.kept = true;
         self
+    }
+
+    /// The same with NVIDIA's library, which has no files.
+    pub fn with_library(mut self, library: Option<Library>) -> Self {
+        self.library = library;
+        self
+    }
+
+    /// NVIDIA's library, if there is one.
+    pub fn library(&self) -> Option<&Library> {
+        self.library.as_ref()
     }
 
     /// Whether it is the machine that this program runs on.

@@ -89,13 +89,13 @@ impl Station {
 
     /// Looks over a tree and puts its devices under watch.
     pub fn start_with(root: Root, interval: Duration, limits: Limits) -> Self {
-        let library = if root.is_machine() {
-            Library::start()
-        } else {
-            Err(Reason::NotOffered("a recorded tree is read, not the machine"))
+        let library = match root.library() {
+            Some(library) => Ok(library.clone()),
+            None if root.is_machine() => Library::start(),
+            None => Err(Reason::NotOffered("a recorded tree is read, not the machine")),
         };
         let shared = Arc::new(Shared {
-            root,
+            root: root.with_library(library.as_ref().ok().cloned()),
             limits,
             library,
             started: Instant::now(),

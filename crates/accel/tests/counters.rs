@@ -152,3 +152,42 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_device_that_is_pulled_out_while_it_is_being_read_costs_itself_only() {
+    let directory = tempfile::tempdir().unwrap();
+    plant_machine(directory.path(), 2).unwrap();
+    let station = Station::start(Root::at(directory.path()), Duration::from_millis(1));
+    station.settle(Duration::from_secs(10));
+    let card = directory.path().join("sys/class/drm/card0");
+    let aside = directory.path().join("aside");
+    let pulled = std::thread::spawn(move || {
+        for _ in 0..150 {
+            fs::rename(&card, &aside).unwrap();
+            std::thread::sleep(Duration::from_micros(700));
+            fs::rename(&aside, &card).unwrap();
+            std::thread::sleep(Duration::from_micros(1300));
+        }
+    });
+    // No report is half a lie: what is told of a device that is there is what its files hold.
+    let (mut there, mut gone) = (0, 0);
+    while !pulled.is_finished() || there == 0 {
+        for report in station.reports() {
+            let known = |reading: &minka_accel::Reading| reading.value.is_ok();
+            match (report.sample.identity.device_id, report.sample.gone) {
+                (0, true) => {
+                    gone += 1;
+                    assert!(!report.sample.readings.iter().any(known), "{:?}", report.sample);
+                }
+                (0, false) => {
+                    there += 1;
+                    let limit = report.sample.number(Metric::PowerLimit, &["pkg"]);
+                    assert!(matches!(limit, None | Some(55.0)), "{limit:?}");
+                }
+                _ => assert!(!report.sample.gone && report.sample.readings.iter().any(known)),
+            }
+        }
+    }
+    pulled.join().unwrap();
+    assert!(there > 0 && gone > 0, "{there} {gone}");
+}

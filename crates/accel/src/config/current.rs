@@ -58,7 +58,10 @@ impl Desk<'_> {
     fn tiles(&self) -> Vec<TileSettings> {
         let clocks = self.clocks();
         if clocks.is_empty() {
-            let frequency_options = self.amd_table().unwrap_or_default();
+            let mut frequency_options = self.amd_table().unwrap_or_default();
+            if self.is_nvidia() {
+                frequency_options = self.nvidia_clocks().unwrap_or_default();
+            }
             return vec![TileSettings {
                 tile: 0,
                 frequency: None,

@@ -16,6 +16,7 @@ mod clocks;
 mod current;
 mod engines;
 mod fans;
+mod nvidia;
 mod power;
 mod reset;
 
@@ -31,6 +32,8 @@ pub use fans::Drive;
 pub use power::Span;
 
 use crate::identity::Identity;
+use crate::nvidia::Library;
+use crate::nvidia::settings::DEFAULT as DEFAULT_CLOCKS;
 use crate::root::Root;
 use crate::value::Reason;
 
@@ -175,6 +178,14 @@ pub enum ConfigError {
         /// Why not.
         reason: &'static str,
     },
+    /// NVIDIA's library does not do it.
+    #[error("set {setting} by NVIDIA's library: {reason}")]
+    Library {
+        /// What was to be set.
+        setting: Setting,
+        /// Why not.
+        reason: Reason,
+    },
     /// What is there now cannot be read, so it could not be put back.
     #[error("read {file} before changing it: {reason}")]
     Before {
@@ -221,8 +232,19 @@ impl<'a> Desk<'a> {
     /// What has to be written for a change, on one tile or on all.
     pub fn plan(&self, change: &Change, tile: Option<u32>) -> Result<Vec<Write>, ConfigError> {
         let refuse = |reason| ConfigError::NotOffered { setting: change.setting(), reason };
-        if self.identity.driver == "nvidia" {
-            return Err(refuse("NVIDIA's library changes it, which this program asks for values only"));
+        if self.is_nvidia() {
+            return match change {
+                Change::FrequencyRange { least, greatest } if least > greatest => {
+                    let reason = "the least clock is above the greatest";
+                    Err(ConfigError::Senseless { setting: change.setting(), reason })
+                }
+                Change::FrequencyRange { least, greatest } => {
+                    self.nvidia_clock_range(*least, *greatest, tile)
+                }
+                Change::PowerLimit { watts, span } => self.nvidia_power_limit(*watts, *span),
+                Change::MemoryEcc(on) => self.nvidia_ecc(*on),
+                _ => Err(refuse("it is not among what is set by NVIDIA's library here")),
+            };
         }
         if self.identity.driver.is_empty() {
             return Err(refuse("no kernel driver serves the device"));
@@ -245,7 +267,7 @@ impl<'a> Desk<'a> {
     /// Writes a plan, and tells what the files hold then. When one cannot be written, those before it are put back.
     pub fn apply(&self, plan: &[Write]) -> Result<Vec<Content>, ConfigError> {
         for (number, write) in plan.iter().enumerate() {
-            if let Err(source) = self.root.write(&self.path(&write.file), &write.value) {
+            if let Err(source) = self.put(&write.file, &write.value) {
                 let before = plan[..number].iter().filter_map(Write::before).collect::<Vec<_>>();
                 // What fails here is told by what the device shows afterwards.
                 let _ = self.put_back(&before);
@@ -267,7 +289,7 @@ impl<'a> Desk<'a> {
         loop {
             let (mut failed, mut last) = (Vec::new(), None);
             for content in &left {
-                if let Err(source) = self.root.write(&self.path(&content.file), &content.value) {
+                if let Err(source) = self.put(&content.file, &content.value) {
                     let (file, value) = (self.path(&content.file), content.value.clone());
                     last = Some(ConfigError::Write { file, value, source });
                     failed.push(*content);
@@ -295,7 +317,38 @@ impl<'a> Desk<'a> {
         Ok(vec![self.write(file.to_owned(), if allowed { "auto" } else { "on" })?])
     }
 
+    fn is_nvidia(&self) -> bool {
+        self.identity.driver == "nvidia"
+    }
+
+    /// NVIDIA's library, and the device's number in it.
+    fn library(&self) -> Result<(&Library, u32), Reason> {
+        let index = self.identity.path.strip_prefix("nvml/").and_then(|index| index.parse().ok());
+        let library = self.root.library().zip(index);
+        library.ok_or(Reason::NotOffered("NVIDIA's library is not there"))
+    }
+
+    /// What is in a file, or under a name of the library's.
+    fn get(&self, file: &str) -> Result<String, Reason> {
+        if file.starts_with("nvml:") {
+            let (library, index) = self.library()?;
+            return library.setting(index, file);
+        }
+        self.root.read(&self.path(file))
+    }
+
+    fn put(&self, file: &str, value: &str) -> io::Result<()> {
+        if file.starts_with("nvml:") {
+            let (library, index) = self.library().map_err(|reason| io::Error::other(reason.to_string()))?;
+            return library.set(index, file, value);
+        }
+        self.root.write(&self.path(file), value)
+    }
+
     fn path(&self, file: &str) -> String {
+        if file.starts_with("nvml:") {
+            return file.to_owned();
+        }
         format!("{}/{file}", self.card)
     }
 
@@ -308,11 +361,11 @@ impl<'a> Desk<'a> {
     }
 
     fn now(&self, file: &str) -> String {
-        self.root.text(&self.path(file)).unwrap_or_default()
+        self.get(file).unwrap_or_default()
     }
 
     fn number(&self, file: &str) -> Option<u64> {
-        self.root.text(&self.path(file))?.parse().ok()
+        self.get(file).ok()?.parse().ok()
     }
 
     /// What a number was before anybody changed it.
@@ -322,7 +375,7 @@ impl<'a> Desk<'a> {
     }
 
     fn write(&self, file: String, value: impl ToString) -> Result<Write, ConfigError> {
-        let before = self.root.read(&self.path(&file));
+        let before = self.get(&file);
         let before = before.map_err(|reason| ConfigError::Before { file: self.path(&file), reason })?;
         Ok(Write { file, value: value.to_string(), before: Some(before) })
     }

@@ -12,6 +12,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{ConfigError, Desk, Setting, Write, within};
+use crate::nvidia::settings::POWER_LIMIT;
 
 /// The time over which a limit holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,6 +58,11 @@ pub(super) struct Limit {
 impl Desk<'_> {
     /// The limit over a time.
     pub(super) fn limit(&self, span: Span) -> Option<Limit> {
+        if self.is_nvidia() {
+            let file = POWER_LIMIT.to_owned();
+            let watts = self.number(&file).filter(|_| span == Span::Sustain)? / 1000;
+            return Some(Limit { file, watts, range: self.nvidia_power().ok() });
+        }
         let amd = self.identity.driver == "amdgpu";
         let attribute = match (span, amd) {
             (Span::Sustain, false) => "max",
