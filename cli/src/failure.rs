@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use minka_accel::config::ConfigError;
+use minka_accel_firmware::FirmwareError;
 use minka_accel_service::settings::SettingsError;
 use minka_accel_service::state::StateError;
 use minka_enroll::client::EnrollError;
@@ -106,6 +107,9 @@ pub(crate) enum Failure {
     XpuState(#[from] minka_accel_service::state::StateError),
     #[error(transparent)]
     XpuSettings(#[from] SettingsError),
+    /// Firmware is not known or not updated.
+    #[error(transparent)]
+    Firmware(#[from] FirmwareError),
     #[error("{operation}: {reason}")]
     XpuNotOffered { operation: &'static str, reason: &'static str },
     #[error("find the device {device}")]
@@ -199,6 +203,14 @@ impl Failure {
             | Failure::Decay
             | Failure::Map { .. }
             | Failure::List { .. } => Status::Usage,
+            Failure::Firmware(error) => match error {
+                FirmwareError::Refused { .. }
+                | FirmwareError::OfOthers
+                | FirmwareError::Unsigned
+                | FirmwareError::NotUpdatable(_) => Status::Refused,
+                FirmwareError::Image(_) => Status::Usage,
+                _ => Status::Failure,
+            },
             Failure::XpuSettings(SettingsError::State(error)) => match error {
                 StateError::NoSuchPolicy(_) => Status::NotFound,
                 StateError::Policy(_) | StateError::Address(_) => Status::Usage,

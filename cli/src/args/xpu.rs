@@ -40,6 +40,8 @@ pub(crate) enum XpuCommand {
     Stats(Devices),
     Health(Devices),
     Config(XpuConfig),
+    #[command(name = "updatefw")]
+    UpdateFw(XpuUpdateFw),
     Policy(Box<XpuPolicy>),
     Diag(XpuDiag),
     Vgpu(XpuVgpu),
@@ -161,6 +163,24 @@ pub(crate) struct XpuPolicy {
     pub(crate) state: Option<PathBuf>,
     #[arg(value_name = "CMD", last = true)]
     pub(crate) command: Vec<String>,
+}
+
+/// Firmware.
+#[derive(Debug, clap::Args)]
+pub(crate) struct XpuUpdateFw {
+    #[arg(short, long, value_name = "DEVICE")]
+    pub(crate) device: Option<String>,
+    #[arg(short = 't', long = "type", value_name = "TYPE", conflicts_with = "part")]
+    #[arg(value_parser = ["GFX", "GFX_DATA", "OPROM_CODE", "OPROM_DATA", "AMC"])]
+    pub(crate) kind: Option<String>,
+    #[arg(long, value_name = "ID")]
+    pub(crate) part: Option<String>,
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    #[arg(short = 'y', long, requires = "file")]
+    pub(crate) assumeyes: bool,
+    #[arg(long, requires = "file")]
+    pub(crate) force: bool,
 }
 
 #[derive(Debug, clap::Args)]

@@ -2,6 +2,7 @@
 
 mod config;
 mod examine;
+mod firmware;
 mod lasting;
 mod policy;
 mod query;
@@ -65,6 +66,10 @@ pub(super) fn xpu(arguments: &Xpu, output: &mut Output) -> Result<(), Failure> {
         Some(XpuCommand::Vgpu(which)) => examine::functions(which, &station, json, output),
         Some(XpuCommand::Log(which)) => examine::bundle(which, &station),
         Some(XpuCommand::Config(which)) => config::config(which, &station, json, output),
+        Some(XpuCommand::UpdateFw(which)) => {
+            let device = OneDevice { device: which.device.clone() };
+            firmware::updatefw(which, &chosen(&station, &device)?, json, output)
+        }
         Some(XpuCommand::Readings(which)) => show::readings(&chosen(&station, which)?, json, output),
         Some(XpuCommand::Ps(which)) => show::processes(&chosen(&station, which)?, &station, json, output),
         Some(XpuCommand::Top(which)) => {

@@ -17,7 +17,7 @@ use crate::failure::Failure;
 use crate::output::{Output, Style, Table, paint, printable};
 
 /// What stands for a value that is not known.
-const UNKNOWN: &str = "–";
+pub(super) const UNKNOWN: &str = "–";
 
 pub(super) fn print(table: &Table, output: &mut Output) -> Result<(), Failure> {
     table.lines().iter().try_for_each(|line| output.line(line))
