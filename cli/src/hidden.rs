@@ -12,6 +12,7 @@ pub(crate) fn route() -> Option<ExitCode> {
         "__deputy" => Some(helper(minka_deputy::NAME, minka_deputy::main)),
         "__host" => Some(helper(c"minka-host", host)),
         "__xpu" => Some(helper(commands::xpu::resident::NAME, commands::xpu::resident::main)),
+        minka_accel::sysman::COMMAND => Some(minka_accel::sysman::main(arguments)),
         minka_bench::PROBE_COMMAND => Some(minka_bench::probe_main(arguments)),
         minka_lab::INTERNAL_COMMAND => Some(minka_lab::internal_main(arguments)),
         commands::wait::NAME => Some(commands::wait::main()),

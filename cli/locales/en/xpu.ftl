@@ -2,6 +2,7 @@
 
 help-xpu = Accelerators of any vendor: show them, watch them, serve what they tell
 help-xpu--root = Read the machine recorded in this directory instead of this one
+help-xpu--level_zero = Ask Level Zero's library, too, by a process of its own that may crash
 help-xpu--limits = Limits for what the hardware tells none of (default: minka/xpu-limits.toml in ~/.config, for root in /etc)
 help-xpu--j = Write JSON, as --json
 help-xpu--query_gpu = Fields to print for each device, as `name,temperature.gpu,power.draw`

@@ -2,6 +2,7 @@
 
 help-xpu = Aceleradores de cualquier marca: mostrarlos, vigilarlos, servir lo que dicen
 help-xpu--root = Lee la máquina grabada en este directorio en lugar de esta
+help-xpu--level_zero = Preguntar también a la biblioteca de Level Zero, por un proceso aparte que puede fallar
 help-xpu--limits = Límites para lo que el hardware no dice (por defecto minka/xpu-limits.toml en ~/.config; para root, en /etc)
 help-xpu--j = Escribe JSON, como --json
 help-xpu--query_gpu = Campos que se imprimen de cada dispositivo, como `name,temperature.gpu,power.draw`

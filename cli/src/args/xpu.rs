@@ -15,6 +15,9 @@ pub(crate) struct Xpu {
     pub(crate) root: Option<PathBuf>,
     #[arg(long, value_name = "FILE", global = true)]
     pub(crate) limits: Option<PathBuf>,
+    #[arg(long, value_name = "LIBRARY", global = true, num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "libze_loader.so.1")]
+    pub(crate) level_zero: Option<PathBuf>,
     #[arg(short, id = "j", global = true)]
     pub(crate) json: bool,
     #[arg(long, value_name = "FIELDS", value_delimiter = ',')]

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use minka_accel::limits::LimitsError;
 use minka_accel::station::Report;
+use minka_accel::sysman::Helper;
 use minka_accel::{Limits, Root, Station};
 use minka_accel_service::state::Store;
 
@@ -38,6 +39,7 @@ pub(crate) const NAMES: [&str; 2] = ["xpumcli", "xpu-smi"];
 
 pub(super) fn xpu(arguments: &Xpu, output: &mut Output) -> Result<(), Failure> {
     let root = arguments.root.as_deref().map_or_else(Root::machine, Root::at);
+    let root = root.with_helper(arguments.level_zero.as_deref().map(Helper::start));
     let json = arguments.json || output.is_json();
     match &arguments.command {
         Some(XpuCommand::Serve(options)) => return serve::serve(options, root, limits(arguments)?, output),

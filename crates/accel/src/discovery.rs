@@ -120,6 +120,10 @@ fn graphics(root: &Root, card: &str) -> Option<Device> {
             device = device.with_instrument(Box::new(counters));
         }
     }
+    let address = device.identity().pci.as_ref().map(|pci| pci.address.clone());
+    if let Some((helper, address)) = root.helper().zip(address).filter(|_| intel) {
+        device = device.with_instrument(Box::new(helper.reader(&address)));
+    }
     Some(device)
 }
 

@@ -17,7 +17,7 @@
 //!
 //! Reading order: [`value`] (what a reading is), [`metric`] (which there are), [`root`] (where they come from),
 //! [`probe`] (one value's way), the drivers ([`hwmon`], [`intel`], [`amdgpu`], [`mic`], [`nvidia`]), [`drm`] (what is
-//! asked of the device file), [`pmu`] (what is counted),
+//! asked of the device file), [`pmu`] (what is counted), [`sysman`] (what a library adds),
 //! [`device`] and [`discovery`], [`counter`] (what makes rates safe), [`health`] and [`limits`], [`config`] (what can
 //! be changed), [`policy`] (what is done when a device is not well),
 //! [`diagnostics`] and [`precheck`] (whether one can be worked with), [`vgpu`].
@@ -52,6 +52,7 @@ pub mod query;
 pub mod root;
 pub mod station;
 pub mod statistics;
+pub mod sysman;
 pub mod value;
 pub mod vgpu;
 

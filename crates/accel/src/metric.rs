@@ -54,6 +54,8 @@ metrics! {
     Utilization, "utilization", Percent, Gauge, "Share of the time in which the device was busy.";
     EngineUtilization, "engine_utilization", Percent, Gauge, "Share of the time in which an engine was busy.";
     MemoryBandwidthUtilization, "memory_bandwidth_utilization", Percent, Gauge, "Share of the time in which memory was being read or written.";
+    MemoryRead, "memory_read", BytePerSecond, Gauge, "Read from the device's memory.";
+    MemoryWritten, "memory_written", BytePerSecond, Gauge, "Written to the device's memory.";
     EuActive, "eu_active", Percent, Gauge, "Share of the time in which execution units were active.";
     MemoryTotal, "memory_total", Byte, Setting, "Memory that the device has.";
     MemoryUsed, "memory_used", Byte, Gauge, "Memory of the device in use.";

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::nvidia::Library;
+use crate::sysman::Helper;
 use crate::value::Reason;
 
 /// No file that is read here is larger; what is beyond is cut off.
@@ -22,6 +23,7 @@ pub struct Root {
     prefix: Prefix,
     kept: bool,
     library: Option<Library>,
+    helper: Option<Helper>,
 }
 
 /// What of a machine a directory holds.
@@ -45,7 +47,13 @@ impl Prefix {
 impl Root {
     /// This machine. Files of sysfs are opened once and read often.
     pub fn machine() -> Self {
-        Root { path: Arc::new(PathBuf::from("/")), prefix: Prefix::Machine, kept: true, library: None }
+        Root {
+            path: Arc::new(PathBuf::from("/")),
+            prefix: Prefix::Machine,
+            kept: true,
+            library: None,
+            helper: None,
+        }
     }
 
     /// A directory that holds a machine's files: the whole tree, or what stands at `/sys`, or at
@@ -58,7 +66,13 @@ impl Root {
         } else {
             Prefix::Machine
         };
-        Root { path: Arc::new(path.to_owned()), prefix, kept: path == Path::new("/"), library: None }
+        Root {
+            path: Arc::new(path.to_owned()),
+            prefix,
+            kept: path == Path::new("/"),
+            library: None,
+            helper: None,
+        }
     }
 
     /// The same, but with files that are opened once, as on a machine.
@@ -71,6 +85,17 @@ impl Root {
     pub fn with_library(mut self, library: Option<Library>) -> Self {
         self.library = library;
         self
+    }
+
+    /// The same with somebody who asks Level Zero's library.
+    pub fn with_helper(mut self, helper: Option<Helper>) -> Self {
+        self.helper = helper;
+        self
+    }
+
+    /// Whoever asks Level Zero's library, if anybody does.
+    pub fn helper(&self) -> Option<&Helper> {
+        self.helper.as_ref()
     }
 
     /// NVIDIA's library, if there is one.

@@ -14,6 +14,7 @@
 //! | [`seccomp`] | a guest's calls as notifications |
 //! | [`uffd`], [`pagemap`], [`memory`], [`shared`] | memory: faults, written pages, reading and writing, sharing |
 //! | [`drm`], [`perf`] | what graphics drivers tell of their devices, and counters of events |
+//! | [`sysman`] | a vendor's library, for a process that has nothing to lose |
 //! | [`faultpoint`] | where a test can have a program fail |
 //! | [`process`], [`procfs`], [`futex`], [`cpu`] | small requests |
 //! | [`namespace`], [`netlink`], [`spawn`] | what a lab is made of |
@@ -40,6 +41,7 @@ pub mod shared;
 pub mod shell;
 pub mod site;
 pub mod spawn;
+pub mod sysman;
 pub mod uffd;
 pub mod vdso;
 pub mod workbench;
