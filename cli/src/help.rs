@@ -15,18 +15,22 @@ use crate::text::{Language, Text};
 
 /// The whole command line, explained.
 pub(crate) fn command(text: &Text) -> Command {
-    let command = explain(Arguments::command(), "help", text);
-    command.after_help(text.get("help-after"))
+    explain(grammar(), "help", text).after_help(text.get("help-after"))
+}
+
+/// The whole command line without a word of explanation, which takes longer to put together than most commands take.
+pub(crate) fn grammar() -> Command {
+    let version = Arg::new("version").short('V').long("version").action(ArgAction::Version);
+    with_help_flag(Arguments::command()).disable_version_flag(true).arg(version)
+}
+
+fn with_help_flag(command: Command) -> Command {
+    let help = Arg::new("help").short('h').long("help").action(ArgAction::Help).global(false);
+    command.disable_help_flag(true).arg(help).mut_subcommands(with_help_flag)
 }
 
 fn explain(command: Command, id: &str, text: &Text) -> Command {
-    let version = Arg::new("version").short('V').long("version").action(ArgAction::Version);
-    let help = Arg::new("help").short('h').long("help").action(ArgAction::Help).global(false);
-    let mut command = command.disable_help_flag(true).arg(help);
-    if id == "help" {
-        command = command.disable_version_flag(true).arg(version);
-    }
-    command = command
+    let command = command
         .about(text.get(id))
         .help_template(template(text))
         .subcommand_value_name(text.get("word-command"))

@@ -10,6 +10,7 @@ mod help;
 mod hidden;
 mod output;
 mod text;
+mod zygote;
 
 use std::process::ExitCode;
 
@@ -36,16 +37,17 @@ fn words() -> Vec<std::ffi::OsString> {
     words
 }
 
+fn understand(command: clap::Command) -> Result<Arguments, clap::Error> {
+    Arguments::from_arg_matches(&command.try_get_matches_from(words())?)
+}
+
 fn main() -> ExitCode {
     if let Some(code) = hidden::route() {
         return code;
     }
     let text = Text::from_environment();
-    let matches = match help::command(&text).try_get_matches_from(words()) {
-        Ok(matches) => matches,
-        Err(error) => return help::report(&text, &error),
-    };
-    let arguments = match Arguments::from_arg_matches(&matches) {
+    let understood = understand(help::grammar()).or_else(|_| understand(help::command(&text)));
+    let arguments = match understood {
         Ok(arguments) => arguments,
         Err(error) => return help::report(&text, &error),
     };

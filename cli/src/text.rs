@@ -3,6 +3,8 @@
 //! The messages are Fluent resources in `locales/`, built into the program. A message that a language lacks
 //! is taken from English; the tests see to it that none is lacking.
 
+use std::cell::OnceCell;
+
 use fluent_bundle::{FluentArgs, FluentBundle, FluentResource, FluentValue};
 use unic_langid::LanguageIdentifier;
 
@@ -44,8 +46,9 @@ impl Language {
 /// The messages of a language.
 pub(crate) struct Text {
     language: Language,
-    bundle: FluentBundle<FluentResource>,
-    english: FluentBundle<FluentResource>,
+    /// Read when something is to be said: most commands that start programs say nothing.
+    own: OnceCell<FluentBundle<FluentResource>>,
+    english: OnceCell<FluentBundle<FluentResource>>,
 }
 
 impl std::fmt::Debug for Text {
@@ -61,11 +64,7 @@ impl Text {
     }
 
     pub(crate) fn new(language: Language) -> Self {
-        let own = match language {
-            Language::English => bundle("en", ENGLISH),
-            Language::Spanish => bundle("es", SPANISH),
-        };
-        Text { language, bundle: own, english: bundle("en", ENGLISH) }
+        Text { language, own: OnceCell::new(), english: OnceCell::new() }
     }
 
     pub(crate) fn language(&self) -> Language {
@@ -86,11 +85,16 @@ impl Text {
     pub(crate) fn find(&self, id: &str, variables: &[(&str, FluentValue<'_>)]) -> Option<String> {
         let arguments: FluentArgs<'_> =
             variables.iter().map(|(name, value)| (*name, value.clone())).collect();
-        [&self.bundle, &self.english].into_iter().find_map(|bundle| {
+        let say = |bundle: &FluentBundle<FluentResource>| {
             let pattern = bundle.get_message(id)?.value()?;
             let mut errors = Vec::new();
             Some(bundle.format_pattern(pattern, Some(&arguments), &mut errors).into_owned())
-        })
+        };
+        let own = match self.language {
+            Language::English => None,
+            Language::Spanish => say(self.own.get_or_init(|| bundle("es", SPANISH))),
+        };
+        own.or_else(|| say(self.english.get_or_init(|| bundle("en", ENGLISH))))
     }
 }
 

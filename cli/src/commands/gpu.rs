@@ -10,7 +10,7 @@ use minka_node::LOCKED_VARIABLE;
 use minka_node::protocol::{DeviceKind, FreeDevice};
 
 use super::client;
-use super::wait::become_command;
+use super::run::become_command;
 use crate::args::Gpu;
 use crate::failure::Failure;
 

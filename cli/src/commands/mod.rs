@@ -22,7 +22,6 @@ mod status;
 mod token;
 mod trace;
 mod tune;
-pub(crate) mod wait;
 pub(crate) mod xpu;
 
 use std::process::ExitCode;

@@ -16,6 +16,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::args::Serve;
 use crate::failure::Failure;
+use crate::zygote;
 
 /// How long the processes may take to come home when the daemon ends.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -88,6 +89,7 @@ fn settings(arguments: &Serve) -> Result<(Settings, Option<Remote>), Failure> {
         deputy: program("__deputy"),
         host: program("__host"),
         xpu: if config.xpu.watch { program("__xpu") } else { Vec::new() },
+        zygote: program(zygote::NAME),
     };
     Ok((settings, remote))
 }

@@ -1,17 +1,21 @@
 //! `minka run`: starts a command as a child of its own, placed on another node.
 
-use std::ffi::OsString;
-use std::io::{PipeReader, Write, pipe};
-use std::os::fd::AsRawFd;
-use std::path::PathBuf;
-use std::process::{Child, Command, ExitCode};
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
+
+use minka_kernel::spawn::wait_at_gate;
 
 use super::client;
 use super::foreground::Foreground;
-use super::wait;
 use crate::args::Run;
 use crate::failure::Failure;
 use crate::output::Output;
+
+/// Exit statuses of a command that cannot be started, as shells have them.
+const NOT_STARTED: u8 = 126;
+const NOT_FOUND: u8 = 127;
 
 /// Where to run what.
 pub(super) struct Placement<'a> {
@@ -37,42 +41,64 @@ pub(super) fn run(arguments: &Run, output: &mut Output) -> Result<ExitCode, Fail
 /// Runs a command where it should be; returns its exit status.
 pub(super) fn place(placement: &Placement<'_>, output: &mut Output) -> Result<ExitCode, Failure> {
     let foreground = Foreground::hand_over().map_err(Failure::Prepare)?;
-    let (reader, mut writer) = pipe().map_err(Failure::Prepare)?;
-    let mut child = start_waiting(&reader, placement)?;
-    foreground.watch_over(child.id());
-    let pid = i32::try_from(child.id()).unwrap_or(i32::MAX);
-    let placed = match placement.to {
-        Some(to) => client().and_then(|mut client| Ok(client.migrate(pid, to, true).map(drop)?)),
-        None => Ok(()),
+    let Some((program, arguments)) = placement.command.split_first() else {
+        return Ok(ExitCode::SUCCESS);
     };
-    if let Err(failure) = placed {
-        if placement.strict {
-            // It has not begun, so nothing is lost with it.
-            let _ = child.kill();
-            child.wait().map_err(Failure::Wait)?;
-            return Err(failure);
-        }
-        let first = failure.lines(&output.text).join(": ");
-        output.remark(&output.text.with("run-at-home", &[("reason", first.into())]));
-    }
-    writer.write_all(&[1]).map_err(Failure::Prepare)?;
-    let status = child.wait().map_err(Failure::Wait)?;
-    // Not before: the waiting program may not have opened the pipe yet when the byte is written.
-    drop((reader, writer, foreground));
-    Ok(ExitCode::from(minka_lab::shell_code(status)))
-}
-
-/// Starts the program that becomes the command when a byte comes through the pipe.
-fn start_waiting(pipe: &PipeReader, placement: &Placement<'_>) -> Result<Child, Failure> {
-    let path = format!("/proc/{}/fd/{}", std::process::id(), pipe.as_raw_fd());
-    let program = PathBuf::from("/proc/self/exe");
-    let mut waiting = Command::new(&program);
-    waiting.arg(wait::NAME).arg(path).args(placement.command);
+    let mut command = Command::new(program);
+    command.args(arguments);
     for (name, value) in placement.environment {
         match value {
-            Some(value) => waiting.env(name, value),
-            None => waiting.env_remove(name),
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
         };
     }
-    waiting.spawn().map_err(|source| Failure::Start { program, source })
+    // It has to be there before the command begins, which is when it is placed.
+    let mut gate = wait_at_gate(&mut command).map_err(Failure::Prepare)?;
+    let starting = std::thread::spawn(move || command.spawn());
+    if let Ok(pid) = gate.waiting() {
+        foreground.watch_over(pid);
+        let placed = match placement.to {
+            Some(to) => {
+                let pid = i32::try_from(pid).unwrap_or(i32::MAX);
+                client().and_then(|mut client| Ok(client.migrate(pid, to, true).map(drop)?))
+            }
+            None => Ok(()),
+        };
+        match placed {
+            Err(failure) if placement.strict => {
+                // It has not begun, so nothing is lost with it.
+                drop(gate);
+                drop(starting.join());
+                return Err(failure);
+            }
+            Err(failure) => {
+                let first = failure.lines(&output.text).join(": ");
+                output.remark(&output.text.with("run-at-home", &[("reason", first.into())]));
+            }
+            Ok(()) => {}
+        }
+        gate.open().map_err(Failure::Prepare)?;
+    }
+    let started =
+        starting.join().unwrap_or_else(|_| Err(io::Error::other("the thread that starts it panicked")));
+    match started {
+        Ok(mut child) => {
+            let status = child.wait().map_err(Failure::Wait)?;
+            drop(foreground);
+            Ok(ExitCode::from(minka_lab::shell_code(status)))
+        }
+        Err(error) => Ok(not_started(program, &error)),
+    }
+}
+
+/// Becomes a command; returns only if that cannot be.
+pub(super) fn become_command(command: &mut Command) -> ExitCode {
+    let error = command.exec();
+    not_started(command.get_program(), &error)
+}
+
+fn not_started(program: &OsStr, error: &io::Error) -> ExitCode {
+    eprintln!("minka: {}: {error}", program.display());
+    let found = error.kind() != io::ErrorKind::NotFound;
+    ExitCode::from(if found { NOT_STARTED } else { NOT_FOUND })
 }

@@ -24,7 +24,7 @@ use crate::park::{self, Found};
 use crate::parked::Parked;
 use crate::record::Record;
 use crate::rest::Rest;
-use crate::session::{Event, Prepared, Session};
+use crate::session::{Event, Opened, Prepared, Session};
 use crate::tracee::{self, Tasks};
 use minka_kernel::faultpoint::{self, Point};
 use minka_kernel::process::Bell;
@@ -90,7 +90,7 @@ impl Deputy {
                 }
             };
             outcome = match self.attend() {
-                Ok(Some((found, to))) => self.leave(found, to),
+                Ok(Some((found, to))) => self.leave(found, to, None),
                 Ok(None) => break reason,
                 Err(error) => {
                     tracing::error!(pid = self.pid, error = chain(&error), "a call could not be attended to");
@@ -115,7 +115,7 @@ impl Deputy {
                     if let (false, Some(reason)) = (at_exec, reasons.into_iter().next()) {
                         return Err(reason.into());
                     }
-                    return if at_exec { self.wait_for_exec(&to) } else { self.leave(Found::Free, to) };
+                    return if at_exec { self.wait_for_exec(&to) } else { self.leave(Found::Free, to, None) };
                 }
                 Some(DeputyOrder::Trace { on }) => self.tracing.store(on, Ordering::Relaxed),
                 Some(DeputyOrder::Home) | None => return Ok(None),
@@ -130,10 +130,14 @@ impl Deputy {
     fn wait_for_exec(&self, to: &str) -> Result<Option<String>> {
         let mut task = tracee::seize(self.pid)?;
         self.daemon.report(&DeputyReport::Armed);
+        // The host may begin meanwhile. If it cannot, the next attempt says why.
+        let (config, credentials, node) = (self.config.clone(), self.credentials.clone(), to.to_owned());
+        let address = self.daemon.address(to);
+        let opening = std::thread::spawn(move || Opened::new(&node, address, &config, &credentials).ok());
         loop {
             task = match task.wait().map_err(Fault::Trace)? {
                 Waited::Stopped(task, Stop::Exec) => {
-                    return self.leave(Found::AfterExec(task), to.to_owned());
+                    return self.leave(Found::AfterExec(task), to.to_owned(), opening.join().ok().flatten());
                 }
                 Waited::Stopped(task, Stop::Signal(signal)) => task.resume(signal).map_err(Fault::Trace)?,
                 Waited::Stopped(task, Stop::Group(_)) => task.listen().map_err(Fault::Trace)?,
@@ -145,9 +149,9 @@ impl Deputy {
     }
 
     /// Takes the process from home to a node, and serves it there.
-    fn leave(&self, found: Found, to: String) -> Result<Option<String>> {
+    fn leave(&self, found: Found, to: String, opened: Option<Opened>) -> Result<Option<String>> {
         let address = self.daemon.address(&to);
-        let prepared = match Prepared::new(self.pid, &to, address, &self.config, &self.credentials) {
+        let prepared = match Prepared::new(self.pid, &to, address, &self.config, &self.credentials, opened) {
             Ok(prepared) => prepared,
             Err(error) => {
                 self.let_go(found)?;
@@ -308,7 +312,7 @@ impl Deputy {
         let (events, bell) = (session.events_in.clone(), Arc::clone(&self.bell));
         let address = self.daemon.address(&to);
         std::thread::spawn(move || {
-            let prepared = Prepared::new(pid, &to, address, &config, &credentials);
+            let prepared = Prepared::new(pid, &to, address, &config, &credentials, None);
             // The main thread has gone if nobody receives it; then the host notices that its lanes are cut.
             let _ = events.send(Event::Ready(Box::new(prepared)));
             bell.ring();
@@ -390,7 +394,7 @@ impl Deputy {
         let node = session.node.clone();
         session.close();
         self.record.clear();
-        match self.leave(Found::AfterExec(task), node) {
+        match self.leave(Found::AfterExec(task), node, None) {
             Err(error @ Fault::Lost(_)) => Err(error),
             Err(error) => {
                 self.arrived_home(Some(chain(&error)), start);

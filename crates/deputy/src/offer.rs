@@ -23,6 +23,7 @@ const LIMITS: [u32; 3] = [2 /* DATA */, 3 /* STACK */, 9 /* AS */];
 pub(crate) struct Offer {
     pub(crate) hello: Hello,
     index: BTreeMap<String, u32>,
+    pub(crate) digests: Digests,
 }
 
 impl Offer {
@@ -62,7 +63,7 @@ impl Offer {
             workbench: find_hole(&maps, workbench::LENGTH as u64)?,
             files,
         };
-        Ok(Self { hello, index })
+        Ok(Self { hello, index, digests })
     }
 
     /// The image of the parked process, for a host that has the files marked in `accepted`.
@@ -131,6 +132,22 @@ fn common_file(mapping: &Mapping) -> Option<(&str, &Mapping)> {
         }
         _ => None,
     }
+}
+
+/// A file that a process has open, as one that a host may have too.
+pub(crate) fn open_file(pid: i32, descriptor: i32, digests: &mut Digests) -> Option<FileOffer> {
+    use std::os::unix::fs::MetadataExt;
+    let link = format!("/proc/{pid}/fd/{descriptor}");
+    let path = std::fs::read_link(&link).ok()?.into_os_string().into_string().ok()?;
+    let found = std::fs::metadata(&link).ok().filter(|found| path.starts_with('/') && found.is_file())?;
+    let file = File::open(&path).ok()?;
+    // Under that name there may be another one by now, or there.
+    let named = file.metadata().ok()?;
+    if (named.dev(), named.ino()) != (found.dev(), found.ino()) {
+        return None;
+    }
+    let (digest, size) = digests.of(&file).ok()??;
+    Some(FileOffer { path, size, digest })
 }
 
 fn is_same_file(file: &File, mapping: &Mapping) -> bool {

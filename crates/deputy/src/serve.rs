@@ -5,6 +5,7 @@ use crate::behind;
 use crate::early::Early;
 use crate::eligible;
 use crate::fault::{Fault, Result};
+use crate::offer;
 use crate::part;
 use crate::procself;
 use crate::reach::{self, Area};
@@ -226,15 +227,38 @@ fn special(
     if !shared.commit() {
         return Err(Fault::Over);
     }
+    let mut common = None;
     let result = match special {
         Special::Mask { mask } => set_mask(agent, mask)?,
-        Special::MapFile { arguments } => map_file(shared, agent, arguments)?,
+        Special::MapFile { arguments } => {
+            let result = map_file(shared, agent, arguments)?;
+            if result as u64 == arguments[0] && looks_like_a_loaders(&arguments) {
+                common = offer::open_file(shared.pid, arguments[4] as i32, &mut lock(&shared.digests));
+            }
+            result
+        }
         Special::Proc { file, flags } => snapshot(agent, proc_file(shared, &file).as_bytes(), flags)?,
         Special::MakeThread => make_thread(shared, agent)?,
         Special::EndThread { tid } => end_thread(shared, tid),
     };
     drop(busy);
-    reply(channel, result_header(shared, header), result)
+    let header = result_header(shared, header);
+    match common {
+        Some(file) => {
+            let head = result_head(result);
+            Ok(channel.send(header, &[IoSlice::new(&head), IoSlice::new(&message::encode(&file))])?)
+        }
+        None => reply(channel, header, result),
+    }
+}
+
+/// Whether a file is mapped as loaders do it. Such files are mostly there on other nodes too, and worth being compared.
+fn looks_like_a_loaders([_, _, protection, flags, ..]: &[u64; 6]) -> bool {
+    const PRIVATE: u64 = 0x02;
+    const TYPE: u64 = 0x0f;
+    const DENYWRITE: u64 = 0x800;
+    const EXEC: u64 = 4;
+    flags & TYPE == PRIVATE && (flags & DENYWRITE != 0 || protection & EXEC != 0)
 }
 
 /// Maps a file where the guest is going to have it too: privately, or shared for reading if nobody writes to it.
@@ -347,7 +371,11 @@ fn answer(channel: &mut Channel, call: &Header, result: i64) -> Result<()> {
 }
 
 fn reply(channel: &mut Channel, header: Header, result: i64) -> Result<()> {
-    let mut body = [0; marshal::REPLY_HEAD];
-    body[..8].copy_from_slice(&result.to_le_bytes());
-    Ok(channel.send(header, &[IoSlice::new(&body)])?)
+    Ok(channel.send(header, &[IoSlice::new(&result_head(result))])?)
+}
+
+fn result_head(result: i64) -> [u8; marshal::REPLY_HEAD] {
+    let mut head = [0; marshal::REPLY_HEAD];
+    head[..8].copy_from_slice(&result.to_le_bytes());
+    head
 }

@@ -14,6 +14,7 @@ use crate::parked::{self, Parked};
 use crate::record::Record;
 use crate::serve;
 use crate::sole::Sole;
+use minka_identity::Digests;
 use minka_image::PAGE;
 use minka_image::process::Source;
 use minka_image::ranges::Ranges;
@@ -31,7 +32,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a host may take to build a guest where all memory has to be there first.
 const EAGER_PATIENCE: Duration = Duration::from_secs(300);
@@ -92,6 +93,8 @@ pub(crate) struct Shared {
     pub(crate) unsent: Mutex<Ranges<()>>,
     /// Areas that are mapped from files: a page that nobody has touched yet has content all the same.
     pub(crate) from_files: Ranges<()>,
+    /// What is known of files' contents.
+    pub(crate) digests: Mutex<Digests>,
     /// Where the guest last missed a page: the stream goes on from there.
     pub(crate) near: AtomicU64,
     /// How long the host may take for its next step.
@@ -196,10 +199,20 @@ pub(crate) struct Session {
     threads: Vec<JoinHandle<()>>,
 }
 
-impl Prepared {
-    /// Finds the host and lets it prepare for the process, which goes on running meanwhile.
+/// A session of which the host has heard, and nothing more.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    opener: Opener,
+    control: Channel,
+    when: Instant,
+}
+
+/// How long a host that has heard of a session is relied on to wait for what it is about.
+const OPENED_FOR: Duration = Duration::from_secs(2);
+
+impl Opened {
+    /// Opens one: the host starts a program for it.
     pub(crate) fn new(
-        pid: i32,
         node: &str,
         address: Option<SocketAddr>,
         config: &NodeConfig,
@@ -208,7 +221,32 @@ impl Prepared {
         let address = address.or_else(|| config.peers.get(node).copied());
         let address = address.ok_or_else(|| Fault::Said(format!("no node {node} is known here")))?;
         let opener = Opener::new(node, address, SessionId(random()?), config, credentials);
-        let mut control = opener.open(Purpose::Open, Lane::Control)?;
+        let control = opener.open(Purpose::Open, Lane::Control)?;
+        Ok(Self { opener, control, when: Instant::now() })
+    }
+
+    /// Whether it is with this node, and the host still waits.
+    fn is_fresh(&self, node: &str) -> bool {
+        self.opener.node == node && self.when.elapsed() < OPENED_FOR
+    }
+}
+
+impl Prepared {
+    /// Finds the host and lets it prepare for the process, which goes on running meanwhile. A session that has just been
+    /// `opened` with it is used.
+    pub(crate) fn new(
+        pid: i32,
+        node: &str,
+        address: Option<SocketAddr>,
+        config: &NodeConfig,
+        credentials: &Credentials,
+        opened: Option<Opened>,
+    ) -> Result<Self> {
+        let opened = match opened.filter(|opened| opened.is_fresh(node)) {
+            Some(opened) => opened,
+            None => Opened::new(node, address, config, credentials)?,
+        };
+        let Opened { opener, mut control, .. } = opened;
         let offer = Offer::new(pid, config)?;
         send(&mut control, &FromHome::Hello(Box::new(offer.hello.clone())))?;
         let (accepted, eager, same_machine) = match receive(&mut control, config.link.answer())? {
@@ -272,6 +310,7 @@ impl Prepared {
             areas: unsent.iter().map(|(start, end, ())| (start, end)).collect(),
             unsent: Mutex::new(unsent),
             from_files,
+            digests: Mutex::new(self.offer.digests),
             near: AtomicU64::new(image.threads.first().map_or(0, |main| main.registers.rsp) & !(PAGE - 1)),
             patience: self.patience.0,
         });

@@ -1,6 +1,7 @@
 //! From the first connection to a running guest.
 
 use crate::build::{self, Parts};
+use crate::common::CommonFiles;
 use crate::fault::{Fault, Result, chain};
 use crate::guest::{Guest, GuestThread, Present, Request, lock};
 use crate::orders::Daemon;
@@ -8,6 +9,7 @@ use crate::prepare::{self, Empty};
 use crate::queued::Queued;
 use crate::tracer::{Joining, Tracer};
 use crate::{calls, pages};
+use minka_identity::Digests;
 use minka_image::process::{Action, Image};
 use minka_image::ranges::Ranges;
 use minka_kernel::faultpoint::{self, Point};
@@ -42,6 +44,7 @@ pub(crate) struct Arrival<'a> {
     pub(crate) daemon: &'a Daemon,
     pub(crate) config: &'a NodeConfig,
     pub(crate) credentials: &'a Credentials,
+    pub(crate) in_empty_network: bool,
 }
 
 /// The lanes that follow the first.
@@ -87,8 +90,9 @@ impl Arrival<'_> {
             say(&mut control, &FromHost::Refused { reason })?;
             return Ok(None);
         }
-        let files = prepare::common_files(&hello.files, self.config);
-        let empty = match prepare::empty_guest(&hello, &files) {
+        let mut common = CommonFiles::new(Digests::open(&self.config.run_dir));
+        let files: Vec<_> = hello.files.iter().map(|offer| common.open(offer)).collect();
+        let empty = match prepare::empty_guest(&hello, &files, self.in_empty_network) {
             Ok(empty) => empty,
             Err(error) => {
                 say(&mut control, &FromHost::Refused { reason: chain(&error) })?;
@@ -112,7 +116,7 @@ impl Arrival<'_> {
             return Err(Fault::Said(format!("{home} did not send an image")));
         };
         faultpoint::reach(Point::HostEntering);
-        self.enter(&home, &hello, empty, (&image, first), control, lanes).map(Some)
+        self.enter(&home, &hello, (empty, common), (&image, first), control, lanes).map(Some)
     }
 
     fn one_more(&self, lanes: &mut Lanes, home: &str) -> Result<()> {
@@ -147,7 +151,7 @@ impl Arrival<'_> {
         &self,
         home: &str,
         hello: &Hello,
-        empty: Empty,
+        empty: (Empty, CommonFiles),
         (image, first): (&Image, u32),
         mut control: Channel,
         mut lanes: Lanes,
@@ -225,7 +229,7 @@ struct Ready {
 /// The freeze, as this side sees it.
 fn build_guest(
     hello: &Hello,
-    empty: Empty,
+    (empty, common): (Empty, CommonFiles),
     (image, first): (&Image, u32),
     lanes: &mut Lanes,
 ) -> Result<Ready> {
@@ -247,7 +251,7 @@ fn build_guest(
         files_at_home: Mutex::new(files_at_home(image)),
         shared: shared(image),
         adopted: Mutex::default(),
-        mapping: Mutex::default(),
+        mapping: Mutex::new(common),
         bound: AtomicBool::new(false),
         adoptions,
         fault_bell: Bell::new().map_err(|error| Fault::Io("make a bell", error))?,

@@ -21,7 +21,7 @@ use minka_syscalls::marshal::{self, Refusal};
 use minka_syscalls::spec::{Direction, Kind};
 use minka_syscalls::{Place, Spec};
 use minka_wire::frame::Header;
-use minka_wire::message::{self, CUT, HOLD, MessageError, RESTART, Special, kind};
+use minka_wire::message::{self, CUT, FileOffer, HOLD, MessageError, RESTART, Special, kind};
 use std::io::IoSlice;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -52,7 +52,7 @@ pub(crate) struct Worker<'a> {
     pub(crate) guest: &'a Guest,
     /// Whose call it is that is being served.
     thread: Option<Arc<GuestThread>>,
-    listener: &'a Listener,
+    pub(crate) listener: &'a Listener,
     channel: Channel,
     request: Vec<u8>,
     reply: Vec<u8>,
@@ -298,11 +298,18 @@ impl Worker<'_> {
 
     /// Has the home do something that is no system call.
     pub(crate) fn special(&mut self, special: &Special) -> Result<i64> {
+        Ok(self.special_with(special)?.0)
+    }
+
+    /// The same, with the file of which the home says that it may be here too.
+    pub(crate) fn special_with(&mut self, special: &Special) -> Result<(i64, Option<FileOffer>)> {
         self.request = message::encode(special);
         self.exchange(kind::SPECIAL, 0)?;
-        let bytes = self.reply.first_chunk::<8>();
-        let bytes = bytes.ok_or_else(|| Fault::Said("the home sent half a result".to_owned()))?;
-        Ok(i64::from_le_bytes(*bytes))
+        let half = || Fault::Said("the home sent half a result".to_owned());
+        let (head, offer) = self.reply.split_at_checked(marshal::REPLY_HEAD).ok_or_else(half)?;
+        let result = i64::from_le_bytes(*head.first_chunk::<8>().ok_or_else(half)?);
+        let offer = if offer.is_empty() { None } else { Some(message::decode_part(offer)?) };
+        Ok((result, offer))
     }
 
     /// Answers a call, and returns when what is to be done has been done, before the guest's thread goes on.

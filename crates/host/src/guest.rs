@@ -1,5 +1,6 @@
 //! What the threads of a host program share of their guest.
 
+use crate::common::CommonFiles;
 use crate::fault::{Fault, Result};
 use minka_image::origin::Origins;
 use minka_image::process::{AltStack, Thread, Unfinished};
@@ -74,7 +75,7 @@ pub(crate) struct Job {
 /// What is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Work {
-    /// Give it new memory, whose pages are at home.
+    /// Give it new memory, whose pages are at home or in a file of its own.
     Supply(NewArea),
     /// Have it make the `mremap` that it has asked for, while nobody else makes one.
     Move([u64; 6]),
@@ -88,6 +89,8 @@ pub(crate) struct NewArea {
     pub(crate) protection: u64,
     /// Whether it may take the place of other memory, as the program demanded.
     pub(crate) replaces: bool,
+    /// The guest's descriptor of the file in which its content is here too, and the place in it.
+    pub(crate) file: Option<(i32, u64)>,
 }
 
 /// Memory that the fault thread is to serve from now on; it says when it does.
@@ -128,8 +131,8 @@ pub(crate) struct Guest {
     pub(crate) shared: Ranges<()>,
     /// Memory that the guest has mapped from files since it came: it was not there when the stream began.
     pub(crate) adopted: Mutex<Ranges<()>>,
-    /// Held while a file is mapped, at home and here.
-    pub(crate) mapping: Mutex<()>,
+    /// Held while a file is mapped, at home and here: files that are here too.
+    pub(crate) mapping: Mutex<CommonFiles>,
     /// It is about to leave: what it changes goes home already, and no file is mapped there any more.
     pub(crate) bound: AtomicBool,
     /// New memory for the fault thread, and the bell that calls it.

@@ -8,6 +8,7 @@
 //! | `arrive` | from the first connection to a running guest |
 //! | `fitness` | whether this machine can be a host at all |
 //! | `prepare`, `build` | before and during the freeze |
+//! | `common` | files that are the same here as at home |
 //! | `queued` | signals that are pending in the guest |
 //! | `tracer` | the main thread: traces the guest |
 //! | `calls`, `own`, `procself`, `mapping`, `threads` | forwarded calls, and those with code of their own |
@@ -18,6 +19,7 @@
 mod arrive;
 mod build;
 mod calls;
+mod common;
 mod early;
 mod fault;
 pub mod fitness;
@@ -42,14 +44,15 @@ use std::process::ExitCode;
 /// Signals that this program takes through a descriptor: a tracee has news.
 const WATCHED: [i32; 1] = [17 /* CHLD */];
 
-/// The host program: takes its orders from the node daemon, at descriptor 3.
-pub fn main() -> ExitCode {
+/// The host program: takes its orders from the node daemon, at descriptor 3. Whether it lives in a network namespace in
+/// which there is nothing, so that its guest needs none of its own, is for whoever starts it to say.
+pub fn main(in_empty_network: bool) -> ExitCode {
     let Some(daemon) = orders::Daemon::inherited() else {
         tracing::error!("a host program is started by the node daemon, not by hand");
         return ExitCode::FAILURE;
     };
     let Some((HostOrder::Start { config }, _)) = daemon.order() else { return ExitCode::FAILURE };
-    let outcome = serve(&config, &daemon);
+    let outcome = serve(&config, &daemon, in_empty_network);
     let reason = match outcome {
         Ok(tracer::Outcome::Done) => None,
         Ok(tracer::Outcome::Lost(reason)) => Some(reason),
@@ -59,7 +62,7 @@ pub fn main() -> ExitCode {
     if reason.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn serve(config: &str, daemon: &orders::Daemon) -> Result<tracer::Outcome, String> {
+fn serve(config: &str, daemon: &orders::Daemon, in_empty_network: bool) -> Result<tracer::Outcome, String> {
     let text = |error: &dyn std::error::Error| fault::chain(error);
     let config = NodeConfig::read(Path::new(config)).map_err(|error| text(&error))?;
     if config.old_kernel {
@@ -68,7 +71,7 @@ fn serve(config: &str, daemon: &orders::Daemon) -> Result<tracer::Outcome, Strin
     faultpoint::arm(&config.faults).map_err(|error| text(&error))?;
     let credentials = config.credentials().map_err(|error| text(&error))?;
     let news = minka_kernel::spawn::SignalQueue::new(&WATCHED).map_err(|error| text(&error))?;
-    let arrival = arrive::Arrival { daemon, config: &config, credentials: &credentials };
+    let arrival = arrive::Arrival { daemon, config: &config, credentials: &credentials, in_empty_network };
     match arrival.take_in().map_err(|error| text(&error))? {
         Some(tracer) => Ok(tracer.serve(&news, daemon)),
         None => Ok(tracer::Outcome::Done),

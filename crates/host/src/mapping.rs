@@ -1,10 +1,11 @@
 //! A guest maps a file (privately, or shared for reading): the home maps it, and its pages come from there like all others.
+//! What a loader maps this node mostly has too: then the guest maps this node's file, and nothing has to come.
 //!
 //! ```text
 //!  guest ──mmap──► worker: choose the address ──MapFile──► home: mmap(FIXED) of the real file
 //!                     │ interrupt, with the job ──► tracer
 //!                     └─ answer: the address ──► guest stops before its next instruction
-//!                                 tracer: anonymous memory there ──► fault thread: adopt it ──► guest goes on
+//!                  tracer: anonymous memory there, or the file ──► fault thread: adopt it ──► guest goes on
 //! ```
 
 use crate::calls::{Answer, Worker};
@@ -48,7 +49,7 @@ pub(crate) fn map_file(worker: &mut Worker<'_>, call: &Notification) -> Result<A
     };
     // One after another: what is free is free for one.
     let guest = worker.guest;
-    let _mapping = lock(&guest.mapping);
+    let mut common = lock(&guest.mapping);
     if guest.bound.load(Ordering::SeqCst) {
         // It is called home any moment, and asks again until then.
         std::thread::sleep(PAUSE);
@@ -62,15 +63,17 @@ pub(crate) fn map_file(worker: &mut Worker<'_>, call: &Notification) -> Result<A
     let end = start + length;
     let replaces = flags & FIXED != 0;
     let flags = (flags & TYPE) | FIXED | (flags & HARMLESS);
-    let result = worker
-        .special(&Special::MapFile { arguments: [start, length, protection, flags, descriptor, offset] })?;
+    let arguments = [start, length, protection, flags, descriptor, offset];
+    let (result, offer) = worker.special_with(&Special::MapFile { arguments })?;
     if result == NOT_EXACT {
         return homeward();
     }
     if result as u64 != start {
         return Ok(Answer::Result(result));
     }
-    let area = NewArea { start, end, protection, replaces };
+    let file = offer.and_then(|offer| common.give(&offer, worker.listener, call));
+    let file = file.map(|descriptor| (descriptor, offset));
+    let area = NewArea { start, end, protection, replaces, file };
     worker.answer_after(call, Work::Supply(area), start as i64)
 }
 

@@ -109,8 +109,12 @@ fn read(guest: &Guest, events: &mut Vec<Event>) -> Result<()> {
     Ok(())
 }
 
-/// Serves new memory from now on: its pages are at home, in a file.
-fn adopt(guest: &Guest, NewArea { start, end, .. }: NewArea) -> std::io::Result<()> {
+/// Serves new memory from now on: its pages are at home, in a file. Or takes note of what needs no service.
+fn adopt(guest: &Guest, NewArea { start, end, file, .. }: NewArea) -> std::io::Result<()> {
+    if file.is_some() {
+        lock(&guest.origins).from_host_file(start, end);
+        return Ok(());
+    }
     guest.uffd.register(start, end - start)?;
     // Whatever the stream still brings for this place was read before.
     lock(&guest.adopted).set(start, end, ());

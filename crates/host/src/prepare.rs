@@ -2,7 +2,6 @@
 
 use crate::build::Filter;
 use crate::fault::{Fault, Result};
-use minka_identity::Digests;
 use minka_image::TASK_SIZE;
 use minka_image::cpu::Features;
 use minka_image::maps::Backing;
@@ -16,7 +15,7 @@ use minka_kernel::uffd::{Mode, USER_MODE_ONLY, USERFAULTFD, USERFAULTFD_IOC_NEW,
 use minka_kernel::workbench::{self, Call, Workbench};
 use minka_kernel::{cpu, process, procfs, shared, vdso};
 use minka_link::NodeConfig;
-use minka_wire::message::{FileOffer, Hello};
+use minka_wire::message::Hello;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd};
 
@@ -92,21 +91,6 @@ pub(crate) fn own_vdso() -> std::io::Result<([u8; 32], u64)> {
     Ok((minka_identity::digest_of(&bytes), code.start - first.start))
 }
 
-/// The offered files that are identical here, opened.
-pub(crate) fn common_files(offers: &[FileOffer], config: &NodeConfig) -> Vec<Option<File>> {
-    let mut digests = Digests::open(&config.run_dir);
-    let mut same = |offer: &FileOffer| {
-        // Opening anything else could have an effect, or wait for ever.
-        if !std::fs::metadata(&offer.path).ok()?.is_file() {
-            return None;
-        }
-        let file = File::open(&offer.path).ok()?;
-        let (digest, size) = digests.of(&file).ok()??;
-        (digest == offer.digest && size == offer.size).then_some(file)
-    };
-    offers.iter().map(&mut same).collect()
-}
-
 /// What to add to this machine's clocks so that they continue those at home, nanoseconds.
 fn clock_offsets(hello: &Hello) -> std::io::Result<(i64, i64)> {
     if procfs::boot_id()? == hello.boot_id {
@@ -117,7 +101,7 @@ fn clock_offsets(hello: &Hello) -> std::io::Result<(i64, i64)> {
 }
 
 /// Makes the shell and empties the guest in it. To be called while this program has one thread.
-pub(crate) fn empty_guest(hello: &Hello, files: &[Option<File>]) -> Result<Empty> {
+pub(crate) fn empty_guest(hello: &Hello, files: &[Option<File>], in_empty_network: bool) -> Result<Empty> {
     let io = |what| move |error| Fault::Io(what, error);
     // Only the privileged may open it; without it everything is copied before the guest runs.
     let device = File::open("/dev/userfaultfd").ok();
@@ -126,6 +110,7 @@ pub(crate) fn empty_guest(hello: &Hello, files: &[Option<File>]) -> Result<Empty
         pid: hello.pid,
         clock_offsets: clock_offsets(hello).map_err(io("compare clocks"))?,
         workbench: (memfd.as_fd(), hello.workbench),
+        in_empty_network,
     };
     let shell = Shell::create(&plan).map_err(io("make the guest's namespaces"))?;
     let guest = shell.guest();

@@ -6,8 +6,9 @@
 //! to any other, and a mount namespace to threads that share their working directory.
 
 use std::ffi::{CStr, CString};
+use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -37,6 +38,26 @@ pub fn enter(process: BorrowedFd<'_>, namespaces: Namespaces) -> io::Result<()> 
     // SAFETY: `setns` takes no pointers.
     check(unsafe { libc::setns(process.as_raw_fd(), namespaces.bits().cast_signed()) })
 }
+
+/// A new network namespace, in which nothing is up and nobody is. The calling thread stays where it is, but if it cannot
+/// go back (which does not happen to one that could leave) it fails and is nowhere.
+pub fn empty_network() -> io::Result<OwnedFd> {
+    let own = File::open(OWN_NETWORK)?;
+    // SAFETY: `unshare` takes no pointers.
+    check(unsafe { libc::unshare(libc::CLONE_NEWNET) })?;
+    let made = File::open(OWN_NETWORK);
+    enter_network(own.as_fd())?;
+    Ok(made?.into())
+}
+
+/// Takes the calling thread into a network namespace.
+pub fn enter_network(network: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: `setns` takes no pointers.
+    check(unsafe { libc::setns(network.as_raw_fd(), libc::CLONE_NEWNET) })
+}
+
+/// The network namespace of whichever thread opens it.
+const OWN_NETWORK: &str = "/proc/thread-self/ns/net";
 
 /// Makes sure that nothing mounted from now on in this mount namespace is seen outside.
 ///
@@ -78,4 +99,27 @@ fn mount(source: Option<&CStr>, target: &CStr, kind: Option<&CStr>, flags: libc:
 
 fn check(result: libc::c_int) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_network_is_another_one_and_one_stays_in_ones_own() {
+        let own = || std::fs::read_link(OWN_NETWORK).unwrap();
+        let before = own();
+        // Without the right to make one there is nothing to see.
+        let Ok(empty) = empty_network() else { return };
+        assert_eq!(own(), before);
+        std::thread::spawn(move || {
+            enter_network(empty.as_fd()).unwrap();
+            assert_ne!(own(), before);
+            let interfaces = std::fs::read_to_string("/proc/thread-self/net/dev").unwrap();
+            // Two lines of headings, and the loopback interface, which is down.
+            assert_eq!(interfaces.lines().count(), 3, "{interfaces}");
+        })
+        .join()
+        .unwrap();
+    }
 }

@@ -2,7 +2,7 @@
 
 use crate::check;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 /// One call of a guest's thread.
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +35,16 @@ struct Raw {
     args: [u64; 6],
 }
 
+/// `struct seccomp_notif_addfd`.
+#[repr(C)]
+struct AddDescriptor {
+    id: u64,
+    flags: u32,
+    source: u32,
+    target: u32,
+    target_flags: u32,
+}
+
 /// `struct seccomp_notif_resp`.
 #[repr(C)]
 struct Response {
@@ -45,9 +55,11 @@ struct Response {
 }
 
 const _: () = assert!(std::mem::size_of::<Raw>() == 80 && std::mem::size_of::<Response>() == 24);
+const _: () = assert!(std::mem::size_of::<AddDescriptor>() == 24);
 
 const RECV: u64 = 0xc050_2100;
 const SEND: u64 = 0xc018_2101;
+const ADD_DESCRIPTOR: u64 = 0x4018_2103;
 const SET_FLAGS: u64 = 0x4008_2104;
 const SYNC_WAKE_UP: u64 = 1;
 const FLAG_CONTINUE: u32 = 1;
@@ -120,6 +132,16 @@ impl Listener {
     /// Lets the call run natively in the guest.
     pub fn pass(&self, id: u64) -> io::Result<bool> {
         self.send(Response { id, val: 0, error: 0, flags: FLAG_CONTINUE })
+    }
+
+    /// Gives the caller of a call that waits for its answer a copy of a descriptor, and returns its number there
+    /// (Linux 5.9).
+    pub fn give(&self, id: u64, descriptor: BorrowedFd<'_>) -> io::Result<i32> {
+        let source = descriptor.as_raw_fd().cast_unsigned();
+        let request = AddDescriptor { id, flags: 0, source, target: 0, target_flags: libc::O_CLOEXEC as u32 };
+        // SAFETY: `request` is a `struct seccomp_notif_addfd` that lives over the call, which only reads it.
+        let number = unsafe { libc::ioctl(self.fd.as_raw_fd(), ADD_DESCRIPTOR, &raw const request) };
+        check(i64::from(number)).map(|number| number as i32)
     }
 
     fn send(&self, mut response: Response) -> io::Result<bool> {

@@ -16,6 +16,7 @@
 
 mod command;
 mod events;
+mod fork;
 mod process;
 mod terminal;
 
@@ -25,8 +26,11 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-pub use self::command::{adopt_descriptor, keep_descriptor, lead_foreground_group, report_pid};
+pub use self::command::{
+    Gate, adopt_descriptor, keep_descriptor, lead_foreground_group, report_pid, wait_at_gate,
+};
 pub use self::events::{SignalQueue, wait_readable};
+pub use self::fork::{Forked, fork_alone, leave_children_to_kernel, put_at};
 pub use self::process::{
     Change, ProcessHandle, next_change, reap_any, set_program_name, signal_group, signal_own_group,
     signal_process,

@@ -15,7 +15,7 @@ use minka_wire::local::{
 };
 use tracing::{debug, warn};
 
-use crate::child::{self, ChildError, PacketSocket};
+use crate::child::{self, ChildError, Helper, PacketSocket};
 use crate::daemon::{Daemon, chain};
 use crate::protocol::{NoDevice, Refusal};
 use crate::reservations::Reservations;
@@ -115,10 +115,11 @@ impl Daemon {
     }
 
     fn run_keeper(self: &Arc<Self>) -> Result<(), ChildError> {
-        let (mut process, socket) = child::spawn(&self.settings.xpu)?;
+        let (process, socket) = child::spawn(&self.settings.xpu)?;
         let socket = Arc::new(socket);
         lock(&self.accelerators).keeper = Some(Arc::clone(&socket));
-        let pid = child::pid(&process);
+        let mut process = Helper::Child(process);
+        let pid = process.pid();
         self.tell(|state| state.book.helper_started(pid));
         let config = self.settings.config.to_string_lossy().into_owned();
         let mut heard = socket.send(&XpuOrder::Start { config }, None);
@@ -136,7 +137,7 @@ impl Daemon {
         }
         lock(&self.accelerators).keeper = None;
         drop(socket);
-        child::reap(&mut process, GRACE);
+        process.reap(GRACE);
         self.tell(|state| state.book.helper_gone(pid));
         heard
     }

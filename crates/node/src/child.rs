@@ -10,10 +10,13 @@ use std::time::{Duration, Instant};
 
 use command_fds::{CommandFdExt, FdMapping};
 use minka_wire::local::{CHILD_SOCKET, PACKET_MAX};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{
     AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
     recv, sendmsg, socketpair, sockopt,
 };
+use rustix::process::{Signal, pidfd_send_signal};
+use rustix::time::Timespec;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -40,6 +43,10 @@ pub(crate) enum ChildError {
     TooLong,
     #[error("understand a packet")]
     NotUnderstood(#[source] serde_json::Error),
+    #[error("make a program by the zygote: {0}")]
+    NotMade(String),
+    #[error("hold a program that the zygote has made")]
+    Hold(#[source] io::Error),
 }
 
 impl ChildError {
@@ -110,15 +117,51 @@ impl PacketSocket {
     }
 }
 
-/// A child's PID.
-pub(crate) fn pid(child: &Child) -> i32 {
-    i32::try_from(child.id()).unwrap_or(i32::MAX)
+/// A helper program, until it has ended.
+#[derive(Debug)]
+pub(crate) enum Helper {
+    /// A child of the daemon's.
+    Child(Child),
+    /// One that the zygote has made, held by a pidfd; the kernel takes its status.
+    Made { pid: i32, handle: OwnedFd },
+}
+
+impl Helper {
+    /// Its PID.
+    pub(crate) fn pid(&self) -> i32 {
+        match self {
+            Helper::Child(child) => i32::try_from(child.id()).unwrap_or(i32::MAX),
+            Helper::Made { pid, .. } => *pid,
+        }
+    }
+
+    /// Waits for its end, and makes one after `grace`.
+    pub(crate) fn reap(&mut self, grace: Duration) {
+        match self {
+            Helper::Child(child) => reap(child, grace),
+            Helper::Made { handle, .. } => {
+                let mut ended = [PollFd::new(handle, PollFlags::IN)];
+                let limit = Timespec::try_from(grace).ok();
+                if !matches!(poll(&mut ended, limit.as_ref()), Ok(1)) {
+                    // Fails only when it is gone already, which is what is wanted.
+                    let _ = pidfd_send_signal(&*handle, Signal::KILL);
+                    let _ = poll(&mut [PollFd::new(handle, PollFlags::IN)], None);
+                }
+            }
+        }
+    }
+}
+
+/// Two ends of a new socket for packets: the daemon's, and what a program finds at [`CHILD_SOCKET`].
+pub(crate) fn socket_pair() -> Result<(PacketSocket, OwnedFd), ChildError> {
+    let pair = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None);
+    let (near, far) = pair.map_err(|error| ChildError::Pair(error.into()))?;
+    Ok((PacketSocket(near), far))
 }
 
 /// Starts a child program with one end of a new socket pair at [`CHILD_SOCKET`].
 pub(crate) fn spawn(program: &[OsString]) -> Result<(Child, PacketSocket), ChildError> {
-    let pair = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None);
-    let (near, far) = pair.map_err(|error| ChildError::Pair(error.into()))?;
+    let (near, far) = socket_pair()?;
     let mut words = program.iter();
     let name = words.next().cloned().unwrap_or_default();
     let mut command = Command::new(&name);
@@ -126,11 +169,11 @@ pub(crate) fn spawn(program: &[OsString]) -> Result<(Child, PacketSocket), Child
     command.args(words).stdin(Stdio::null()).stdout(Stdio::null()).process_group(0);
     command.fd_mappings(vec![FdMapping { parent_fd: far, child_fd: CHILD_SOCKET }])?;
     let child = command.spawn().map_err(|source| ChildError::Start { program: name, source })?;
-    Ok((child, PacketSocket(near)))
+    Ok((child, near))
 }
 
 /// Waits for a child's end, and makes one after `grace`.
-pub(crate) fn reap(child: &mut Child, grace: Duration) {
+fn reap(child: &mut Child, grace: Duration) {
     let deadline = Instant::now() + grace;
     let mut pause = Duration::from_millis(1);
     while matches!(child.try_wait(), Ok(None)) {

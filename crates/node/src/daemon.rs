@@ -22,17 +22,18 @@ use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use minka_wire::local::{DeputyOrder, DeputyReport, HostOrder};
+use minka_wire::local::{DeputyOrder, DeputyReport, HostOrder, ZygoteOrder};
 use tracing::{debug, info, warn};
 
 use crate::accelerators;
 use crate::book::{Book, DeputyId, Effect, HostId, Ticket};
-use crate::child::{self, PacketSocket};
+use crate::child::PacketSocket;
 use crate::cluster::Cluster;
 use crate::processes::Processes;
 use crate::protocol::{Answer, Event};
 use crate::roster::Charter;
 use crate::settings::Settings;
+use crate::zygote::Zygote;
 
 /// How often processes that no deputy watches are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -49,6 +50,7 @@ pub struct Daemon {
     pub(crate) processes: Box<dyn Processes>,
     pub(crate) eligibility: Eligibility,
     pub(crate) started: Instant,
+    pub(crate) zygote: Zygote,
     /// This node's part in the cluster, if it takes one; there from the start of serving.
     pub(crate) cluster: OnceLock<Arc<Cluster>>,
     /// What is known of this node's accelerators.
@@ -108,6 +110,7 @@ impl Daemon {
             alarm: None,
         };
         Arc::new(Daemon {
+            zygote: Zygote::new(&settings.zygote),
             settings,
             processes,
             eligibility,
@@ -178,7 +181,7 @@ impl Daemon {
 
     fn spawn_deputy(self: &Arc<Self>, state: &mut State, id: DeputyId) {
         let pid = state.book.process_of(id).map_or(0, |identity| identity.pid);
-        let (mut process, socket) = match child::spawn(&self.settings.deputy) {
+        let (mut process, socket) = match self.zygote.make(ZygoteOrder::Deputy, &self.settings.deputy) {
             Ok((process, socket)) => (process, Arc::new(socket)),
             Err(error) => {
                 warn!(pid, error = %chain(&error), "failed to start a deputy program");
@@ -187,12 +190,12 @@ impl Daemon {
             }
         };
         state.deputies.insert(id, Arc::clone(&socket));
-        let helper = child::pid(&process);
+        let helper = process.pid();
         state.book.helper_started(helper);
         let daemon = Arc::clone(self);
         std::thread::spawn(move || {
             daemon.follow_deputy(id, pid, &socket);
-            child::reap(&mut process, CHILD_GRACE);
+            process.reap(CHILD_GRACE);
             daemon.deputy_gone(id, helper);
         });
     }

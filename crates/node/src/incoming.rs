@@ -10,12 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use minka_link::read_preamble;
-use minka_wire::local::{HostOrder, HostReport};
+use minka_wire::local::{HostOrder, HostReport, ZygoteOrder};
 use minka_wire::preamble::{Preamble, Purpose, SessionId};
 use tracing::{debug, info, warn};
 
 use crate::book::HostId;
-use crate::child::{self, PacketSocket};
+use crate::child::PacketSocket;
 use crate::daemon::{Daemon, chain};
 use crate::pending::Pending;
 
@@ -92,7 +92,7 @@ impl Daemon {
     fn open(self: &Arc<Self>, preamble: &Preamble) -> Option<Arc<PacketSocket>> {
         self.tell(|state| {
             let id = state.book.admit(preamble.session)?;
-            let (mut process, socket) = match child::spawn(&self.settings.host) {
+            let (mut process, socket) = match self.zygote.make(ZygoteOrder::Host, &self.settings.host) {
                 Ok((process, socket)) => (process, Arc::new(socket)),
                 Err(error) => {
                     warn!(error = %chain(&error), "failed to start a host program");
@@ -106,12 +106,12 @@ impl Daemon {
                 warn!(error = %chain(&error), "failed to give a host program its first order");
             }
             state.hosts.insert(id, Arc::clone(&socket));
-            let helper = child::pid(&process);
+            let helper = process.pid();
             state.book.helper_started(helper);
             let (daemon, kept) = (Arc::clone(self), Arc::clone(&socket));
             std::thread::spawn(move || {
                 daemon.follow_host(id, session, &kept);
-                child::reap(&mut process, CHILD_GRACE);
+                process.reap(CHILD_GRACE);
                 let guest = daemon.tell(|state| {
                     state.hosts.remove(&id);
                     state.book.helper_gone(helper);

@@ -31,6 +31,7 @@ mod reservations;
 mod roster;
 mod serve;
 mod settings;
+mod zygote;
 
 pub use cluster::{ClusterError, ClusterSettings, DECAY_VARIABLE, LOCKED_VARIABLE, STARTED_VARIABLE};
 pub use daemon::{Daemon, Eligibility};

@@ -75,6 +75,7 @@ impl Daemon {
         let run_dir = &self.settings.run_dir;
         fs::create_dir_all(run_dir).map_err(|source| ServeError::RunDir { path: run_dir.clone(), source })?;
         let control = bind_control(&self.settings.socket())?;
+        self.zygote.start();
         self.in_a_thread(move |daemon| daemon.serve_control(&control));
         self.in_a_thread(move |daemon| daemon.serve_nodes(&nodes));
         self.look_for_records();

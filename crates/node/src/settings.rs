@@ -42,6 +42,8 @@ pub struct Settings {
     pub host: Vec<OsString>,
     /// The program that looks after accelerators and its arguments; empty: nobody does.
     pub xpu: Vec<OsString>,
+    /// A program and its arguments that becomes either by forking itself; empty for none, and both are started anew.
+    pub zygote: Vec<OsString>,
 }
 
 impl Settings {

@@ -54,6 +54,7 @@ impl Node {
             deputy: program("deputy"),
             host: program("host"),
             xpu: Vec::new(),
+            zygote: Vec::new(),
         };
         let daemon = Daemon::new(settings, Box::new(ProcFs), Box::new(eligibility));
         daemon.start().unwrap();
@@ -278,6 +279,7 @@ fn a_second_daemon_does_not_take_the_socket() {
         deputy: Vec::new(),
         host: Vec::new(),
         xpu: Vec::new(),
+        zygote: Vec::new(),
     };
     let second = Daemon::new(settings, Box::new(ProcFs), Box::new(eligibility));
     assert!(second.start().unwrap_err().to_string().contains("another daemon"));

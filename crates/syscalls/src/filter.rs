@@ -57,7 +57,7 @@ pub fn watching_program() -> Vec<Instruction> {
     const MMAP: u32 = 9;
     const MUNMAP: u32 = 11;
     program_of(|spec| match spec.number {
-        MMAP => only_at_the_hosts_order(DESCRIPTOR_OF_MMAP),
+        MMAP => only_at_the_hosts_order(UPPER_FLAGS_OF_MMAP),
         MUNMAP => only_at_the_hosts_order(SIXTH),
         number if CHANGES_MAPPINGS.contains(&u64::from(number)) => vec![answer(NOTIFY)],
         _ => verdict(spec),
@@ -105,18 +105,21 @@ fn search(leaves: &[(u32, Vec<Instruction>)], program: &mut Vec<Instruction>) {
     program.extend_from_slice(code);
 }
 
-/// In the sixth argument of a `mremap` or `munmap`, which have fewer, or in place of the descriptor that an anonymous `mmap`
-/// does not look at: the host program has the guest make this call, and waits for it. A guest that says so itself changes its memory without being asked whether another thread does at the same
-/// time, or whether it may: that is its own affair.
+/// In the sixth argument of a `mremap` or `munmap`, which have fewer, and in the upper half of the flags of a `mmap`, which
+/// the kernel ignores: the host program has the guest make this call, and waits for it. A guest that says so itself changes
+/// its memory without being asked whether another thread does at the same time, or whether it may, or maps a file of which it
+/// has been given a descriptor for that: its own affair.
 pub const AT_THE_HOSTS_ORDER: u32 = 0x6d6b_0019;
 
 /// The code that decides about one call.
 fn verdict(spec: &'static Spec) -> Vec<Instruction> {
     const MREMAP: u32 = 25;
-    if spec.number == MREMAP {
-        return only_at_the_hosts_order(SIXTH);
-    }
-    let mut code = Vec::new();
+    const MMAP: u32 = 9;
+    let mut code = match spec.number {
+        MREMAP => return only_at_the_hosts_order(SIXTH),
+        MMAP => at_the_hosts_order(UPPER_FLAGS_OF_MMAP),
+        _ => Vec::new(),
+    };
     cases(spec, &mut code);
     if code.iter().all(|instruction| instruction.code != RETURN || instruction.k == NOTIFY) {
         return vec![answer(NOTIFY)];
@@ -124,15 +127,19 @@ fn verdict(spec: &'static Spec) -> Vec<Instruction> {
     code
 }
 
-const DESCRIPTOR_OF_MMAP: u32 = ARGUMENTS + 4 * 8;
+const UPPER_FLAGS_OF_MMAP: u32 = ARGUMENTS + 3 * 8 + 4;
 const SIXTH: u32 = ARGUMENTS + 5 * 8;
 
 fn only_at_the_hosts_order(place_of_mark: u32) -> Vec<Instruction> {
+    [at_the_hosts_order(place_of_mark), vec![answer(NOTIFY)]].concat()
+}
+
+/// What is not is decided by what follows.
+fn at_the_hosts_order(place_of_mark: u32) -> Vec<Instruction> {
     vec![
         Instruction { code: LOAD, jt: 0, jf: 0, k: place_of_mark },
         Instruction { code: JUMP_EQUAL, jt: 0, jf: 1, k: AT_THE_HOSTS_ORDER },
         answer(ALLOW),
-        answer(NOTIFY),
     ]
 }
 

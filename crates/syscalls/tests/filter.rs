@@ -91,8 +91,9 @@ fn the_watching_filter_notifies_what_changes_mappings_and_nothing_else_more() {
     }
     let munmap = |mark| run(&watching, &data(11, X86_64, &[0x1000, 0x1000, 0, 0, 0, mark])).0;
     assert_eq!((munmap(0), munmap(AT_THE_HOSTS_ORDER.into())), (NOTIFY, ALLOW));
-    let mmap = |descriptor| run(&watching, &data(9, X86_64, &[0x1000, 0x1000, 3, 0x32, descriptor, 0])).0;
-    assert_eq!((mmap(u64::MAX), mmap(AT_THE_HOSTS_ORDER.into())), (NOTIFY, ALLOW));
+    let mmap =
+        |mark: u64| run(&watching, &data(9, X86_64, &[0x1000, 0x1000, 3, mark << 32 | 0x32, u64::MAX, 0])).0;
+    assert_eq!((mmap(0), mmap(AT_THE_HOSTS_ORDER.into())), (NOTIFY, ALLOW));
 }
 
 #[test]
@@ -113,6 +114,16 @@ fn memory_is_moved_unasked_at_the_hosts_order_alone() {
     let answer = |sixth: u64| run(&program, &data(25, X86_64, &[1, 2, 3, 4, 5, sixth])).0;
     assert_eq!(answer(u64::from(AT_THE_HOSTS_ORDER)), ALLOW);
     assert_eq!([0, 1, u64::MAX].map(answer), [NOTIFY; 3]);
+}
+
+#[test]
+fn files_are_mapped_at_the_hosts_order_alone() {
+    let program = program();
+    let answer = |flags: u64| run(&program, &data(9, X86_64, &[0x1000, 0x1000, 1, flags, 3, 0])).0;
+    const PRIVATE: u64 = 2;
+    let order = u64::from(AT_THE_HOSTS_ORDER);
+    assert_eq!(answer(order << 32 | PRIVATE), ALLOW);
+    assert_eq!([PRIVATE, 1 << 32 | PRIVATE, order].map(answer), [NOTIFY; 3]);
 }
 
 #[test]

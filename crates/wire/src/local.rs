@@ -23,6 +23,33 @@ pub const RECORD_PREFIX: &str = "parked-";
 /// Largest packet between the daemon and a child, in bytes.
 pub const PACKET_MAX: usize = 64 * 1024;
 
+/// What the daemon asks of the zygote, a program that becomes deputies and hosts by forking itself: to become one of
+/// these. The packet carries the descriptor that is to be the new child's [`CHILD_SOCKET`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ZygoteOrder {
+    /// A deputy program.
+    Deputy,
+    /// A host program.
+    Host,
+}
+
+/// What the zygote answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ZygoteReport {
+    /// The new program has this PID, and waits for its first order.
+    Made {
+        /// As the node counts.
+        pid: i32,
+    },
+    /// There is none.
+    Failed {
+        /// Why not, for people.
+        reason: String,
+    },
+}
+
 /// What the daemon asks of a deputy program.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

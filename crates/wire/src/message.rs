@@ -276,7 +276,8 @@ pub enum Special {
         /// The flags of the `open`.
         flags: u32,
     },
-    /// Map a file at a fixed address, privately or shared for reading; [`NOT_EXACT`] is an answer.
+    /// Map a file at a fixed address, privately or shared for reading; [`NOT_EXACT`] is an answer. Behind the result
+    /// there may be a [`FileOffer`]: the host may have that file too, and map it instead of asking for its pages.
     MapFile {
         /// Address, length, protection, flags, descriptor, offset.
         arguments: [u64; 6],
@@ -358,6 +359,11 @@ pub fn decode<'a, T: Deserialize<'a>>(
         return Err(MessageError::Kind { found: header.kind, expected });
     }
     Ok(postcard::from_bytes(body)?)
+}
+
+/// What stands behind the head of a frame's body.
+pub fn decode_part<'a, T: Deserialize<'a>>(part: &'a [u8]) -> Result<T, MessageError> {
+    Ok(postcard::from_bytes(part)?)
 }
 
 #[cfg(test)]

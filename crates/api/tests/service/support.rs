@@ -39,6 +39,7 @@ impl Node {
             deputy: vec!["false".into()],
             host: vec!["false".into()],
             xpu: Vec::new(),
+            zygote: Vec::new(),
         };
         let socket = settings.api_socket();
         let immovable = |_| vec!["it is not to".to_owned()];

@@ -8,6 +8,7 @@ use minka_image::PAGE;
 use minka_image::registers::{NO_SYSCALL, Registers};
 use minka_image::restart;
 use minka_kernel::ptrace::Stopped;
+use minka_syscalls::filter::AT_THE_HOSTS_ORDER;
 use std::sync::mpsc;
 
 impl Tracer {
@@ -50,14 +51,18 @@ impl Tracer {
 
     /// Gives the guest new memory, and has it served.
     fn supply(&self, task: Stopped, area: NewArea) -> Result<Stopped> {
-        const PRIVATE_ANONYMOUS_NORESERVE: u64 = 0x02 | 0x20 | 0x4000;
+        const PRIVATE: u64 = 0x02;
+        const ANONYMOUS_NORESERVE: u64 = 0x20 | 0x4000;
         const FIXED: u64 = 0x10;
         const FIXED_NOREPLACE: u64 = 0x10_0000;
         const EEXIST: i64 = -17;
         let place = if area.replaces { FIXED } else { FIXED_NOREPLACE };
-        let flags = PRIVATE_ANONYMOUS_NORESERVE | place;
-        let mark = u64::from(minka_syscalls::filter::AT_THE_HOSTS_ORDER);
-        let arguments = [area.start, area.end - area.start, area.protection, flags, mark, 0];
+        let (kind, descriptor, offset) = match area.file {
+            Some((descriptor, offset)) => (0, descriptor as u64, offset),
+            None => (ANONYMOUS_NORESERVE, u64::MAX, 0),
+        };
+        let flags = PRIVATE | place | kind | u64::from(AT_THE_HOSTS_ORDER) << 32;
+        let arguments = [area.start, area.end - area.start, area.protection, flags, descriptor, offset];
         let (task, result) = prepare::lone(task, self.guest.site, prepare::call::MMAP, arguments)?;
         if result == EEXIST && !area.replaces {
             // Another thread has taken the place meanwhile: the call is made again, and finds another one.
