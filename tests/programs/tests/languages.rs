@@ -34,7 +34,7 @@ fn python_tests_of_math_and_json() {
 
 #[test]
 fn python_with_shared_memory_of_its_own() {
-    let steps = sized("4000", "40000");
+    let steps = sized("40000", "400000");
     Program::new([PYTHON.as_ref(), script("memory.py").as_os_str(), steps.as_ref()])
         .called("python3 with shared memory")
         .every(std::time::Duration::from_millis(50))
