@@ -38,6 +38,7 @@ pub(crate) enum Command {
     Mon(mon::Mon),
     Mtop(mon::Mtop),
     Setpe(openmosix::Setpe),
+    Omdiscd(openmosix::Omdiscd),
     Tune(openmosix::Tune),
     Doctor(Doctor),
     Cluster(cluster::Cluster),

@@ -68,6 +68,8 @@ pub(crate) enum Failure {
     #[error(transparent)]
     Service(#[from] minka_enroll::service::ServiceError),
     #[error(transparent)]
+    Discovery(#[from] minka_node::discovery::DiscoveryError),
+    #[error(transparent)]
     Enroll(#[from] minka_enroll::client::EnrollError),
     #[error(transparent)]
     JoinToken(#[from] minka_enroll::token::TokenError),

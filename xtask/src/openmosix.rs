@@ -47,6 +47,8 @@ const TABLES: [Table; 6] = [
             ("mosctl whois 3", Text("3\t10.77.0.3:4660\tnode3")),
             ("mosctl whois 10.77.0.2", Text("2\t10.77.0.2:4660\tnode2")),
             ("mosctl whois node4", Text("4\t10.77.0.4:4660\tnode4")),
+            // Without a default route an interface has to be named.
+            ("omdiscd -n", Status(1)),
         ],
     ),
     (
@@ -138,7 +140,6 @@ const ABSENT: &str = "\
 | `mosctl gettune` | What moves and forwarded calls cost is not measured on a network, but assumed. |
 | `cpujob`, `iojob` (`mosrun -c`, `-i`) | What a process reads and writes is counted. |
 | `mosrun -k`, `-e`, `-E`, `-r`, `-R`, `-t`, `-d` | Not there yet. |
-| `omdiscd` | Not there yet: nodes know each other from the list that `minka cluster` makes. |
 | `/proc/hpc` | Not there yet; the same is told by the tools, and over HTTP. |
 ";
 

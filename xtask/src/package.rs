@@ -16,7 +16,8 @@ use crate::scripts::{DEBIAN, FEDORA, SCRIPTS};
 use crate::{Failure, pages};
 
 /// Other names of the program.
-pub(crate) const LINKS: [&str; 16] = [
+pub(crate) const LINKS: [&str; 17] = [
+    "omdiscd",
     "xpumcli",
     "xpu-smi",
     "mosctl",

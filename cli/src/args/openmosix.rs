@@ -56,6 +56,18 @@ pub(crate) struct Setpe {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Omdiscd {
+    #[arg(short = 'i', long = "interface", value_name = "INTERFACE", value_delimiter = ',')]
+    pub(crate) interfaces: Vec<String>,
+    #[arg(short = 'n', long)]
+    pub(crate) nodaemon: bool,
+    #[arg(short = 'm', long, value_name = "TTL", default_value_t = 1)]
+    pub(crate) multicast_ttl: u8,
+    #[arg(long, value_name = "FILE", default_value = "/etc/minka/node.toml")]
+    pub(crate) config: PathBuf,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Tune {
     #[arg(long)]
     pub(crate) set: bool,
@@ -101,7 +113,8 @@ impl Pace {
 }
 
 /// The names under which the program is one of these tools.
-pub(crate) const NAMES: [&str; 16] = [
+pub(crate) const NAMES: [&str; 17] = [
+    "omdiscd",
     "mosctl",
     "mosrun",
     "showmap",

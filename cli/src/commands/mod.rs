@@ -11,6 +11,7 @@ mod migrate;
 mod mon;
 mod mtop;
 pub(crate) mod node;
+mod omdiscd;
 mod openmosix;
 mod ps;
 mod run;
@@ -40,6 +41,7 @@ pub(crate) fn perform(command: Command, output: &mut Output) -> Result<ExitCode,
         Command::Mon(arguments) => mon::mon(&arguments, output)?,
         Command::Mtop(arguments) => mtop::mtop(&arguments, output)?,
         Command::Setpe(arguments) => setpe::setpe(&arguments, output)?,
+        Command::Omdiscd(arguments) => omdiscd::omdiscd(&arguments, output)?,
         Command::Tune(arguments) => tune::tune(&arguments, output)?,
         Command::Lab(command) => return lab::lab(&command, output),
         Command::Bench(arguments) => bench::bench(&arguments, output)?,

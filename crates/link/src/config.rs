@@ -17,10 +17,11 @@
 //! in all nodes' files.
 //! Who is moved without being asked is said in `[balance]`, see [`BalanceConfig`]; what guests may have in `[guests]`, see
 //! [`GuestConfig`]; how the node looks after its accelerators in `[xpu]`, see [`XpuConfig`]; how other machines may ask over
-//! HTTP in `[api]`, see [`ApiConfig`].
+//! HTTP in `[api]`, see [`ApiConfig`]; how nodes find each other by multicast in `[discovery]`, see [`DiscoveryConfig`].
 
 mod api;
 mod balance;
+mod discovery;
 mod guests;
 mod xpu;
 
@@ -37,6 +38,7 @@ use thiserror::Error;
 
 pub use api::ApiConfig;
 pub use balance::{BalanceConfig, BalanceMode};
+pub use discovery::DiscoveryConfig;
 pub use guests::GuestConfig;
 pub use xpu::{XpuConfig, XpuTls};
 
@@ -142,6 +144,9 @@ pub struct NodeConfig {
     /// How it looks after its accelerators.
     #[serde(default)]
     pub xpu: XpuConfig,
+    /// How it finds the other nodes without their addresses.
+    #[serde(default)]
+    pub discovery: DiscoveryConfig,
     /// The HTTP interface for other machines; none unless it is said where.
     pub api: Option<ApiConfig>,
     /// The directory with the keys of this node; see [`crate::keys`].

@@ -7,7 +7,7 @@ use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
     client::{ClientSessionMemoryCache, Resumption},
     crypto::{CryptoProvider, aws_lc_rs},
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
     server::{ServerSessionMemoryCache, WebPkiClientVerifier},
 };
 
@@ -33,6 +33,7 @@ pub struct Credentials {
     server: Arc<ServerConfig>,
     name: Arc<str>,
     authority: Arc<str>,
+    roots: Arc<RootCertStore>,
     refused: Arc<RwLock<Refused>>,
 }
 
@@ -59,7 +60,7 @@ impl Credentials {
         // Names in node certificates are in no DNS; there is no use in telling them to the network.
         client.enable_sni = false;
 
-        let verifier = WebPkiClientVerifier::builder_with_provider(authorities, provider.clone())
+        let verifier = WebPkiClientVerifier::builder_with_provider(authorities.clone(), provider.clone())
             .build()
             .map_err(|error| malformed("an authority", keys::AUTHORITY_CERTIFICATE, error))?;
         let mut server = ServerConfig::builder_with_provider(provider)
@@ -75,6 +76,7 @@ impl Credentials {
             server: Arc::new(server),
             name: name.into(),
             authority: keys.authority.as_str().into(),
+            roots: authorities,
             refused: Arc::default(),
         })
     }
@@ -97,6 +99,17 @@ impl Credentials {
     /// Whether a list of nodes is signed by the authority.
     pub(crate) fn has_signed(&self, text: &str, signature: &[u8]) -> bool {
         authority::has_signed(&self.authority, text, signature)
+    }
+
+    /// The node that a certificate is for, if it is the authority's and not refused. It is as much as a handshake checks,
+    /// for what comes without one.
+    pub(crate) fn judge(&self, certificate: &CertificateDer<'_>) -> Result<Box<str>, ChannelError> {
+        let end = webpki::EndEntityCert::try_from(certificate).map_err(|_| ChannelError::Nameless)?;
+        let usage = webpki::KeyUsage::client_auth();
+        let algorithms = aws_lc_rs::default_provider().signature_verification_algorithms.all;
+        end.verify_for_usage(algorithms, &self.roots.roots, &[], UnixTime::now(), usage, None, None)
+            .map_err(|_| ChannelError::Nameless)?;
+        self.admit(certificate)
     }
 
     /// The node that a certificate of the cluster is for, if it is not refused.

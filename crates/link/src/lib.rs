@@ -17,6 +17,7 @@
 //! rustls makes the handshake; the records after it are encrypted and decrypted in `record`, whose documentation says
 //! why. All input is bounded: the preamble and the handshake by a deadline and a length, frames by their class.
 
+mod announce;
 mod authority;
 mod channel;
 pub mod config;
@@ -32,6 +33,7 @@ mod seal;
 mod sender;
 mod socket;
 
+pub use announce::{ANNOUNCEMENT_BYTES_MAX, Announced, Announcement, AnnouncementError, Announcer};
 pub use authority::{AUTHORITY_NAME, NodeKey, NodeRequest, digest_of};
 pub use channel::{Channel, Closer, accept, connect, read_preamble};
 pub use config::{BalanceConfig, BalanceMode, ConfigError, NodeConfig};

@@ -4,6 +4,7 @@
 //! The control socket and the HTTP interface ask here, so that the same holds for both. All of it may wait: for a lock,
 //! for `/proc`, or, where something is to move, for as long as that takes.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
@@ -127,6 +128,23 @@ impl Daemon {
     /// When the caller is not root, or the node takes no part.
     pub fn steer_for(self: &Arc<Self>, caller: Caller, what: Steering) -> Result<(), Refusal> {
         if caller.is_root() { self.steer(what) } else { Err(Refusal::NotRoot) }
+    }
+
+    /// A node was heard of at an address: it is looked for there.
+    ///
+    /// # Errors
+    /// When the caller is not root.
+    pub fn found_for(
+        self: &Arc<Self>,
+        caller: Caller,
+        node: &str,
+        address: SocketAddr,
+    ) -> Result<(), Refusal> {
+        if !caller.is_root() {
+            return Err(Refusal::NotRoot);
+        }
+        self.found(node, address);
+        Ok(())
     }
 
     /// Moves a process to a node, `home` or `best`, and waits until it is there: the answer is [`Answer::Migrated`], or

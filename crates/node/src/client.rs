@@ -132,6 +132,18 @@ impl Client {
         }
     }
 
+    /// Tells the daemon that a node was heard of at an address.
+    ///
+    /// # Errors
+    /// As [`ClientError`] says.
+    pub fn found(&mut self, node: &str, address: std::net::SocketAddr) -> Result<(), ClientError> {
+        self.ask(&Request::Found { node: node.to_owned(), address })?;
+        match self.answer(ANSWER)? {
+            Answer::Done => Ok(()),
+            _ => Err(ClientError::Unexpected { version: VERSION }),
+        }
+    }
+
     /// Changes how the node takes part in the cluster.
     ///
     /// # Errors

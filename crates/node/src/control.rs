@@ -129,6 +129,10 @@ impl Client {
                 let device = self.daemon.promise_device(self.pid, kind);
                 self.send(&device.map_or_else(Answer::Refused, Answer::Device))
             }
+            Request::Found { node, address } => {
+                let told = self.daemon.found_for(self.caller, &node, address);
+                self.send(&told.map_or_else(Answer::Refused, |()| Answer::Done))
+            }
             Request::Reasons { pid } => {
                 let reasons = self.daemon.reasons(self.caller, pid);
                 self.send(&reasons.map_or_else(Answer::Refused, Answer::Reasons))

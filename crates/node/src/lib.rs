@@ -9,6 +9,7 @@
 //! * `book`: the rules, pure. `daemon`: carries them out.
 //! * `control`, `incoming`, `peers`: the daemon's three doors to the world.
 //! * `accelerators`: the program that looks after them, and who gets one (`reservations`).
+//! * [`discovery`]: nodes that find each other by multicast.
 //! * `roster`: the list of nodes, which may change at any time.
 //! * `cluster`: the node's load and that of the others, and moves that nobody has asked for.
 
@@ -20,6 +21,7 @@ pub mod client;
 mod cluster;
 mod control;
 mod daemon;
+pub mod discovery;
 mod incoming;
 pub mod lines;
 mod peers;

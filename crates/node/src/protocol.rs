@@ -74,6 +74,13 @@ pub enum Request {
         /// The kind.
         kind: Option<DeviceKind>,
     },
+    /// A node has been heard of at an address, where it is looked for; for root. Answered by [`Answer::Done`].
+    Found {
+        /// Its name.
+        node: String,
+        /// Its address.
+        address: std::net::SocketAddr,
+    },
     /// Why a process cannot move. Answered by [`Answer::Reasons`].
     Reasons {
         /// The process, as this node counts.
@@ -486,6 +493,10 @@ mod tests {
         pinned(
             Request::Device { kind: Some(DeviceKind::Amd) },
             r#"{"version":1,"body":{"device":{"kind":"amd"}}}"#,
+        );
+        pinned(
+            Request::Found { node: "a".to_owned(), address: "10.0.0.1:1".parse().unwrap() },
+            r#"{"version":1,"body":{"found":{"node":"a","address":"10.0.0.1:1"}}}"#,
         );
         pinned(Request::Reasons { pid: 7 }, r#"{"version":1,"body":{"reasons":{"pid":7}}}"#);
     }

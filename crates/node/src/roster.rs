@@ -59,6 +59,11 @@ struct State {
 }
 
 impl Charter {
+    /// The version of the list.
+    pub(crate) fn version(&self) -> u64 {
+        self.lock().version
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -300,6 +305,12 @@ impl Daemon {
         let theirs = minka_link::exchange_rosters(&credentials, address, peer, &own, &self.settings.tuning)?;
         if !theirs.is_empty() {
             self.take_from(cluster, peer, &theirs);
+        }
+        // It has proved that it is there.
+        if let Some(node) = cluster.directory.number(peer)
+            && cluster.directory.place(node, address)
+        {
+            self.seen_elsewhere(cluster, node, address);
         }
         Ok(())
     }

@@ -82,6 +82,10 @@ impl Daemon {
         self.in_a_thread(Daemon::keep_time);
         self.in_a_thread(Daemon::look_after_peers);
         if let Some(cluster) = self.cluster() {
+            let discovery = self.settings.cluster.as_ref().map(|settings| settings.discovery.clone());
+            if let Some(discovery) = discovery.filter(|discovery| discovery.multicast) {
+                self.in_a_thread(move |daemon| daemon.discover(&discovery));
+            }
             let listed = Arc::clone(&cluster);
             self.in_a_thread(move |daemon| daemon.keep_roster(&listed));
             self.in_a_thread(move |daemon| daemon.take_part(&cluster));

@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use minka_cluster::NodeId;
 use minka_cluster::balance::ProcessId;
 use minka_cluster::membership::Peer;
-use minka_link::config::BalanceConfig;
+use minka_link::config::{BalanceConfig, DiscoveryConfig};
 use minka_link::roster::Numbers;
 use minka_link::{ConfigError, Credentials, KeyError, NodeConfig};
 
@@ -40,6 +40,7 @@ pub struct ClusterSettings {
     /// The others, by number.
     pub(crate) others: Vec<Member>,
     pub(crate) balance: BalanceConfig,
+    pub(crate) discovery: DiscoveryConfig,
 }
 
 impl ClusterSettings {
@@ -53,7 +54,8 @@ impl ClusterSettings {
         // All of them have one.
         let own = member(&numbers, &config.name, config.listen).ok_or(ClusterError::Nobody)?;
         let others = Self::others(config)?;
-        Ok(ClusterSettings { credentials, own, others, balance: config.balance.clone() })
+        let (balance, discovery) = (config.balance.clone(), config.discovery.clone());
+        Ok(ClusterSettings { credentials, own, others, balance, discovery })
     }
 
     /// The other nodes of a configuration, by number.
@@ -122,6 +124,16 @@ impl Directory {
         }
         let mut known = self.others.write().unwrap_or_else(PoisonError::into_inner);
         let Some(it) = known.iter_mut().find(|it| is_news(it)) else { return false };
+        it.seen = Some(at);
+        true
+    }
+
+    /// A node has proved to be at an address: true if that is news.
+    pub(crate) fn place(&self, number: NodeId, at: SocketAddr) -> bool {
+        let mut known = self.others.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(it) = known.iter_mut().find(|it| it.member.number == number && it.address() != at) else {
+            return false;
+        };
         it.seen = Some(at);
         true
     }
