@@ -42,12 +42,14 @@ pub enum Reason {
     SharedUnseen(String),
     #[error("it shares writable memory that others may open: {0}")]
     SharedByName(String),
+    #[error("it shares writable memory of which others may be getting a descriptor: {0}")]
+    SharedByDescriptor(String),
     #[error("it has attached the System V shared memory {0}, as others may")]
     SharedByNumber(u64),
     #[error("it maps shared memory that it cannot write to: {0}")]
     SharedUnwritten(String),
-    #[error("it maps shared memory more than once: {0}")]
-    SharedTwice(String),
+    #[error("it maps shared memory privately, too: {0}")]
+    SharedPrivately(String),
     #[error("it shares its memory with process {0}")]
     SharedAddressSpace(i32),
     #[error("it uses io_uring")]

@@ -65,7 +65,7 @@ mod tests {
     use minka_image::registers::Registers;
 
     fn area(start: u64, end: u64, source: Source) -> Area {
-        Area { start, end, protection: 3, stack: false, file: false, shared: false, source }
+        Area { start, end, protection: 3, stack: false, file: false, shared: false, part: None, source }
     }
 
     fn image(registers: Registers) -> Image {
@@ -76,6 +76,7 @@ mod tests {
                 area(0x1_0000, 0x2_0000, Source::HostFile { file: 0, offset: 0 }),
                 area(0x4_0000, 0x8_0000, Source::Home),
             ],
+            objects: Vec::new(),
             reserved: (0, 0),
             borders: Borders::default(),
             auxv: Vec::new(),

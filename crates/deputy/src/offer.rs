@@ -104,12 +104,14 @@ impl Offer {
                 stack: mapping.backing == Backing::Stack,
                 file: matches!(mapping.backing, Backing::File { .. }),
                 shared,
+                part: parked.sole.part(mapping),
                 source,
             });
         }
         Ok(Image {
             threads: parked.threads(),
             areas,
+            objects: parked.sole.objects(),
             reserved: parked.agents.ring().range(),
             borders: parked.borders,
             auxv: parked.auxv.clone(),

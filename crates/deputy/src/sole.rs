@@ -1,14 +1,17 @@
 //! Shared memory that one process has for itself: it may go with it, for nobody at home sees what is written meanwhile.
 //!
 //! What the maps tell is judged by [`minka_image::shared`]. The rest is found out here: whether somebody else maps the
-//! same object, or has a descriptor of it. Nobody can come to have it while the process stands still or is away, but by
+//! same object, or has a descriptor of it (as who opens a file of `/proc/PID/map_files`). Nobody can come to have it while the process stands still or is away, but by
 //! the process's own doing, and that takes it home ([`crate::reach`]).
 
 use crate::eligible::{Reason, Sharers};
 use minka_image::maps::{Backing, Mapping};
-use minka_image::shared::{self, Kind, Object, Obstacle};
+use minka_image::process::Part;
+use minka_image::ranges::Ranges;
+use minka_image::shared::{self, Mapped, Object, Obstacle};
+use minka_kernel::pagemap::{Pagemap, Want};
 use rustix::fs::SeekFrom;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, Metadata};
 use std::io::{self, ErrorKind};
 use std::os::linux::fs::MetadataExt;
@@ -17,8 +20,10 @@ use std::os::linux::fs::MetadataExt;
 #[derive(Debug, Default)]
 pub(crate) struct Sole {
     areas: Vec<Area>,
-    /// What it may have descriptors of, as `stat` tells it: device and inode.
+    /// All of it, as `stat` tells it: device and inode.
     objects: BTreeSet<(u64, u64)>,
+    /// Lengths of the objects that are mapped more than once, bytes.
+    twice: Vec<u64>,
 }
 
 /// One mapping of it.
@@ -27,6 +32,8 @@ struct Area {
     start: u64,
     end: u64,
     offset: u64,
+    /// Index of the object among those that are mapped more than once.
+    object: Option<u32>,
     /// To look which pages there are; none where the kernel does not let us.
     file: Option<File>,
 }
@@ -37,19 +44,25 @@ impl Sole {
         self.areas.is_empty()
     }
 
-    /// Whether there may be descriptors of any of it.
-    pub(crate) fn has_descriptors(&self) -> bool {
-        !self.objects.is_empty()
-    }
-
     /// Whether a mapping of the process is part of it.
     pub(crate) fn holds(&self, mapping: &Mapping) -> bool {
         self.areas.iter().any(|area| area.start <= mapping.start && mapping.end <= area.end)
     }
 
+    /// The part of an object that is mapped more than once, if a mapping shows one.
+    pub(crate) fn part(&self, mapping: &Mapping) -> Option<Part> {
+        let area = self.areas.iter().find(|area| area.start <= mapping.start && mapping.end <= area.end)?;
+        Some(Part { object: area.object?, offset: area.offset + (mapping.start - area.start) })
+    }
+
+    /// Lengths of those objects, bytes.
+    pub(crate) fn objects(&self) -> Vec<u64> {
+        self.twice.clone()
+    }
+
     /// Whether a descriptor of a thread leads to any of it.
     pub(crate) fn is_behind(&self, tid: i32, descriptor: i32) -> bool {
-        self.has_descriptors()
+        !self.is_empty()
             && std::fs::metadata(format!("/proc/{tid}/fd/{descriptor}"))
                 .is_ok_and(|data| self.objects.contains(&identity(&data)))
     }
@@ -102,8 +115,11 @@ fn look_among(
     }
     let because = |error: io::Error| Reason::Unknown(error.to_string());
     let mut searched = Vec::with_capacity(objects.len());
-    for (object, (kind, mappings)) in &objects {
+    for (object, mapped) in &objects {
+        let mappings = &mapped.mappings;
         let path = path_of(mappings);
+        let twice = mapped.is_twice().then_some(sole.twice.len() as u32);
+        sole.twice.extend(twice.map(|_| mapped.length()));
         let mut identity_of = None;
         for mapping in mappings {
             let file =
@@ -112,13 +128,10 @@ fn look_among(
                 identity_of = Some(examine(file, &path)?);
             }
             let Mapping { start, end, offset, .. } = **mapping;
-            sole.areas.push(Area { start, end, offset, file });
+            sole.areas.push(Area { start, end, offset, object: twice, file });
         }
-        let identity = identity_of.or_else(|| plain_identity(*object, *kind));
-        let identity = identity.ok_or_else(|| Reason::SharedMemory(path.clone()))?;
-        if kind.has_descriptors() {
-            sole.objects.insert(identity);
-        }
+        let identity = identity_of.or_else(|| plain_identity(*object));
+        sole.objects.insert(identity.ok_or_else(|| Reason::SharedMemory(path.clone()))?);
         searched.push((*object, path));
     }
     let mut seen = BTreeSet::from([pid]);
@@ -131,7 +144,7 @@ fn look_among(
         }
         nobody_has(&new, &searched, &sole.objects)?;
     }
-    match mapped_by_the_unseen(pid, &searched).map_err(because)? {
+    match mapped_by_the_unseen(pid, &objects).map_err(because)? {
         Some(path) => Err(Reason::SharedUnseen(path)),
         None => Ok(sole),
     }
@@ -144,49 +157,92 @@ fn path_of(mappings: &[&Mapping]) -> String {
     }
 }
 
-/// File systems whose files behave, mapped, as memory does, and show the same device everywhere: tmpfs, ext4, XFS.
-const PLAIN: [i64; 3] = [0x0102_1994, 0xef53, 0x5846_5342];
-
-/// What `stat` says of a mapped file, if it is one whose content only its mappings and descriptors lead to.
+/// What `stat` says of a mapped object, if that is memory and has no name.
 fn examine(file: &File, path: &str) -> Result<(u64, u64), Reason> {
+    const TMPFS: i64 = 0x0102_1994;
     let because = |error: io::Error| Reason::Unknown(error.to_string());
     let data = file.metadata().map_err(because)?;
     let system = rustix::fs::fstatfs(file).map_err(|error| because(error.into()))?;
-    if !data.is_file() || !PLAIN.contains(&system.f_type) {
+    if !data.is_file() || system.f_type != TMPFS || data.st_nlink() > 0 {
         return Err(Reason::SharedMemory(path.to_owned()));
-    }
-    if data.st_nlink() > 0 {
-        return Err(Reason::SharedByName(path.to_owned()));
     }
     Ok(identity(&data))
 }
 
-/// The same where we may not open it: only of what never has a name is enough known, which lies where our own does.
-fn plain_identity(object: Object, kind: Kind) -> Option<(u64, u64)> {
+/// The same where we may not open it: enough is known of what lies where our own memory does.
+fn plain_identity(object: Object) -> Option<(u64, u64)> {
     let device = rustix::fs::makedev((object.device >> 32) as u32, object.device as u32);
     let own = minka_kernel::shared::memfd(c"minka", 0).and_then(|memfd| File::from(memfd).metadata());
-    let is_memory = own.is_ok_and(|data| data.st_dev() == device);
-    let is_nameless = matches!(kind, Kind::Anonymous | Kind::Descriptor);
-    (is_memory && is_nameless).then_some((device, object.inode))
+    own.is_ok_and(|data| data.st_dev() == device).then_some((device, object.inode))
 }
 
-/// Whether pages of an object are mapped elsewhere: also by somebody in another PID namespace, whom nobody here sees.
-fn mapped_by_the_unseen(pid: i32, objects: &[(Object, String)]) -> io::Result<Option<String>> {
+/// Whether pages of an object are mapped elsewhere: also by somebody in another PID namespace, whom nobody here sees. The
+/// kernel counts mappings of each page; it tells of those that are mapped more than once, and divides each of them among
+/// all who map it.
+fn mapped_by_the_unseen(pid: i32, objects: &BTreeMap<Object, Mapped<'_>>) -> io::Result<Option<String>> {
     let text = std::fs::read(format!("/proc/{pid}/smaps"))?;
     let text = String::from_utf8_lossy(&text);
-    let mut mapping: Option<&String> = None;
-    for line in text.lines() {
-        if let Some((name, value)) = line.split_once(':').filter(|(name, _)| name.starts_with("Shared_")) {
-            let is_none = value.trim_start().starts_with("0 ");
-            if let Some(path) = mapping.filter(|_| !is_none && name != "Shared_Hugetlb") {
-                return Ok(Some(path.clone()));
-            }
-        } else if line.starts_with(|first: char| first.is_ascii_digit() || first.is_ascii_lowercase()) {
-            mapping =
-                objects.iter().find(|(object, _)| line.contains(&object.in_maps())).map(|(_, path)| path);
+    let found = Held::read(&text);
+    for mapped in objects.values() {
+        let of = |mapping: &&Mapping| found.get(&mapping.start).copied().unwrap_or_default();
+        let held: Vec<Held> = mapped.mappings.iter().map(of).collect();
+        let is_elsewhere = if mapped.is_twice() {
+            let portions: u64 = held.iter().map(|held| held.portion_kib).sum();
+            // Each portion is rounded down.
+            portions + held.len() as u64 <= touched_kib(pid, &mapped.mappings)?
+        } else {
+            held.iter().any(|held| held.shared_kib > 0)
+        };
+        if is_elsewhere {
+            return Ok(Some(path_of(&mapped.mappings)));
         }
     }
     Ok(None)
+}
+
+/// What `/proc/PID/smaps` says of a mapping's pages.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Held {
+    /// Those that are mapped somewhere else, too.
+    shared_kib: u64,
+    /// This mapping's portion of all (`Pss`).
+    portion_kib: u64,
+}
+
+impl Held {
+    /// By the first address of each mapping.
+    fn read(text: &str) -> BTreeMap<u64, Self> {
+        let mut found = BTreeMap::new();
+        let mut start = 0;
+        for line in text.lines() {
+            let first = line.split_once('-').and_then(|(first, _)| u64::from_str_radix(first, 16).ok());
+            if let Some(first) = first {
+                start = first;
+            } else if let Some((name, value)) = line.split_once(':') {
+                let kib = value.trim().strip_suffix(" kB").and_then(|kib| kib.parse::<u64>().ok());
+                let held: &mut Self = found.entry(start).or_default();
+                match name {
+                    "Pss" => held.portion_kib = kib.unwrap_or(0),
+                    "Shared_Clean" | "Shared_Dirty" => held.shared_kib += kib.unwrap_or(0),
+                    _ => {}
+                }
+            }
+        }
+        found
+    }
+}
+
+/// How much of an object the page tables of these mappings show.
+fn touched_kib(pid: i32, mappings: &[&Mapping]) -> io::Result<u64> {
+    let pagemap = Pagemap::open(pid)?;
+    let mut touched = Ranges::new();
+    for mapping in mappings {
+        pagemap.scan(mapping.start, mapping.end, Want::Present, |start, end| {
+            let at = |address: u64| address - mapping.start + mapping.offset;
+            touched.set(at(start), at(end), ());
+        })?;
+    }
+    Ok(touched.iter().map(|(start, end, ())| end - start).sum::<u64>() / 1024)
 }
 
 /// Looks through processes for mappings and descriptors of these objects.
@@ -203,7 +259,9 @@ fn nobody_has(
     for pid in processes.iter().copied() {
         let found = mapped_by(pid, &needles).and_then(|found| match found {
             // We and our like open such files, too, only to look at them.
-            None if !files.is_empty() && !runs(pid, &own) => open_in(pid, objects, files),
+            None if !runs(pid, &own) => {
+                open_in(pid, files).map(|found| found.then(|| path_of_first(objects)))
+            }
             found => Ok(found),
         });
         match found {
@@ -248,14 +306,16 @@ fn mapped_by(pid: i32, needles: &[(String, &String)]) -> io::Result<Option<Strin
     Ok(needles.iter().find(|(needle, _)| text.contains(needle.as_str())).map(|(_, path)| (*path).clone()))
 }
 
-fn open_in(
-    pid: i32,
-    objects: &[(Object, String)],
-    files: &BTreeSet<(u64, u64)>,
-) -> io::Result<Option<String>> {
+fn path_of_first(objects: &[(Object, String)]) -> String {
+    objects.first().map_or_else(String::new, |(_, path)| path.clone())
+}
+
+fn open_in(pid: i32, files: &BTreeSet<(u64, u64)>) -> io::Result<bool> {
     let mut entries: Vec<_> = std::fs::read_dir(format!("/proc/{pid}/fd"))?.collect();
-    if entries.is_empty() {
-        for task in minka_kernel::procfs::tasks(pid)? {
+    for task in minka_kernel::procfs::tasks(pid)? {
+        // A main thread that has ended has none, and a thread may have a table of its own.
+        let has_own = task != pid && !minka_kernel::process::share_descriptors(pid, task).unwrap_or(false);
+        if has_own {
             entries.extend(std::fs::read_dir(format!("/proc/{task}/fd")).into_iter().flatten());
         }
     }
@@ -263,15 +323,15 @@ fn open_in(
         let link = entry?.path();
         // One may be closed while we look.
         let Ok(target) = std::fs::read_link(&link) else { continue };
-        let target = target.to_string_lossy();
-        let target = target.strip_suffix(" (deleted)").unwrap_or(&target);
         // Only then is it looked at: that may take long where a file system does not answer.
-        let Some((_, path)) = objects.iter().find(|(_, path)| path == target) else { continue };
+        if !target.to_string_lossy().ends_with(" (deleted)") {
+            continue;
+        }
         if std::fs::metadata(&link).is_ok_and(|data| files.contains(&identity(&data))) {
-            return Ok(Some(path.clone()));
+            return Ok(true);
         }
     }
-    Ok(None)
+    Ok(false)
 }
 
 impl From<Obstacle> for Reason {
@@ -280,8 +340,9 @@ impl From<Obstacle> for Reason {
             Obstacle::Unknown => Self::SharedMemory("anonymous".to_owned()),
             Obstacle::Numbered(number) => Self::SharedByNumber(number),
             Obstacle::Named(path) => Self::SharedByName(path),
+            Obstacle::Passed(path) => Self::SharedByDescriptor(path),
             Obstacle::ReadOnly(path) => Self::SharedUnwritten(path),
-            Obstacle::Twice(path) => Self::SharedTwice(path),
+            Obstacle::Private(path) => Self::SharedPrivately(path),
         }
     }
 }
@@ -311,7 +372,9 @@ mod tests {
         let path = format!("/memfd:{}", name.to_str().expect("text"));
         let maps = minka_kernel::procfs::maps(own()).expect("its maps");
         let is_it = |mapping: &Mapping| matches!(&mapping.backing, Backing::File { path: found, .. } if *found == path);
-        maps.into_iter().filter(is_it).collect()
+        // Anonymous shared memory is a memfd without a descriptor.
+        let anonymous = || Backing::File { path: "/dev/zero".to_owned(), deleted: true };
+        maps.into_iter().filter(is_it).map(|mapping| Mapping { backing: anonymous(), ..mapping }).collect()
     }
 
     #[test]
@@ -337,21 +400,65 @@ mod tests {
         let found = look_among(own(), &maps, both);
         child.kill().expect("end it");
         child.wait().expect("wait for it");
-        let path = "/memfd:sole passed on".to_owned();
+        let path = "/dev/zero".to_owned();
         assert_eq!(found.err(), Some(Reason::SharedWith { path, with: Sharers(vec![pid]) }));
         assert!(look_among(own(), &maps, both).is_ok());
     }
 
     #[test]
-    fn what_is_mapped_twice_stays() {
-        let (memfd, _shared, _) = mapped(c"sole twice");
+    fn what_is_mapped_twice_is_one_object() {
+        let (memfd, _shared, once) = mapped(c"sole twice");
+        let alone =
+            |maps: &[Mapping]| look_among(own(), maps, || Ok(vec![own()])).expect("nobody else has it");
+        assert_eq!((alone(&once).part(&once[0]), alone(&once).objects()), (None, vec![]));
         let _again = Shared::map(memfd.as_fd(), PAGE as usize).expect("map it again");
-        let found = look(own(), &maps_of(c"sole twice"));
-        assert_eq!(found.err(), Some(Reason::SharedTwice("/memfd:sole twice".to_owned())));
+        let maps = maps_of(c"sole twice");
+        let sole = alone(&maps);
+        assert_eq!(sole.objects(), [8 * PAGE]);
+        let part = Some(Part { object: 0, offset: 0 });
+        assert!(maps.len() == 2 && maps.iter().all(|mapping| sole.part(mapping) == part), "{maps:?}");
+    }
+
+    #[test]
+    fn what_the_kernel_counts_is_read() {
+        let text = "\
+7f00-7f01 rw-s 00000000 00:01 77                         /dev/zero (deleted)
+Rss:                  12 kB
+Pss:                   8 kB
+Pss_Dirty:             8 kB
+Shared_Clean:          1 kB
+Shared_Dirty:          4 kB
+VmFlags: rd wr sh
+abcd-abce rw-p 00000000 00:00 0
+Pss:                   3 kB";
+        let held = |shared_kib, portion_kib| Held { shared_kib, portion_kib };
+        assert_eq!(Held::read(text), BTreeMap::from([(0x7f00, held(5, 8)), (0xabcd, held(0, 3))]));
+    }
+
+    #[test]
+    fn who_is_not_seen_is_noticed_by_the_pages() {
+        let (memfd, shared, _) = mapped(c"sole unseen");
+        let again = Shared::map(memfd.as_fd(), 8 * PAGE as usize).expect("map it again");
+        (0..8).for_each(|page| shared.write(page * PAGE as usize, &[1]));
+        (0..4).for_each(|page| again.write(page * PAGE as usize, &[1]));
+        let maps = maps_of(c"sole unseen");
+        let of = |maps: &[Mapping]| {
+            let objects = shared::objects(maps).expect("shared memory");
+            mapped_by_the_unseen(own(), &objects).expect("what the kernel counts")
+        };
+        assert_eq!(maps.len(), 2);
+        assert_eq!(of(&maps), None);
+        // As it looks if one of the two is somebody else's.
+        let path = Some("/dev/zero".to_owned());
+        assert!(maps.iter().all(|mapping| of(std::slice::from_ref(mapping)) == path));
+        let third = Shared::map(memfd.as_fd(), 8 * PAGE as usize).expect("map it once more");
+        (0..8).for_each(|page| third.write(page * PAGE as usize, &[1]));
+        assert_eq!(of(&maps), path);
+        assert_eq!(of(&maps_of(c"sole unseen")), None);
     }
 
     #[test]
     fn a_private_process_has_nothing_to_take_along() {
-        assert!(look(own(), &[]).is_ok_and(|sole| sole.is_empty() && !sole.has_descriptors()));
+        assert!(look(own(), &[]).is_ok_and(|sole| sole.is_empty() && sole.objects().is_empty()));
     }
 }

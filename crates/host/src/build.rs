@@ -9,9 +9,10 @@ use minka_kernel::ptrace::Stopped;
 use minka_kernel::seccomp::{self, Listener};
 use minka_kernel::shell::Shell;
 use minka_kernel::spawn::ProcessHandle;
-use minka_kernel::uffd::Userfault;
+use minka_kernel::uffd::{Mode, Tracking, Userfault};
 use minka_kernel::workbench::{Call, DATA_LENGTH, Workbench};
 
+const MAP_SHARED: u64 = 0x01;
 const MAP_PRIVATE: u64 = 0x02;
 const MAP_ANONYMOUS: u64 = 0x20;
 const MAP_GROWSDOWN: u64 = 0x100;
@@ -34,9 +35,10 @@ pub(crate) fn map_areas(
     uffd: &Userfault,
     files: &[Option<i32>],
 ) -> Result<(Stopped, Origins)> {
+    let (task, objects) = make_objects(task, image, bench, uffd)?;
     let mut calls = Vec::with_capacity(image.areas.len() + 1);
     for area in &image.areas {
-        calls.push(map_call(area, files)?);
+        calls.push(map_call(area, files, &objects)?);
     }
     let (reserved, end) = image.reserved;
     let reserved_length = end.checked_sub(reserved).filter(|length| *length > 0);
@@ -57,6 +59,11 @@ pub(crate) fn map_areas(
             Source::Home => {
                 uffd.register(area.start, area.end - area.start)
                     .map_err(|error| Fault::Io("register the guest's memory", error))?;
+                if area.part.is_some() {
+                    // As long as it is empty, so that what comes by another mapping does not count as written by this one.
+                    uffd.protect(area.start, area.end - area.start)
+                        .map_err(|error| Fault::Io("track writes to shared memory", error))?;
+                }
                 origins.from_home(area.start, area.end);
             }
             Source::HostFile { .. } => origins.from_host_file(area.start, area.end),
@@ -65,10 +72,53 @@ pub(crate) fn map_areas(
     Ok((task, origins))
 }
 
-fn map_call(area: &Area, files: &[Option<i32>]) -> Result<Call> {
+/// Makes the objects that are mapped more than once, in the guest: descriptors that it has until it is finished.
+fn make_objects(
+    task: Stopped,
+    image: &Image,
+    bench: &Workbench,
+    uffd: &Userfault,
+) -> Result<(Stopped, Vec<u64>)> {
+    const MFD_CLOEXEC: u64 = 1;
+    if image.objects.is_empty() {
+        return Ok((task, Vec::new()));
+    }
+    if uffd.mode() != Mode::Serve || uffd.tracking() != Tracking::ByKernel {
+        return Err(Fault::Said(
+            "this node cannot tell who writes to memory that is mapped twice".to_owned(),
+        ));
+    }
+    // Behind all that lies on the workbench by now.
+    let name = bench.put(DATA_LENGTH - 8, b"shared\0\0");
+    let make: Vec<Call> =
+        image.objects.iter().map(|_| Call::new(call::MEMFD_CREATE, &[name, MFD_CLOEXEC])).collect();
+    let (task, made) = bench.run(task, &make)?;
+    if let Some(result) = made.iter().copied().find(|result| *result < 0) {
+        return Err(Fault::Build { what: "memfd_create".to_owned(), result });
+    }
+    let made: Vec<u64> = made.into_iter().map(|descriptor| descriptor as u64).collect();
+    let sizes = made.iter().zip(&image.objects);
+    let sizes: Vec<Call> =
+        sizes.map(|(descriptor, length)| Call::new(call::FTRUNCATE, &[*descriptor, *length])).collect();
+    let (task, sized) = bench.run(task, &sizes)?;
+    match sized.into_iter().find(|result| *result != 0) {
+        Some(result) => Err(Fault::Build { what: "ftruncate".to_owned(), result }),
+        None => Ok((task, made)),
+    }
+}
+
+fn map_call(area: &Area, files: &[Option<i32>], objects: &[u64]) -> Result<Call> {
     let length = area.end.checked_sub(area.start).filter(|length| *length > 0 && length.is_multiple_of(PAGE));
     let length = length.ok_or_else(|| Fault::Said(format!("the area at {:#x} has no length", area.start)))?;
     let protection = u64::from(area.protection & 7);
+    if let (Source::Home, Some(part)) = (area.source, area.part) {
+        let descriptor = objects.get(part.object as usize);
+        let descriptor = descriptor.ok_or_else(|| {
+            Fault::Said(format!("the image names object {}, which is not there", part.object))
+        })?;
+        let flags = MAP_SHARED | MAP_NORESERVE | MAP_FIXED_NOREPLACE;
+        return Ok(Call::new(call::MMAP, &[area.start, length, protection, flags, *descriptor, part.offset]));
+    }
     Ok(match area.source {
         Source::Home => {
             let stack = if area.stack { MAP_GROWSDOWN | MAP_STACK } else { 0 };

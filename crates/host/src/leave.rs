@@ -274,7 +274,7 @@ fn send_pages(guest: &Guest, stream: &mut Sender, maps: &[Mapping]) -> Result<()
         if mapping.start >= reserved && mapping.end <= reserved_end {
             continue;
         }
-        let is_file = matches!(mapping.backing, Backing::File { .. });
+        let is_file = matches!(mapping.backing, Backing::File { .. }) && !mapping.shared;
         for (start, end, origin) in lock(&guest.origins).pieces(mapping.start, mapping.end) {
             let want = match origin {
                 Some(Origin::HostFile(_)) if is_file => Want::PrivateCopies,
@@ -283,6 +283,7 @@ fn send_pages(guest: &Guest, stream: &mut Sender, maps: &[Mapping]) -> Result<()
                     ranges.push((start, end));
                     continue;
                 }
+                _ if mapping.shared => Want::WrittenShared,
                 _ => Want::Written,
             };
             pagemap

@@ -22,6 +22,8 @@ use std::os::fd::{AsFd, AsRawFd};
 /// System calls used in building, by number (x86-64).
 pub(crate) mod call {
     pub(crate) const CLOSE: i64 = 3;
+    pub(crate) const FTRUNCATE: i64 = 77;
+    pub(crate) const MEMFD_CREATE: i64 = 319;
     pub(crate) const MMAP: i64 = 9;
     pub(crate) const MUNMAP: i64 = 11;
     pub(crate) const BRK: i64 = 12;

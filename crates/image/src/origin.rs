@@ -109,7 +109,8 @@ impl Origins {
     pub fn wanted(&self, guest: &[Mapping]) -> Vec<Wanted> {
         let mut wanted: Vec<Wanted> = Vec::new();
         for mapping in guest.iter().filter(|mapping| !mapping.is_kernel()) {
-            let native = matches!(mapping.backing, Backing::File { .. });
+            // An object of the host's stands for one of the home's, page for page.
+            let native = matches!(mapping.backing, Backing::File { .. }) && !mapping.shared;
             for (start, end, origin) in self.map.pieces(mapping.start, mapping.end) {
                 let source = match origin {
                     Some(Origin::Home(address)) if !native => Some(address),

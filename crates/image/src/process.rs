@@ -160,6 +160,15 @@ pub enum Source {
     },
 }
 
+/// A part of an object of which several areas show something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// Index among [`Image::objects`].
+    pub object: u32,
+    /// Where it begins there, bytes.
+    pub offset: u64,
+}
+
 /// One area of memory that the guest must have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Area {
@@ -176,6 +185,8 @@ pub struct Area {
     /// Shared memory of the process's own. The guest must not unmap, move, discard or protect it: at home it can be
     /// reached by other means, too, and has to have the content for them.
     pub shared: bool,
+    /// The part of an object that it shows, if there is more than one mapping of that.
+    pub part: Option<Part>,
     /// Where its pages are.
     pub source: Source,
 }
@@ -223,6 +234,8 @@ pub struct Image {
     pub threads: Vec<Thread>,
     /// Its memory.
     pub areas: Vec<Area>,
+    /// Lengths of the objects that are mapped more than once, bytes.
+    pub objects: Vec<u64>,
     /// What the home uses of the address space itself: the guest must not map anything there.
     pub reserved: (u64, u64),
     /// The kernel's borders of its address space.

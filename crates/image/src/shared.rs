@@ -1,8 +1,8 @@
 //! Shared memory that a process maps, and what of it can be told from its maps alone.
 //!
 //! Written memory that is shared can be elsewhere only if nobody at home looks at it meanwhile. A process that alone has
-//! it takes it along as if it were its own, and it is put back into the same mappings. So each page of it has to be
-//! mapped once, to be written, and must be nobody else's: neither by a name nor by a number.
+//! it takes it along as if it were its own, and it is put back into the same mappings. So it has to be mapped to be
+//! written, and must be nobody else's: neither by a name nor by a number.
 
 use crate::maps::{Backing, Mapping};
 use std::collections::BTreeMap;
@@ -28,10 +28,10 @@ impl Object {
     }
 }
 
-/// By what others could get at an object.
+/// By what others could get at an object, apart from inheriting it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// `MAP_SHARED | MAP_ANONYMOUS`: by inheriting it only.
+    /// `MAP_SHARED | MAP_ANONYMOUS`: by nothing, but for who looks at a process as a debugger does.
     Anonymous,
     /// `memfd_create`: by a descriptor, too.
     Descriptor,
@@ -42,13 +42,6 @@ pub enum Kind {
         /// Whether the name that it was opened by is gone.
         deleted: bool,
     },
-}
-
-impl Kind {
-    /// Whether there may be descriptors of such an object.
-    pub fn has_descriptors(self) -> bool {
-        matches!(self, Self::Descriptor | Self::File { .. })
-    }
 }
 
 /// What kind of shared memory a mapping is; none if it is private, or only reads a file.
@@ -76,15 +69,40 @@ pub enum Obstacle {
     Numbered(u64),
     /// Others may open it by this name.
     Named(String),
+    /// Others may have got a descriptor of it that is still under way in a socket, where nobody can see it.
+    Passed(String),
     /// It is not mapped to be written: nobody else does, or it may be written by other means.
     ReadOnly(String),
-    /// Some of it is mapped more than once.
-    Twice(String),
+    /// It is also mapped privately: such a mapping shows what is written to it, until it has pages of its own.
+    Private(String),
+}
+
+/// Mappings of one object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mapped<'a> {
+    /// All of them.
+    pub mappings: Vec<&'a Mapping>,
+}
+
+impl Mapped<'_> {
+    /// Whether some of it is mapped more than once.
+    pub fn is_twice(&self) -> bool {
+        let end = |one: &Mapping| one.offset.saturating_add(one.length());
+        let meet = |one: &Mapping, other: &Mapping| {
+            one.start != other.start && one.offset < end(other) && other.offset < end(one)
+        };
+        self.mappings.iter().any(|one| self.mappings.iter().any(|other| meet(one, other)))
+    }
+
+    /// Bytes of it up to the end of what is mapped.
+    pub fn length(&self) -> u64 {
+        self.mappings.iter().map(|one| one.offset.saturating_add(one.length())).max().unwrap_or(0)
+    }
 }
 
 /// The shared memory among the mappings of one process, by object, or why it cannot be elsewhere.
-pub fn objects(maps: &[Mapping]) -> Result<BTreeMap<Object, (Kind, Vec<&Mapping>)>, Obstacle> {
-    let mut objects: BTreeMap<Object, (Kind, Vec<&Mapping>)> = BTreeMap::new();
+pub fn objects(maps: &[Mapping]) -> Result<BTreeMap<Object, Mapped<'_>>, Obstacle> {
+    let mut objects: BTreeMap<Object, Mapped<'_>> = BTreeMap::new();
     for mapping in maps {
         let Some(kind) = kind(mapping) else { continue };
         let Backing::File { path, .. } = &mapping.backing else { return Err(Obstacle::Unknown) };
@@ -92,20 +110,33 @@ pub fn objects(maps: &[Mapping]) -> Result<BTreeMap<Object, (Kind, Vec<&Mapping>
             _ if mapping.inode == 0 && kind != Kind::Numbered => return Err(Obstacle::Unknown),
             Kind::Numbered => return Err(Obstacle::Numbered(mapping.inode)),
             Kind::File { deleted: false } => return Err(Obstacle::Named(path.clone())),
-            _ if !mapping.writable() => return Err(Obstacle::ReadOnly(path.clone())),
-            _ => objects.entry(Object::of(mapping)).or_insert((kind, Vec::new())).1.push(mapping),
+            Kind::File { deleted: true } | Kind::Descriptor => return Err(Obstacle::Passed(path.clone())),
+            Kind::Anonymous => {
+                let object = objects.entry(Object::of(mapping));
+                object.or_insert(Mapped { mappings: Vec::new() }).mappings.push(mapping);
+            }
         }
     }
     for mapping in maps {
-        let Some((_, known)) = objects.get(&Object::of(mapping)) else { continue };
-        let meets = |other: &Mapping| {
-            let end = |one: &Mapping| one.offset.saturating_add(one.length());
-            other.start != mapping.start && other.offset < end(mapping) && mapping.offset < end(other)
+        if !objects.contains_key(&Object::of(mapping)) {
+            continue;
+        }
+        let Backing::File { path, .. } = &mapping.backing else { return Err(Obstacle::Unknown) };
+        if !mapping.shared {
+            return Err(Obstacle::Private(path.clone()));
+        }
+    }
+    for mapped in objects.values() {
+        // What is mapped twice may be written by one mapping and read by another.
+        let is_written = |one: &&Mapping| one.writable();
+        let enough = match mapped.is_twice() {
+            true => mapped.mappings.iter().any(is_written),
+            false => mapped.mappings.iter().all(is_written),
         };
-        // A private mapping shows what is written to the object, until it has pages of its own.
-        if known.iter().any(|other| meets(other)) || !mapping.shared {
-            let Backing::File { path, .. } = &mapping.backing else { return Err(Obstacle::Unknown) };
-            return Err(Obstacle::Twice(path.clone()));
+        if let (false, Some(Backing::File { path, .. })) =
+            (enough, mapped.mappings.first().map(|one| &one.backing))
+        {
+            return Err(Obstacle::ReadOnly(path.clone()));
         }
     }
     Ok(objects)
@@ -119,24 +150,20 @@ mod tests {
     fn found(text: &str) -> Result<Vec<(Object, usize)>, Obstacle> {
         let maps = crate::maps::parse(text).expect("lines of maps");
         let objects = objects(&maps)?;
-        Ok(objects.into_iter().map(|(object, (_, mappings))| (object, mappings.len())).collect())
+        Ok(objects.into_iter().map(|(object, mapped)| (object, mapped.mappings.len())).collect())
     }
 
     #[test]
     fn what_only_this_process_can_reach_may_go() {
         let text = "\
-7f00-7f01 rw-p 00000000 00:00 0
-7f01-7f05 rw-s 00000000 00:01 77                         /dev/zero (deleted)
-7f05-7f06 rw-s 00000000 00:01 78                         /memfd:a b (deleted)
-7f06-7f07 rw-s 00001000 00:01 78                         /memfd:a b (deleted)
-7f08-7f09 rw-s 00000000 00:1a 9                          /dev/shm/x (deleted)
-7f0a-7f0b r--s 00000000 fe:00 9                          /usr/lib/gconv/gconv-modules.cache";
-        let text = text.replace("7f0", "7f0000");
-        let (zero, memfd) = (Object { device: 1, inode: 77 }, Object { device: 1, inode: 78 });
-        let file = Object { device: 0x1a, inode: 9 };
-        // Addresses count in pages, as real ones do.
+10-11 rw-p 00000000 00:00 0
+11-15 rw-s 00000000 00:01 77                         /dev/zero (deleted)
+16-17 rw-s 00000000 00:01 78                         /dev/zero (deleted)
+17-18 rw-s 00001000 00:01 78                         /dev/zero (deleted)
+1a-1b r--s 00000000 fe:00 9                          /usr/lib/gconv/gconv-modules.cache";
+        let (one, two) = (Object { device: 1, inode: 77 }, Object { device: 1, inode: 78 });
         let pages: String = text.lines().map(|line| paged(line) + "\n").collect();
-        assert_eq!(found(&pages), Ok(vec![(zero, 1), (memfd, 2), (file, 1)]));
+        assert_eq!(found(&pages), Ok(vec![(one, 1), (two, 2)]));
     }
 
     /// The same line with each address a page further on.
@@ -152,30 +179,33 @@ mod tests {
         check("1-2 rw-s 00000000 00:01 5 /SYSV0000002a (deleted)", Obstacle::Numbered(5));
         check("1-2 rw-s 00000000 00:01 0 /SYSV00000000 (deleted)", Obstacle::Numbered(0));
         check("1-2 rw-s 00000000 00:1a 5 /dev/shm/x", Obstacle::Named("/dev/shm/x".into()));
-        check("1-2 r--s 00000000 00:01 5 /memfd:x (deleted)", Obstacle::ReadOnly("/memfd:x".into()));
+        check("1-2 rw-s 00000000 00:1a 5 /dev/shm/x (deleted)", Obstacle::Passed("/dev/shm/x".into()));
+        check("1-2 rw-s 00000000 00:01 5 /memfd:x (deleted)", Obstacle::Passed("/memfd:x".into()));
+        check("1-2 r--s 00000000 00:01 5 /memfd:x (deleted)", Obstacle::Passed("/memfd:x".into()));
         check("1-2 ---s 00000000 00:01 5 /dev/zero (deleted)", Obstacle::ReadOnly("/dev/zero".into()));
         check("1-2 rw-s 00000000 00:00 0", Obstacle::Unknown);
     }
 
     #[test]
-    fn what_is_mapped_twice_stays() {
-        let twice = Err(Obstacle::Twice("/memfd:x".into()));
-        let two = |first: &str, second: &str| found(&[first, second].map(paged).join("\n"));
-        let mapping = "10-14 rw-s 00002000 00:01 5 /memfd:x (deleted)";
-        assert_eq!(two(mapping, "20-21 rw-s 00005000 00:01 5 /memfd:x (deleted)"), twice);
-        assert_eq!(
-            two(mapping, "20-21 rw-s 00001000 00:01 5 /memfd:x (deleted)").map(|found| found.len()),
-            Ok(1)
-        );
-        assert_eq!(
-            two(mapping, "20-21 rw-s 00006000 00:01 5 /memfd:x (deleted)").map(|found| found.len()),
-            Ok(1)
-        );
-        assert_eq!(two(mapping, "20-21 r--p 00009000 00:01 5 /memfd:x (deleted)"), twice);
-        assert_eq!(
-            two(mapping, "20-21 rw-s 00003000 00:02 5 /memfd:y (deleted)").map(|found| found.len()),
-            Ok(2)
-        );
+    fn what_is_mapped_twice_is_told() {
+        let two = |second: &str| {
+            let first = "10-14 rw-s 00002000 00:01 5 /dev/zero (deleted)";
+            let text = [first, second].map(paged).join("\n");
+            let maps = crate::maps::parse(&text).expect("lines of maps");
+            let objects = objects(&maps)?;
+            Ok(objects
+                .values()
+                .map(|mapped| (mapped.is_twice(), mapped.length() / crate::PAGE))
+                .collect::<Vec<_>>())
+        };
+        assert_eq!(two("20-21 rw-s 00005000 00:01 5 /dev/zero (deleted)"), Ok(vec![(true, 6)]));
+        assert_eq!(two("20-24 r-xs 00002000 00:01 5 /dev/zero (deleted)"), Ok(vec![(true, 6)]));
+        assert_eq!(two("20-21 rw-s 00001000 00:01 5 /dev/zero (deleted)"), Ok(vec![(false, 6)]));
+        assert_eq!(two("20-21 rw-s 00006000 00:01 5 /dev/zero (deleted)"), Ok(vec![(false, 7)]));
+        assert_eq!(two("20-21 rw-s 00003000 00:02 5 /dev/zero (deleted)"), Ok(vec![(false, 6), (false, 4)]));
+        let path = || "/dev/zero".to_owned();
+        assert_eq!(two("20-21 r--s 00006000 00:01 5 /dev/zero (deleted)"), Err(Obstacle::ReadOnly(path())));
+        assert_eq!(two("20-21 r--p 00009000 00:01 5 /dev/zero (deleted)"), Err(Obstacle::Private(path())));
     }
 
     #[test]
@@ -184,9 +214,9 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is mapped: if the memory may go, no page of an object is there twice.
+        /// Whatever is mapped: what is not called twice has no page twice, and nothing of it is private.
         #[test]
-        fn no_page_that_may_go_is_there_twice(
+        fn a_page_that_is_there_twice_is_found(
             pieces in proptest::collection::vec((0u64..12, 1u64..4, 0u64..3, any::<bool>()), 0..6),
         ) {
             let mapping = |(index, (offset, length, inode, shared)): (usize, (u64, u64, u64, bool))| Mapping {
@@ -197,18 +227,23 @@ mod tests {
                 offset: offset * crate::PAGE,
                 device: 1,
                 inode: inode + 1,
-                backing: Backing::File { path: "/memfd:x".into(), deleted: true },
+                backing: Backing::File { path: "/dev/zero".into(), deleted: true },
             };
             let maps: Vec<Mapping> = pieces.iter().copied().enumerate().map(mapping).collect();
-            let mut pages = std::collections::BTreeSet::new();
-            let mut twice = false;
-            let is_shared = |inode: u64| pieces.iter().any(|(_, _, other, shared)| *shared && *other == inode);
-            for (offset, length, inode, shared) in &pieces {
-                for page in *offset..offset + length {
-                    twice |= is_shared(*inode) && (!pages.insert((*inode, page)) || !shared);
+            let of = |inode: u64| pieces.iter().filter(move |(_, _, other, _)| *other == inode);
+            let is_mixed = |inode: u64| of(inode).any(|piece| piece.3) && of(inode).any(|piece| !piece.3);
+            match objects(&maps) {
+                Err(_) => prop_assert!((0..3).any(is_mixed)),
+                Ok(objects) => {
+                    prop_assert!(!(0..3).any(is_mixed));
+                    for (object, mapped) in objects {
+                        let pages = of(object.inode - 1).flat_map(|(offset, length, ..)| *offset..offset + length);
+                        let all: Vec<u64> = pages.collect();
+                        let different: std::collections::BTreeSet<u64> = all.iter().copied().collect();
+                        prop_assert_eq!(mapped.is_twice(), different.len() < all.len());
+                    }
                 }
             }
-            prop_assert_eq!(objects(&maps).is_err(), twice);
         }
     }
 }

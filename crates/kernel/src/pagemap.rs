@@ -107,6 +107,9 @@ pub enum Want {
     Written,
     /// As `Written`, and protects them again, so that the next scan reports only later writes.
     WrittenThenProtect,
+    /// Pages of a shared object written through this mapping, also if they are not in the page table at present. Only
+    /// where the kernel tracks writes, and of an area that was protected when it was empty.
+    WrittenShared,
     /// Pages of areas that are registered for write tracking, whether they exist or not.
     Tracked,
 }
@@ -139,8 +142,10 @@ impl Pagemap {
     /// By the entries of the page table.
     fn read(&self, start: u64, end: u64, want: Want, found: &mut impl FnMut(u64, u64)) -> io::Result<()> {
         const PAGE: u64 = minka_image::PAGE;
-        if want == Want::Tracked {
-            return self.registered(start, end, found);
+        match want {
+            Want::Tracked => return self.registered(start, end, found),
+            Want::WrittenShared => return Err(io::ErrorKind::Unsupported.into()),
+            _ => {}
         }
         let is_written = |entry: u64| match self.tracking {
             Tracking::BySoftDirty => entry & ENTRY_SOFT_DIRTY != 0,
@@ -152,7 +157,9 @@ impl Pagemap {
                 && match want {
                     Want::Present => true,
                     Want::PrivateCopies => entry & ENTRY_FILE == 0,
-                    Want::Written | Want::WrittenThenProtect | Want::Tracked => is_written(entry),
+                    Want::Written | Want::WrittenThenProtect | Want::WrittenShared | Want::Tracked => {
+                        is_written(entry)
+                    }
                 }
         };
         let mut entries = vec![0; 64 << 10];
@@ -215,6 +222,7 @@ impl Pagemap {
             Want::PrivateCopies => (PAGE_IS_FILE, PAGE_IS_FILE, present_or_swapped, 0),
             Want::Written => (0, PAGE_IS_WRITTEN, present_or_swapped, 0),
             Want::WrittenThenProtect => (0, PAGE_IS_WRITTEN, present_or_swapped, PM_SCAN_WP_MATCHING),
+            Want::WrittenShared => (0, PAGE_IS_WRITTEN, 0, 0),
             Want::Tracked => (0, PAGE_IS_WPALLOWED, 0, 0),
         };
         let mut regions = [Region::default(); 512];

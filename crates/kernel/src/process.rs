@@ -16,8 +16,18 @@ pub fn robust_list(tid: i32) -> io::Result<(u64, u64)> {
 /// Whether two processes share their address space; an error where the kernel has no `kcmp`.
 pub fn share_memory(one: i32, other: i32) -> io::Result<bool> {
     const KCMP_VM: i32 = 1;
+    are_the_same(one, other, KCMP_VM)
+}
+
+/// Whether two tasks share their table of descriptors.
+pub fn share_descriptors(one: i32, other: i32) -> io::Result<bool> {
+    const KCMP_FILES: i32 = 2;
+    are_the_same(one, other, KCMP_FILES)
+}
+
+fn are_the_same(one: i32, other: i32, what: i32) -> io::Result<bool> {
     // SAFETY: no pointers.
-    check(unsafe { libc::syscall(libc::SYS_kcmp, one, other, KCMP_VM, 0, 0) }).map(|order| order == 0)
+    check(unsafe { libc::syscall(libc::SYS_kcmp, one, other, what, 0, 0) }).map(|order| order == 0)
 }
 
 /// Queues a signal with its `siginfo_t` for one thread. The kernel refuses codes that only it may use

@@ -93,11 +93,20 @@ fn from_home() -> [FromHome; 6] {
         files: vec![FileOffer { path: "/lib/x.so".to_owned(), size: 9, digest: [1; 32] }; 3],
     };
     let source = Source::HostFile { file: 1, offset: 4096 };
-    let area =
-        Area { start: 0x1000, end: 0x2000, protection: 5, stack: false, file: true, shared: true, source };
+    let area = Area {
+        start: 0x1000,
+        end: 0x2000,
+        protection: 5,
+        stack: false,
+        file: true,
+        shared: true,
+        part: None,
+        source,
+    };
     let image = Image {
         threads: vec![thread(); 2],
         areas: vec![area; 5],
+        objects: vec![0x4000],
         reserved: (0x5000, 0x9000),
         borders: Borders::default(),
         auxv: vec![9; 320],

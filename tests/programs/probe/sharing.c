@@ -217,6 +217,46 @@ static void own_shared_changed(void)
     SAME(munmap(area, pages * PAGE), 0);
 }
 
+static char *map_again(char *area, size_t length)
+{
+    char *again = mremap(area, 0, length, MREMAP_MAYMOVE);
+    MUST(again != MAP_FAILED);
+    return again;
+}
+
+/* The same memory at two places, and a third one where it is run. */
+static void own_twice(void)
+{
+    char *one = map_shared(40 * PAGE, -1), *two = map_again(one, 30 * PAGE);
+    unsigned char *code = (unsigned char *)map_again(one + 35 * PAGE, PAGE);
+    SAME(mprotect(code, PAGE, PROT_READ | PROT_EXEC), 0);
+    char *area = map_shared(20 * PAGE, -1), *again = map_again(area, 20 * PAGE);
+    uint64_t tags[30] = { 0 };
+    for (int round = 1; round < 50; round++) {
+        for (int i = 0; i < 4; i++) {
+            size_t page = random_below(30);
+            tags[page] = next_random() | 1;
+            fill((i % 2 ? one : two) + page * PAGE, PAGE, tags[page]);
+        }
+        fill(again + (round % 20) * PAGE, PAGE, round);
+        /* mov $round, %eax; ret */
+        const unsigned char instructions[] = { 0xb8, (unsigned char)round, 0, 0, 0, 0xc3 };
+        memcpy(one + 35 * PAGE, instructions, sizeof instructions);
+        compute(0.006);
+        SAME(((unsigned (*)(void))(uintptr_t)code)(), round);
+        MUST(is_filled(area + (round % 20) * PAGE, PAGE, round));
+        for (size_t page = 0; page < 30; page++)
+            for (int i = 0; i < 2; i++) {
+                char *there = (i ? one : two) + page * PAGE;
+                MUST(tags[page] ? is_filled(there, PAGE, tags[page]) : is_zero(there, PAGE));
+            }
+    }
+    SAME(munmap(one, 40 * PAGE) | munmap(code, PAGE) | munmap(area, 20 * PAGE), 0);
+    for (size_t page = 0; page < 30; page++)
+        MUST(tags[page] ? is_filled(two + page * PAGE, PAGE, tags[page]) : is_zero(two + page * PAGE, PAGE));
+    SAME(munmap(two, 30 * PAGE) | munmap(again, 20 * PAGE), 0);
+}
+
 struct inherited {
     char *area;
     size_t length;
@@ -399,6 +439,7 @@ const struct check sharing_checks[] = {
     { "own-memfd-by-name", own_memfd_by_name },
     { "own-posix-memory", own_posix_memory },
     { "own-shared-changed", own_shared_changed },
+    { "own-twice", own_twice },
     { "own-shared-inherited", own_shared_inherited },
     { "own-memfd-passed", own_memfd_passed },
     { "own-memfd-after-exec", own_memfd_after_exec },

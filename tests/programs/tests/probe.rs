@@ -157,13 +157,9 @@ moves! {
     own_shared "own-shared",
     beside_own_shared "beside-own-shared",
     own_sparse "own-sparse",
-    own_memfd "own-memfd",
-    own_memfd_by_name "own-memfd-by-name",
-    own_posix_memory "own-posix-memory",
     own_shared_changed "own-shared-changed",
+    own_twice "own-twice",
     own_shared_inherited "own-shared-inherited",
-    own_memfd_passed "own-memfd-passed",
-    own_memfd_after_exec "own-memfd-after-exec",
     own_shared_locks "own-shared-locks",
 }
 
@@ -175,6 +171,11 @@ may_stay! {
     processor_timers "processor-timers",
     threads "threads",
     beyond_the_end "beyond-the-end",
+    own_memfd "own-memfd",
+    own_memfd_by_name "own-memfd-by-name",
+    own_posix_memory "own-posix-memory",
+    own_memfd_passed "own-memfd-passed",
+    own_memfd_after_exec "own-memfd-after-exec",
     shared_by_name "shared-by-name",
 }
 

@@ -99,6 +99,7 @@ fn area(image: &mut Image, start: u64, end: u64) {
         stack: false,
         file: false,
         shared: false,
+        part: None,
         source: Source::Home,
     });
 }
