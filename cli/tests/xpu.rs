@@ -281,3 +281,26 @@ fn top_shows_who_keeps_a_device_busy_first() {
     // Without a terminal it is shown once, too.
     assert!(run(&["top"]).status.success());
 }
+
+#[test]
+fn firmware_that_nobody_can_update_is_refused_with_the_reason() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("machine");
+    Recording::named("b580_6_16").unwrap().plant(&root).unwrap();
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_minka"));
+        command.args(["xpu", "--root"]).arg(&root).arg("updatefw").args(arguments);
+        // A bus where nobody is.
+        command.env("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nowhere/bus").env("LC_ALL", "C");
+        let output = command.output().unwrap();
+        (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, text) = run(&["-d", "0", "-t", "AMC", "-f", "/dev/null", "-y"]);
+    assert!(code == 5 && text.contains("a network interface of its own"), "{code} {text}");
+    for arguments in [&["-d", "0"][..], &["-d", "0", "-t", "GFX", "-f", "/dev/null", "-y"]] {
+        let (code, text) = run(arguments);
+        assert!(code == 1 && text.contains("message bus"), "{code} {text}");
+    }
+    let (code, _) = run(&["-d", "0", "-t", "GPU", "-f", "/dev/null"]);
+    assert_eq!(code, 2);
+}

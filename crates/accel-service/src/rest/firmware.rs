@@ -60,7 +60,7 @@ pub(crate) struct UpdateState {
 }
 
 const FWUPD: &str = "failed to update the firmware: this service writes no image that nobody signed; fwupd does it \
-                     (fwupdmgr update)";
+                     (minka xpu updatefw)";
 
 /// Updates a device's firmware: refused, as fwupd does that.
 #[utoipa::path(
