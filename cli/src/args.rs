@@ -127,6 +127,8 @@ pub(crate) struct LabUp {
     pub(crate) name: String,
     #[arg(long, value_name = "CPUS", value_delimiter = ',')]
     pub(crate) cpus: Vec<f64>,
+    #[arg(long, value_name = "MIB", value_delimiter = ',')]
+    pub(crate) memory: Vec<u32>,
     #[arg(long, value_name = "MODE", value_enum, default_value = "none")]
     pub(crate) balance: Balance,
 }
@@ -206,6 +208,9 @@ pub(crate) enum What {
     Exec,
     Home,
     Balance,
+    Usher,
+    Idle,
+    Many,
     Farm {
         #[arg(long, value_name = "DIR")]
         source: PathBuf,

@@ -45,19 +45,13 @@ impl Lab {
 
     /// Starts programs that compute until the lab goes down.
     fn compute(&mut self, node: &str, count: usize) {
+        self.run(node, count, &["sh", "-c", "while :; do :; done"]);
+    }
+
+    fn run(&mut self, node: &str, count: usize, program: &[&str]) {
         for _ in 0..count {
             let mut command = Command::new(MINKA);
-            command.args([
-                "lab",
-                "exec",
-                "--name",
-                &self.name,
-                node,
-                "--",
-                "sh",
-                "-c",
-                "while :; do :; done",
-            ]);
+            command.args(["lab", "exec", "--name", &self.name, node, "--"]).args(program);
             command.env_remove("MINKA_DIR").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
             self.programs.push(command.spawn().unwrap());
         }
@@ -162,4 +156,37 @@ fn garbage_on_the_port_of_datagrams_changes_nothing() {
     let age = |lab: &Lab| lab.json("node1", &["nodes"])[1]["figures"]["age_ms"].as_u64().unwrap();
     // It still hears of the other one.
     lab.until("newer", |lab| if age(lab) < 1500 { Ok(()) } else { Err(age(lab).to_string()) });
+}
+
+#[test]
+fn who_asks_much_of_its_home_goes_there_and_stays() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let mut lab = Lab::up("talker", "2", "all");
+    lab.until_met("node1", 2);
+    // They read and write nothing, so nothing tells of their calls before they have left.
+    lab.run("node1", 3, &["perl", "-e", "while (1) { getppid }"]);
+    let talkers = |lab: &Lab| -> Vec<Value> {
+        lab.json("node1", &["ps"]).into_iter().filter(|it| it["command"] == "perl").collect()
+    };
+    let all_home = |talkers: &[Value]| talkers.iter().all(|it| it["at"] == "node1" && it["state"] != "away");
+    let moves = |talkers: &[Value]| talkers.iter().filter_map(|it| it["moves"].as_u64()).sum::<u64>();
+    lab.until("home for good", |lab| {
+        let before = talkers(lab);
+        if moves(&before) < 2 || !all_home(&before) {
+            return Err(format!("{before:?}"));
+        }
+        std::thread::sleep(Duration::from_secs(6));
+        let after = talkers(lab);
+        // There is more room elsewhere, but here are those whom they ask.
+        if moves(&after) == moves(&before) && all_home(&after) { Ok(()) } else { Err(format!("{after:?}")) }
+    });
+    // And who only computes leaves.
+    lab.compute("node1", 3);
+    lab.until("spread", |lab| {
+        let processes = lab.json("node1", &["ps"]);
+        let away = |it: &Value| it["at"] == "node2" && it["command"] == "sh";
+        if processes.iter().any(away) { Ok(()) } else { Err(format!("{processes:?}")) }
+    });
 }

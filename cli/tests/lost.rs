@@ -169,3 +169,45 @@ fn daemons_that_are_killed_and_started_again_lose_nobody() {
     lab.until_at(&["node2", "node3"]);
     assert_eq!(lab.running(), 6, "{:?}", lab.told());
 }
+
+/// Has the daemon of a node begin anew with these lines at the end of its configuration.
+fn configure(lab: &mut Lab, node: u32, lines: &str) {
+    let description = minka_lab::Lab::open(&lab.name).unwrap();
+    let path = description.description().node(node).unwrap().configuration();
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, format!("{text}\n{lines}\n")).unwrap();
+    lab.kill_daemon(&format!("node{node}"));
+    lab.start_daemon(node);
+}
+
+#[test]
+fn an_adaptive_node_takes_guests_until_somebody_sits_down_at_it() {
+    let screen = std::path::Path::new("/dev/tty9");
+    if !rustix::process::geteuid().is_root() || !screen.exists() {
+        return;
+    }
+    let mut lab = Lab::up("pool", 3, 6, COMPUTE);
+    // One that takes guests only in one minute of the day, and that is hours away.
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() / 60;
+    let hour = (now / 60 + 12) % 24;
+    let never = format!("[pool]\nkind = 'adaptive'\ntimes = ['daily {hour:02}:00-{hour:02}:01']");
+    configure(&mut lab, 3, &never);
+    configure(&mut lab, 2, "[pool]\nkind = 'adaptive'\nidle_min = 1");
+    let pool = |lab: &Lab, node: &str| lab.json(node, &["status"]).map(|it| it[0]["pool"].clone());
+    lab.until("closed and open", |lab| {
+        let pools = [pool(lab, "node3")?, pool(lab, "node2")?];
+        let closed = pools[0]["closed"] == "time" && pools[1]["closed"].is_null();
+        if closed { Ok(()) } else { Err(format!("{pools:?}")) }
+    });
+    lab.until_at(&["node2"]);
+    let told = lab.told().unwrap();
+    assert!(told.iter().all(|it| it["at"] != "node3"), "{told:?}");
+    // As when somebody types on this screen.
+    assert!(Command::new("touch").args(["-a", "/dev/tty9"]).status().unwrap().success());
+    lab.until("without guests", |lab| {
+        let (pool, told) = (pool(lab, "node2")?, lab.told()?);
+        let is_empty = told.iter().all(|it| it["at"] != "node2");
+        if pool["closed"] == "used" && is_empty { Ok(()) } else { Err(format!("{pool} {told:?}")) }
+    });
+    assert_eq!(lab.running(), 6);
+}

@@ -10,8 +10,8 @@ use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 
 use minka_node::protocol::{
-    Answer, DeviceFigures, DeviceKind, Event, Figures, Message, Migrated, Node, Process, Refusal, Request,
-    State, Status, VERSION,
+    Answer, Closed, DeviceFigures, DeviceKind, Event, Figures, Message, Migrated, Node, Pool, PoolKind,
+    Process, Refusal, Request, State, Status, VERSION,
 };
 
 /// A daemon that gives prepared answers to whatever it is asked, and remembers the questions.
@@ -285,9 +285,11 @@ fn nodes_and_status() {
         away: 3,
         guests: 1,
         decay: None,
+        pool: Some(Pool { kind: PoolKind::Adaptive, closed: Some(Closed::Time), idle_s: None }),
     };
     let output = Daemon::answering(vec![Answer::Status(status)]).run(&["status"]);
-    let expected = "node a, Minka 0.1.0, daemon 7, up 2 min\n  listens at a:1\n  3 of its processes away, 1 guests here\n";
+    let expected = "node a, Minka 0.1.0, daemon 7, up 2 min\n  listens at a:1\n  3 of its processes away, 1 guests here\n  \
+                    adaptive pool: it takes no guests at this time\n";
     assert_eq!(stdout(&output), expected);
 }
 

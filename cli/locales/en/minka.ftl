@@ -127,6 +127,14 @@ trace-ended-because = === ended: { $reason }
 status = node { $node }, Minka { $release }, daemon { $pid }, up { $minutes } min
     {"  "}listens at { $listen }
     {"  "}{ $away } of its processes away, { $guests } guests here
+pool-single = single pool
+pool-server = server of a server pool
+pool-client = client of a server pool: it takes no guests
+pool-adaptive = adaptive pool
+pool-open = it takes guests
+pool-blocked = it takes no guests, for it was told so
+pool-time = it takes no guests at this time
+pool-used = it takes no guests, for somebody uses the machine
 nodes-node = NODE
 nodes-address = ADDRESS
 nodes-reachable = REACHABLE
@@ -205,11 +213,17 @@ shake-refused = refused { $count ->
 
 ## minka lab demo
 
-demo-alone = Computing the right results first, here and unmoved: { $programs }
-demo-lab = A lab of { $nodes } nodes is up after { $time } ms. The same programs now start on node1 and are moved while they run.
+demo-alone = Computing the right results first, here and unmoved: { $programs } programs
+demo-lab =
+    Three nodes are up and know each other ({ $time } ms). The same programs now start on node1, which has half a
+    processor for all of them. Nobody moves them: the nodes do. { $late } takes no guests yet.
+demo-unlimited = This system does not let processors be limited here: the nodes share two, and believe to have half a one each.
 demo-program = PROGRAM
+demo-programs = PROGRAMS
 demo-computes = COMPUTES
 demo-node = NODE
+demo-load = LOAD
+demo-closed = (takes no guests)
 demo-moves = MOVES
 demo-freeze = FROZEN (ms)
 demo-output = RESULT
@@ -221,13 +235,15 @@ demo-running = running
 demo-right = right
 demo-wrong = WRONG
 demo-failed = FAILED with { $status }
-demo-moved = { $program } is on { $node } now, stood still for { $freeze } ms
-demo-stayed = { $program } did not move: { $reason }
-demo-no-reason = it ended too soon
+demo-moved = { $program }: { $from } → { $to }, stood still for { $freeze } ms
+demo-opens = { $node } takes guests now
+demo-closes = { $node } is wanted by its owner: guests go home
 demo-failed-because = { $program } failed: { $reason }
 demo-by-itself = by itself
-demo-good = All { $programs } programs were moved about while they ran ({ $moves } moves), and all their results are right.
-demo-bad = Not all of the { $programs } programs moved and got it right.
+demo-moves-seen = Moves seen: { $out } from home to a host, { $on } from host to host, { $home } from a host home.
+demo-good = All { $programs } programs went where there was room while they ran, and all their results are right.
+demo-unmoved = All { $programs } results are right, but not every kind of move was seen.
+demo-bad = Not all of the { $programs } programs got it right.
 
 ## minka bench
 

@@ -127,6 +127,14 @@ trace-ended-because = === terminado: { $reason }
 status = nodo { $node }, Minka { $release }, demonio { $pid }, activo desde hace { $minutes } min
     {"  "}escucha en { $listen }
     {"  "}{ $away } de sus procesos fuera, { $guests } huéspedes aquí
+pool-single = grupo único
+pool-server = servidor de un grupo de servidores
+pool-client = cliente de un grupo de servidores: no acepta huéspedes
+pool-adaptive = grupo adaptable
+pool-open = acepta huéspedes
+pool-blocked = no acepta huéspedes, porque se le ha dicho
+pool-time = no acepta huéspedes a estas horas
+pool-used = no acepta huéspedes, porque alguien usa la máquina
 nodes-node = NODO
 nodes-address = DIRECCIÓN
 nodes-reachable = SE ALCANZA
@@ -205,11 +213,17 @@ shake-refused = rechazado { $count ->
 
 ## minka lab demo
 
-demo-alone = Primero se calculan los resultados correctos, aquí y sin moverse: { $programs }
-demo-lab = Un laboratorio de { $nodes } nodos está en marcha a los { $time } ms. Los mismos programas arrancan ahora en node1 y se mueven mientras se ejecutan.
+demo-alone = Primero se calculan los resultados correctos, aquí y sin moverse: { $programs } programas
+demo-lab =
+    Tres nodos están en marcha y se conocen ({ $time } ms). Los mismos programas arrancan ahora en node1, que tiene medio
+    procesador para todos. Nadie los mueve: lo hacen los nodos. { $late } no acepta huéspedes todavía.
+demo-unlimited = Este sistema no deja limitar aquí los procesadores: los nodos comparten dos, y creen tener medio cada uno.
 demo-program = PROGRAMA
+demo-programs = PROGRAMAS
 demo-computes = CALCULA
 demo-node = NODO
+demo-load = CARGA
+demo-closed = (no acepta huéspedes)
 demo-moves = VIAJES
 demo-freeze = PARADO (ms)
 demo-output = RESULTADO
@@ -221,13 +235,15 @@ demo-running = en marcha
 demo-right = correcto
 demo-wrong = ERRÓNEO
 demo-failed = FALLÓ con { $status }
-demo-moved = { $program } está ahora en { $node }, parado { $freeze } ms
-demo-stayed = { $program } no se ha movido: { $reason }
-demo-no-reason = terminó demasiado pronto
+demo-moved = { $program }: { $from } → { $to }, parado { $freeze } ms
+demo-opens = { $node } acepta huéspedes ahora
+demo-closes = { $node } lo quiere su dueño: los huéspedes vuelven a casa
 demo-failed-because = { $program } ha fallado: { $reason }
 demo-by-itself = por sí mismo
-demo-good = Los { $programs } programas se movieron mientras se ejecutaban ({ $moves } viajes), y todos sus resultados son correctos.
-demo-bad = No todos los { $programs } programas se han movido con resultado correcto.
+demo-moves-seen = Viajes vistos: { $out } de casa a un anfitrión, { $on } de anfitrión a anfitrión, { $home } de un anfitrión a casa.
+demo-good = Los { $programs } programas fueron a donde había sitio mientras se ejecutaban, y todos sus resultados son correctos.
+demo-unmoved = Los { $programs } resultados son correctos, pero no se han visto viajes de todas las clases.
+demo-bad = No todos los { $programs } programas han acertado.
 
 ## minka bench
 

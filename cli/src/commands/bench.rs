@@ -37,6 +37,9 @@ fn chosen(what: &What) -> Vec<Benchmark> {
         What::Exec => Benchmark::Exec,
         What::Home => Benchmark::Home,
         What::Balance => Benchmark::Balance,
+        What::Usher => Benchmark::Usher,
+        What::Idle => Benchmark::Idle,
+        What::Many => Benchmark::Many,
         What::Accel | What::Farm { .. } => return Vec::new(),
         What::All => return Benchmark::ALL.to_vec(),
     }]

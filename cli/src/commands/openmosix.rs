@@ -5,12 +5,13 @@ use std::hash::BuildHasher;
 use std::process::ExitCode;
 
 use minka_node::client::ClientError;
-use minka_node::protocol::{Decay, Figures, Node, Refusal, Steering};
+use minka_node::protocol::{Decay, Figures, Node, PoolKind, Refusal, Steering};
 use minka_node::{DECAY_VARIABLE, LOCKED_VARIABLE, STARTED_VARIABLE};
 use serde_json::{Value, json};
 
 use super::client;
 use super::run::{Placement, place};
+use super::status::pool_line;
 use crate::args::openmosix::{Mosctl, Mosrun, Verb};
 use crate::failure::{Failure, Status};
 use crate::output::{Output, Table};
@@ -91,11 +92,16 @@ fn ask(verb: Verb, node: Option<&str>, output: &mut Output) -> Result<ExitCode, 
     if output.is_json() {
         return output.json(&chosen).map(|()| ExitCode::SUCCESS);
     }
+    let pool = if verb == Verb::Status { client()?.status()?.pool } else { None };
     for node in &chosen {
         let line = match verb {
             Verb::Whois => format!("{}\t{}\t{}", number(node), node.address, node.name),
             Verb::Isup => output.text.get(if node.member { "nodes-yes" } else { "nodes-no" }),
-            Verb::Status => status(node, output),
+            // openMosix's own pool needs no word.
+            Verb::Status => match pool.filter(|pool| node.this && pool.kind != PoolKind::Single) {
+                Some(pool) => format!("{}; {}", status(node, output), pool_line(&pool, &output.text)),
+                None => status(node, output),
+            },
             verb => {
                 let unknown = || Failure::Unknown { node: node.name.clone() };
                 figure(verb, node.figures.as_ref().ok_or_else(unknown)?)

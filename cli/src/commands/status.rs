@@ -1,6 +1,6 @@
 //! `minka status` and `minka nodes`: this node, and the others.
 
-use minka_node::protocol::{DeviceFigures, Figures, Node};
+use minka_node::protocol::{Closed, DeviceFigures, Figures, Node, Pool, PoolKind};
 
 use super::client;
 use crate::failure::Failure;
@@ -22,7 +22,29 @@ pub(super) fn status(output: &mut Output) -> Result<(), Failure> {
         ("guests", status.guests.into()),
     ];
     let lines = output.text.with("status", &variables);
-    output.line(&lines)
+    output.line(&lines)?;
+    match status.pool {
+        Some(pool) => output.line(&format!("  {}", pool_line(&pool, &output.text))),
+        None => Ok(()),
+    }
+}
+
+/// How the node shares with the others, and whether it takes guests.
+pub(super) fn pool_line(pool: &Pool, text: &Text) -> String {
+    let kind = match pool.kind {
+        PoolKind::Single => "pool-single",
+        PoolKind::Server => "pool-server",
+        PoolKind::Client => "pool-client",
+        PoolKind::Adaptive => "pool-adaptive",
+    };
+    let closed = match pool.closed {
+        None => "pool-open",
+        Some(Closed::Blocked) => "pool-blocked",
+        Some(Closed::Client) => return text.get(kind),
+        Some(Closed::Time) => "pool-time",
+        Some(Closed::Used) => "pool-used",
+    };
+    format!("{}: {}", text.get(kind), text.get(closed))
 }
 
 pub(super) fn nodes(output: &mut Output) -> Result<(), Failure> {
@@ -90,4 +112,30 @@ fn accelerators(devices: Option<&[DeviceFigures]>, text: &Text) -> String {
         text.with("nodes-drained", &[("devices", line.into()), ("count", devices.drained.to_string().into())])
     });
     kinds.collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::text::Language;
+
+    #[test]
+    fn a_pool_is_told_in_both_languages() {
+        let pool = |kind, closed| Pool { kind, closed, idle_s: None };
+        let check = |pool: &Pool, english: &str, spanish: &str| {
+            let told = [Language::English, Language::Spanish].map(|it| pool_line(pool, &Text::new(it)));
+            assert_eq!(told, [english, spanish]);
+        };
+        check(&pool(PoolKind::Single, None), "single pool: it takes guests", "grupo único: acepta huéspedes");
+        check(
+            &pool(PoolKind::Adaptive, Some(Closed::Used)),
+            "adaptive pool: it takes no guests, for somebody uses the machine",
+            "grupo adaptable: no acepta huéspedes, porque alguien usa la máquina",
+        );
+        check(
+            &pool(PoolKind::Client, Some(Closed::Client)),
+            "client of a server pool: it takes no guests",
+            "cliente de un grupo de servidores: no acepta huéspedes",
+        );
+    }
 }

@@ -149,6 +149,7 @@ mod tests {
             away: 2,
             guests: 3,
             decay: None,
+            pool: None,
         };
         let figures = Figures {
             age_ms: 1500,

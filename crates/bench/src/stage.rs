@@ -91,6 +91,20 @@ impl Stage {
         Ok(self.lab.description().node(node)?.run_directory())
     }
 
+    /// The control groups of a node.
+    pub(crate) fn control_groups(&self, node: u32) -> Result<Vec<PathBuf>, BenchError> {
+        Ok(self.lab.description().node(node)?.control_groups.clone())
+    }
+
+    /// The PID of a node's daemon, as it is seen from here: the first child of the node's first process.
+    pub(crate) fn daemon(&self, node: u32) -> Result<u32, BenchError> {
+        let init = self.lab.description().node(node)?.init.map_or(0, |init| init.pid);
+        let path = format!("/proc/{init}/task/{init}/children");
+        let children = std::fs::read_to_string(path).map_err(BenchError::io("find a node's daemon"))?;
+        let first = children.split_ascii_whitespace().next().and_then(|pid| pid.parse().ok());
+        first.ok_or_else(|| BenchError::Move("a node has no daemon".to_owned()))
+    }
+
     /// The name of a node.
     pub(crate) fn name(&self, node: u32) -> Result<String, BenchError> {
         Ok(self.lab.description().node(node)?.name.clone())

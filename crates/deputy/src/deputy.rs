@@ -200,7 +200,7 @@ impl Deputy {
                 faultpoint::reach(Point::DeputyAway);
                 let freeze_us = start.elapsed().as_micros() as u64;
                 let at = Some(session.node.clone());
-                self.daemon.report(&DeputyReport::Arrived { at, reason: None, freeze_us });
+                self.daemon.report_arrival(at, None, freeze_us);
                 parked.forget_pending();
                 Ok(Away::new(parked, tasks, session))
             }
@@ -322,7 +322,7 @@ impl Deputy {
     fn arrived_home(&self, reason: Option<String>, start: Instant) {
         self.record.clear();
         let freeze_us = start.elapsed().as_micros() as u64;
-        self.daemon.report(&DeputyReport::Arrived { at: None, reason, freeze_us });
+        self.daemon.report_arrival(None, reason, freeze_us);
     }
 
     /// Brings a process home. `None`: it is there, or has ended; otherwise it could not be stopped.

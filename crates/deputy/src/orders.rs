@@ -15,13 +15,19 @@ pub(crate) struct Daemon {
     lost: Arc<AtomicU64>,
     /// Where nodes are that are not, or no more, where the configuration says.
     addresses: Arc<Mutex<BTreeMap<String, SocketAddr>>>,
+    calls: Arc<AtomicU64>,
 }
 
 impl Daemon {
     /// The socket that this program was started with.
     pub(crate) fn inherited() -> Option<Self> {
         let socket = minka_kernel::process::inherited(CHILD_SOCKET)?;
-        Some(Self { socket: Arc::new(socket), lost: Arc::default(), addresses: Arc::default() })
+        Some(Self {
+            socket: Arc::new(socket),
+            lost: Arc::default(),
+            addresses: Arc::default(),
+            calls: Arc::default(),
+        })
     }
 
     /// The next order; `None` when the daemon has gone.
@@ -55,6 +61,17 @@ impl Daemon {
     /// Tells the daemon something. If it has gone there is nobody to tell.
     pub(crate) fn report(&self, report: &DeputyReport) {
         self.send(report, SendFlags::NOSIGNAL);
+    }
+
+    /// A call was forwarded.
+    pub(crate) fn count_call(&self) {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Tells that the process has arrived at a node, or at home, and how many calls were forwarded before that.
+    pub(crate) fn report_arrival(&self, at: Option<String>, reason: Option<String>, freeze_us: u64) {
+        let calls = self.calls.swap(0, Ordering::Relaxed);
+        self.report(&DeputyReport::Arrived { at, reason, freeze_us, calls });
     }
 
     /// Tells the daemon of a forwarded call; never waits for it, but counts what was left out.

@@ -100,6 +100,7 @@ fn perform(
         return Err(Fault::Over);
     }
     let mut arguments = *placed.arguments();
+    shared.daemon.count_call();
     agent.heed_signals(header, recalling);
     agent.temporary_mask.store(has_temporary_mask(&placed), Ordering::SeqCst);
     let resumable = Resumable::of(agent.tid, &placed, body, address, &shared.kept);

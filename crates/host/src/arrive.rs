@@ -3,7 +3,7 @@
 use crate::build::{self, Parts};
 use crate::common::CommonFiles;
 use crate::fault::{Fault, Result, chain};
-use crate::guest::{Guest, GuestThread, Present, Request, lock};
+use crate::guest::{Calls, Guest, GuestThread, Present, Request, lock};
 use crate::orders::Daemon;
 use crate::prepare::{self, Empty};
 use crate::queued::Queued;
@@ -270,6 +270,7 @@ fn build_guest(
         used_once: used_once(&image.actions),
         writing: Mutex::default(),
         cpu_before: image.cpu_us,
+        calls: Calls::default(),
     });
     let mut parts = Parts {
         bench: &bench,

@@ -98,6 +98,9 @@ pub(crate) fn serve(guest: &Guest, channel: Channel) -> Result<()> {
 impl Worker<'_> {
     fn serve(&mut self, call: &Notification) -> Result<()> {
         self.hold = false;
+        if let Some(count) = self.guest.calls.count(self.guest.began.elapsed().as_millis() as u64) {
+            self.guest.ask(Request::Calls(count));
+        }
         let thread = self.thread()?;
         self.signals = thread.signals_before_call();
         *lock(&thread.interrupted) = None;

@@ -50,6 +50,8 @@ pub(crate) enum Request {
     Said(minka_wire::message::FromHome),
     /// All of its memory is here.
     Complete(GuestMemory),
+    /// So many calls have been forwarded.
+    Calls(u64),
     /// The guest cannot be served any more.
     Lost(String),
 }
@@ -165,6 +167,29 @@ pub(crate) struct Guest {
     pub(crate) writing: Mutex<()>,
     /// CPU time that the process used away from home before it ran here: user and system, microseconds.
     pub(crate) cpu_before: (u64, u64),
+    pub(crate) calls: Calls,
+}
+
+/// How often the daemon is told how many calls were forwarded, at most, in milliseconds.
+const CALLS_TOLD_MS: u64 = 1000;
+
+/// The calls that were forwarded.
+#[derive(Debug, Default)]
+pub(crate) struct Calls {
+    count: AtomicU64,
+    told_ms: AtomicU64,
+}
+
+impl Calls {
+    /// One more, so many milliseconds after the guest began; how many it were, if that is to be told now.
+    pub(crate) fn count(&self, now_ms: u64) -> Option<u64> {
+        let count = self.count.fetch_add(1, Ordering::Relaxed) + 1;
+        let told_ms = self.told_ms.load(Ordering::Relaxed);
+        let is_due = now_ms >= told_ms + CALLS_TOLD_MS;
+        let first =
+            || self.told_ms.compare_exchange(told_ms, now_ms, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        (is_due && first()).then_some(count)
+    }
 }
 
 /// One thread of the guest.

@@ -247,6 +247,7 @@ impl Tracer {
             Request::Said(FromHome::Bye) => return Ok(Some(Outcome::Done)),
             Request::Said(other) => return Err(Fault::Said(format!("the home said {}", other.name()))),
             Request::Complete(memory) => daemon.report(&HostReport::Memory(memory)),
+            Request::Calls(count) => daemon.report(&HostReport::Calls(count)),
             Request::Lost(reason) => return Ok(Some(self.farewell(reason))),
         }
         Ok(None)

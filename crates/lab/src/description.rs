@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::LabError;
 use crate::network::{node_address, node_name};
-use crate::share;
+use crate::share::{self, Limits};
 
 /// The description's name in the lab's directory.
 pub(crate) const FILE_NAME: &str = "lab.json";
@@ -46,9 +46,12 @@ pub struct NodeDescription {
     /// How many processors it has, if they are limited.
     #[serde(default)]
     pub cpus: Option<f64>,
-    /// The control group that limits them.
+    /// How much memory it has, in MiB, if it is limited.
     #[serde(default)]
-    pub control_group: Option<PathBuf>,
+    pub memory_mib: Option<u32>,
+    /// The control groups that limit it.
+    #[serde(default)]
+    pub control_groups: Vec<PathBuf>,
     /// Its first process; none until all nodes are up.
     pub init: Option<ProcessIdentity>,
 }
@@ -84,7 +87,8 @@ impl Description {
             address: node_address(number),
             directory: directory.join(node_name(number)),
             cpus: None,
-            control_group: None,
+            memory_mib: None,
+            control_groups: Vec::new(),
             init: None,
         };
         Self {
@@ -110,21 +114,20 @@ impl Description {
         }
     }
 
-    /// Makes the control groups of the nodes whose processors are limited.
-    pub(crate) fn limit_processors(&mut self) -> Result<(), LabError> {
+    /// Makes the control groups of the nodes that are limited.
+    pub(crate) fn limit(&mut self) -> Result<(), LabError> {
         let supervisor = self.supervisor.map_or(0, |supervisor| supervisor.pid);
         let prefix = format!("minka-{}-{supervisor}", self.name);
-        for node in &mut self.nodes {
-            if let Some(cpus) = node.cpus {
-                node.control_group = Some(share::make(&format!("{prefix}-{}", node.name), cpus)?);
-            }
-        }
-        Ok(())
+        self.nodes.iter_mut().try_for_each(|node| {
+            let limits = Limits { cpus: node.cpus, memory_mib: node.memory_mib };
+            share::make(&format!("{prefix}-{}", node.name), limits, &mut node.control_groups)
+        })
     }
 
     /// Removes the control groups of nodes that are gone.
-    pub(crate) fn remove_control_groups(&self) {
-        self.nodes.iter().filter_map(|node| node.control_group.as_deref()).for_each(share::remove);
+    pub(crate) fn remove_control_groups(&mut self) {
+        let groups = self.nodes.iter_mut().flat_map(|node| std::mem::take(&mut node.control_groups));
+        groups.for_each(|group| share::remove(&group));
     }
 
     /// Writes it, so that others find the old one or the new one.

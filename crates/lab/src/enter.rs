@@ -43,8 +43,8 @@ use crate::node::NODE_NAMESPACES;
 use crate::share;
 
 /// The argument that makes a program the parent of one in a node. Then come two descriptors: the caller's
-/// channel and the node's init; the node's control group, if it has one; whether to enter the lab's user namespace; the working directory; the program
-/// and its arguments.
+/// channel and the node's init; how many control groups the node has, and these; whether to enter the lab's user
+/// namespace; the working directory; the program and its arguments.
 pub(crate) const ROLE: &str = "enter";
 /// What stands for "enter the lab's user namespace".
 pub(crate) const WITH_USER_NAMESPACE: &str = "user";
@@ -70,8 +70,9 @@ pub(crate) fn main(mut arguments: impl Iterator<Item = OsString>) -> Result<(), 
     let caller_process = Caller::find().map_err(LabError::system("find the calling process"))?;
     let caller = Channel::from(adopt(&argument())?);
     let init = adopt(&argument())?;
-    let group = argument();
-    if !group.is_empty() {
+    let groups = argument().to_str().and_then(|count| count.parse().ok());
+    for _ in 0..groups.unwrap_or(0) {
+        let group = argument();
         share::join(Path::new(&group)).map_err(LabError::file("join the control group", &group))?;
     }
     let with_user_namespace = argument() == WITH_USER_NAMESPACE;

@@ -9,7 +9,7 @@ use minka_kernel::spawn::SpawnError;
 use minka_link::keys::KeyError;
 
 use crate::network::NODES_MAX;
-use crate::share::SHARE_MIN;
+use crate::share::{MEMORY_MIN_MIB, SHARE_MIN};
 
 /// Why something could not be done with a lab. Every text continues "failed to …".
 #[derive(Debug, thiserror::Error)]
@@ -37,11 +37,19 @@ pub enum LabError {
         /// How many nodes there are.
         nodes: u32,
     },
-    /// Shares of the processors cannot be given here.
-    #[error("give a node a share of the processors: {why}")]
+    /// A node's memory that is none, or not one for each node.
+    #[error("give {nodes} nodes this memory: one of at least {MEMORY_MIN_MIB} MiB, or as many as nodes")]
+    Memory {
+        /// How many nodes there are.
+        nodes: u32,
+    },
+    /// Shares cannot be given here.
+    #[error(
+        "limit a node: this system has no control groups for {what}, neither of version 1 nor of version 2"
+    )]
     NoShares {
-        /// Why not.
-        why: &'static str,
+        /// Of what.
+        what: &'static str,
     },
     /// There is a running lab in this directory.
     #[error("start the lab in {}: it is running already", .0.display())]

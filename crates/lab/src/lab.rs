@@ -59,13 +59,15 @@ impl Lab {
         text(directory.clone().into())?;
         let mut description = Description::new(&options.name, &directory, options.nodes);
         for node in &mut description.nodes {
-            node.cpus = options.share(node.number);
+            let limits = options.limits(node.number);
+            (node.cpus, node.memory_mib) = (limits.cpus, limits.memory_mib);
         }
         check_socket_paths(&description)?;
         let node_command = options.node_command()?;
         let plan = Plan {
             description,
             node_command,
+            lenient: options.lenient,
             balance: options.balance,
             attached: options.lifetime == Lifetime::Attached,
             start_timeout_ms: options.start_timeout.as_millis().try_into().unwrap_or(u64::MAX),
@@ -180,7 +182,7 @@ impl Lab {
 
     /// Ends whatever lab lies in this directory, also one that crashed. Says whether there was any.
     pub fn down_in(directory: &Path) -> Result<bool, LabError> {
-        let Some(description) = Description::read(directory)? else { return Ok(false) };
+        let Some(mut description) = Description::read(directory)? else { return Ok(false) };
         if let Some(supervisor) = description.supervisor.and_then(ProcessIdentity::open) {
             end_supervisor(&supervisor, directory)?;
         }
@@ -317,7 +319,7 @@ fn end_supervisor(supervisor: &ProcessHandle, directory: &Path) -> Result<(), La
 
 /// Removes what a crashed lab has left in a directory that is claimed now.
 fn remove_remains(claim: &Claim, directory: &Path) -> Result<(), LabError> {
-    if let Some(description) = Description::read(directory).ok().flatten() {
+    if let Some(mut description) = Description::read(directory).ok().flatten() {
         if let Some(supervisor) = description.supervisor.and_then(ProcessIdentity::open) {
             // It no longer holds the lock, so it is about to go.
             end_supervisor(&supervisor, directory)?;

@@ -22,8 +22,9 @@
 //! **Privilege.** Root needs nothing else. Others get all of it inside one user namespace whose only user,
 //! root, is the caller, where the system allows that.
 //!
-//! **What nodes have.** As much of the machine's processors as [`LabOptions::cpus`] says, where the system has control
-//! groups for that and they may be made; otherwise all share all of them.
+//! **What nodes have.** As much of the machine's processors and memory as [`LabOptions::cpus`] and
+//! [`LabOptions::memory_mib`] say, where the system has control groups for that and they may be made; otherwise all share
+//! all of it.
 //!
 //! **What nodes share.** Processors, memory and the file system, so that a program finds its files and its
 //! working directory in every node. Abstract sockets, ports and System V IPC are their own; `/dev/shm` and

@@ -60,9 +60,11 @@ fn configuration(node: &NodeDescription, description: &Description, balance: Bal
          [xpu]\nwatch = false\n\n",
         node.name, node.address
     );
-    if let Some(group) = &node.control_group {
+    if !node.control_groups.is_empty() {
+        let groups: Vec<_> =
+            node.control_groups.iter().map(|group| format!("'{}'", group.display())).collect();
         // Writing to a String does not fail.
-        let _ = writeln!(text, "[guests]\ncontrol_group = '{}'\n", group.display());
+        let _ = writeln!(text, "[guests]\ncontrol_groups = [{}]\n", groups.join(", "));
     }
     text.push_str("[peers]\n");
     for peer in description.nodes.iter().filter(|peer| peer.number != node.number) {
@@ -103,7 +105,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let mut description = Description::new("x", directory.path(), 3);
         description.nodes[1].cpus = Some(1.5);
-        description.nodes[1].control_group = Some("/groups/a".into());
+        description.nodes[1].control_groups = vec!["/cpu/a".into(), "/memory/a".into()];
         prepare(&description).unwrap();
         configure(&description, BalanceMode::Started).unwrap();
         let node = description.node(2).unwrap();
@@ -114,7 +116,7 @@ mod tests {
         let peers: Vec<_> = config.peers.keys().map(String::as_str).collect();
         assert_eq!(peers, ["node1", "node3"]);
         config.read_keys().unwrap();
-        assert_eq!(config.guests.control_group.as_deref(), Some(Path::new("/groups/a")));
+        assert_eq!(config.guests.control_groups, [Path::new("/cpu/a"), Path::new("/memory/a")]);
         let balance = &config.balance;
         assert_eq!((balance.mode, balance.uid_min, balance.visible_only), (BalanceMode::Started, 0, true));
         assert_eq!((balance.cpus.unwrap().get(), balance.speed.unwrap().get()), (2, 7_500));

@@ -25,6 +25,7 @@ use crate::description::Description;
 pub(crate) struct Plan {
     pub(crate) description: Description,
     pub(crate) node_command: Vec<String>,
+    pub(crate) lenient: bool,
     pub(crate) balance: BalanceMode,
     pub(crate) attached: bool,
     pub(crate) start_timeout_ms: u64,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::error::LabError;
 use crate::network::NODES_MAX;
-use crate::share::{SHARE_MAX, SHARE_MIN};
+use crate::share::{Limits, MEMORY_MIN_MIB, SHARE_MAX, SHARE_MIN};
 use minka_link::BalanceMode;
 
 /// Longest name of a lab, in bytes.
@@ -50,6 +50,11 @@ pub struct LabOptions {
     /// How many processors each node has, in numbers such as 0.4: one for all of them, or one for each. None: what the
     /// machine has, shared by all.
     pub cpus: Vec<f64>,
+    /// How much memory each node has for programs and guests, in MiB: one for all of them, or one for each. None: what the
+    /// machine has.
+    pub memory_mib: Vec<u32>,
+    /// Goes on where the system cannot limit a node: then the nodes only believe that they have so many processors.
+    pub lenient: bool,
     /// Which processes the nodes move by themselves. In a lab root is a user like any other.
     pub balance: BalanceMode,
     /// How long it lives.
@@ -68,6 +73,8 @@ impl LabOptions {
             helper: OWN_PROGRAM.into(),
             node_command: None,
             cpus: Vec::new(),
+            memory_mib: Vec::new(),
+            lenient: false,
             balance: BalanceMode::None,
             lifetime: Lifetime::default(),
             start_timeout: START_TIMEOUT,
@@ -79,18 +86,21 @@ impl LabOptions {
         if !(1..=NODES_MAX).contains(&self.nodes) {
             return Err(LabError::NodeCount(self.nodes));
         }
-        let fits = self.cpus.len() <= 1 || self.cpus.len() == self.nodes as usize;
-        if fits && self.cpus.iter().all(|share| (SHARE_MIN..=SHARE_MAX).contains(share)) {
+        let fits = |count: usize| count <= 1 || count == self.nodes as usize;
+        if !fits(self.memory_mib.len()) || self.memory_mib.iter().any(|mib| *mib < MEMORY_MIN_MIB) {
+            return Err(LabError::Memory { nodes: self.nodes });
+        }
+        if fits(self.cpus.len()) && self.cpus.iter().all(|share| (SHARE_MIN..=SHARE_MAX).contains(share)) {
             Ok(())
         } else {
             Err(LabError::Shares { nodes: self.nodes })
         }
     }
 
-    /// How many processors a node has, which counts from 1; none if they are not limited.
-    pub(crate) fn share(&self, node: u32) -> Option<f64> {
-        let own = if self.cpus.len() > 1 { node.saturating_sub(1) as usize } else { 0 };
-        self.cpus.get(own).copied()
+    /// What a node has, which counts from 1.
+    pub(crate) fn limits(&self, node: u32) -> Limits {
+        let own = node.saturating_sub(1) as usize;
+        Limits { cpus: one_of(&self.cpus, own), memory_mib: one_of(&self.memory_mib, own) }
     }
 
     /// The daemon's command line as text, without its configuration.
@@ -99,6 +109,11 @@ impl LabOptions {
         let command = self.node_command.clone().unwrap_or_else(default);
         command.into_iter().map(text).collect()
     }
+}
+
+/// What is said for all, or for one of them.
+fn one_of<T: Copy>(said: &[T], index: usize) -> Option<T> {
+    said.get(if said.len() > 1 { index } else { 0 }).copied()
 }
 
 pub(crate) fn check_name(name: &str) -> Result<(), LabError> {
@@ -133,19 +148,25 @@ mod tests {
     }
 
     #[test]
-    fn shares_are_for_all_nodes_or_for_each() {
-        let with = |cpus: &[f64]| LabOptions { cpus: cpus.to_vec(), ..LabOptions::named("x") };
-        assert_eq!(with(&[]).share(1), None);
-        assert_eq!(with(&[0.4]).share(3), Some(0.4));
-        assert_eq!(
-            [1, 2, 3].map(|node| with(&[0.1, 0.2, 0.4]).share(node)),
-            [Some(0.1), Some(0.2), Some(0.4)]
-        );
+    fn limits_are_for_all_nodes_or_for_each() {
+        let with = |cpus: &[f64], memory_mib: &[u32]| LabOptions {
+            cpus: cpus.to_vec(),
+            memory_mib: memory_mib.to_vec(),
+            ..LabOptions::named("x")
+        };
+        let limits =
+            |options: &LabOptions, node| (options.limits(node).cpus, options.limits(node).memory_mib);
+        assert_eq!(limits(&with(&[], &[]), 1), (None, None));
+        assert_eq!(limits(&with(&[0.4], &[64]), 3), (Some(0.4), Some(64)));
+        assert_eq!(limits(&with(&[0.1, 0.2, 0.4], &[64, 32, 16]), 2), (Some(0.2), Some(32)));
         for good in [&[][..], &[0.4], &[0.1, 0.2, 3.0]] {
-            assert!(with(good).check().is_ok(), "{good:?}");
+            assert!(with(good, &[64]).check().is_ok(), "{good:?}");
         }
         for bad in [&[0.4, 0.4][..], &[0.0], &[f64::NAN], &[-1.0], &[1e9]] {
-            assert!(with(bad).check().is_err(), "{bad:?}");
+            assert!(with(bad, &[]).check().is_err(), "{bad:?}");
+        }
+        for bad in [&[64, 64][..], &[0], &[15]] {
+            assert!(with(&[], bad).check().is_err(), "{bad:?}");
         }
     }
 

@@ -96,7 +96,8 @@ impl Program {
         }
         let [stdin, stdout, stderr] = self.standard;
         command
-            .arg(node.control_group.clone().unwrap_or_default())
+            .arg(node.control_groups.len().to_string())
+            .args(&node.control_groups)
             .arg(if shares_user_namespace(init.pid()) {
                 enter::WITHOUT_USER_NAMESPACE
             } else {

@@ -90,10 +90,13 @@ impl Supervisor {
         std::env::set_current_dir("/").map_err(LabError::file("enter", "/"))?;
         let own = ProcessIdentity::of_self().map_err(LabError::system("find the own PID"))?;
         self.plan.description.supervisor = Some(own);
-        let limited = self.plan.description.limit_processors();
+        let limited = self.plan.description.limit();
         // Also what was made before it failed, so that it is removed.
         self.plan.description.write()?;
-        limited?;
+        match limited {
+            Err(_) if self.plan.lenient => self.plan.description.remove_control_groups(),
+            limited => limited?,
+        }
         material::configure(&self.plan.description, self.plan.balance)?;
         // The first thing that takes privilege.
         namespace::keep_mounts_inside().map_err(LabError::Restricted)?;

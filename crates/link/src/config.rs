@@ -16,13 +16,15 @@
 //! 192.168.10.220 is 2780), or, where that does not tell them apart, their names. A table `[ids]` can say others, the same
 //! in all nodes' files.
 //! Who is moved without being asked is said in `[balance]`, see [`BalanceConfig`]; what guests may have in `[guests]`, see
-//! [`GuestConfig`]; how the node looks after its accelerators in `[xpu]`, see [`XpuConfig`]; how other machines may ask over
-//! HTTP in `[api]`, see [`ApiConfig`]; how nodes find each other by multicast in `[discovery]`, see [`DiscoveryConfig`].
+//! [`GuestConfig`]; when the node takes any in `[pool]`, see [`PoolConfig`]; how it looks after its accelerators in
+//! `[xpu]`, see [`XpuConfig`]; how other machines may ask over HTTP in `[api]`, see [`ApiConfig`]; how nodes find each
+//! other by multicast in `[discovery]`, see [`DiscoveryConfig`].
 
 mod api;
 mod balance;
 mod discovery;
 mod guests;
+mod pool;
 mod xpu;
 
 use std::{
@@ -40,6 +42,7 @@ pub use api::ApiConfig;
 pub use balance::{BalanceConfig, BalanceMode};
 pub use discovery::DiscoveryConfig;
 pub use guests::GuestConfig;
+pub use pool::{PoolConfig, PoolKind, Times};
 pub use xpu::{XpuConfig, XpuTls};
 
 use crate::{
@@ -141,6 +144,9 @@ pub struct NodeConfig {
     /// What guests may have.
     #[serde(default)]
     pub guests: GuestConfig,
+    /// How it shares with the others.
+    #[serde(default)]
+    pub pool: PoolConfig,
     /// How it looks after its accelerators.
     #[serde(default)]
     pub xpu: XpuConfig,
@@ -204,7 +210,7 @@ impl NodeConfig {
         config.keys = base.join(&config.keys);
         config.run_dir = base.join(&config.run_dir);
         config.api = config.api.map(|api| api.based_at(base));
-        config.guests.control_group = config.guests.control_group.map(|group| base.join(group));
+        config.guests.control_groups.iter_mut().for_each(|group| *group = base.join(&group));
         config.xpu.start_at(base);
         Ok(config)
     }

@@ -44,7 +44,7 @@ fn deputy(socket: &OwnedFd) -> Option<()> {
                 move_to(socket, &to, pid)?;
             }
             DeputyOrder::Home => {
-                tell(socket, &DeputyReport::Arrived { at: None, reason: None, freeze_us: 30 })?;
+                tell(socket, &DeputyReport::Arrived { at: None, reason: None, freeze_us: 30, calls: 0 })?;
                 return tell(socket, &DeputyReport::Ended { reason: None });
             }
             DeputyOrder::Trace { .. } | DeputyOrder::Address { .. } => {}
@@ -54,7 +54,7 @@ fn deputy(socket: &OwnedFd) -> Option<()> {
 }
 
 fn move_to(socket: &OwnedFd, to: &str, pid: i32) -> Option<()> {
-    let arrived = DeputyReport::Arrived { at: Some(to.to_owned()), reason: None, freeze_us: 20 };
+    let arrived = DeputyReport::Arrived { at: Some(to.to_owned()), reason: None, freeze_us: 20, calls: 0 };
     match to {
         "refuses" => tell(socket, &DeputyReport::Refused { reason: "no room".to_owned() }),
         "dies" => None,
@@ -64,14 +64,14 @@ fn move_to(socket: &OwnedFd, to: &str, pid: i32) -> Option<()> {
             // Time for an order that is never read.
             std::thread::sleep(Duration::from_millis(300));
             let reason = Some("fork".to_owned());
-            tell(socket, &DeputyReport::Arrived { at: None, reason, freeze_us: 10 })?;
+            tell(socket, &DeputyReport::Arrived { at: None, reason, freeze_us: 10, calls: 0 })?;
             tell(socket, &DeputyReport::Ended { reason: None })?;
             None
         }
         "brief" => {
             tell(socket, &arrived)?;
             let reason = Some("fork".to_owned());
-            tell(socket, &DeputyReport::Arrived { at: None, reason, freeze_us: 10 })
+            tell(socket, &DeputyReport::Arrived { at: None, reason, freeze_us: 10, calls: 0 })
         }
         "lost" => {
             tell(socket, &arrived)?;

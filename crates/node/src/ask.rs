@@ -81,6 +81,7 @@ impl Daemon {
             away,
             guests,
             decay: self.cluster().map(|cluster| cluster.decay()),
+            pool: self.cluster().map(|cluster| cluster.pool()),
         }
     }
 

@@ -215,6 +215,9 @@ impl Daemon {
             let last = matches!(report, DeputyReport::Ended { .. });
             // A process that was placed at its execve has another name now.
             let arrived = matches!(report, DeputyReport::Arrived { .. });
+            if let DeputyReport::Arrived { at, calls, .. } = &report {
+                self.process_arrived(pid, at.is_some(), *calls);
+            }
             if let Some(identity) = arrived.then(|| self.processes.look(pid)).flatten() {
                 self.tell(|state| state.book.renamed(identity));
             }
@@ -311,7 +314,7 @@ fn publish(state: &mut State, pid: i32, event: Event) {
 
 fn log_report(pid: i32, report: &DeputyReport) {
     match report {
-        DeputyReport::Arrived { at, reason, freeze_us } => {
+        DeputyReport::Arrived { at, reason, freeze_us, calls: _ } => {
             info!(pid, at = at.as_deref().unwrap_or("home"), reason, freeze_us, "arrived");
         }
         DeputyReport::Refused { reason } => info!(pid, reason, "did not move"),

@@ -149,6 +149,7 @@ impl Daemon {
                     self.guest_arrived(home, *pid);
                 }
                 HostReport::Memory(memory) => info!(%session, ?memory, "all of a guest's memory is here"),
+                HostReport::Calls(_) => {}
                 HostReport::Ended { reason: Some(reason) } => warn!(%session, reason, "a guest ended"),
                 HostReport::Ended { reason: None } => debug!(%session, "a guest has left"),
             }

@@ -175,6 +175,49 @@ pub struct Status {
     /// How fast it forgets what it knows of processes; none where it takes no part in a cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decay: Option<Decay>,
+    /// How it shares with the others; none where it takes no part in a cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<Pool>,
+}
+
+/// How a node shares with the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Pool {
+    /// What its configuration says.
+    pub kind: PoolKind,
+    /// Why it takes no guests at the moment; none if it takes some.
+    pub closed: Option<Closed>,
+    /// Seconds since somebody used the machine's own keyboard, mouse or screens; none if nobody ever did, or it does not
+    /// matter to this node.
+    pub idle_s: Option<u64>,
+}
+
+/// The kinds of pools.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PoolKind {
+    /// All nodes are for everybody.
+    Single,
+    /// It computes for the others.
+    Server,
+    /// It sends its own work away, and takes none.
+    Client,
+    /// It takes part now and then.
+    Adaptive,
+}
+
+/// Why a node takes no guests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Closed {
+    /// Somebody said so (`mosctl block`).
+    Blocked,
+    /// It is a client.
+    Client,
+    /// It is not the time for it.
+    Time,
+    /// Somebody uses the machine.
+    Used,
 }
 
 /// Where a process is in its travels.

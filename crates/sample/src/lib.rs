@@ -8,9 +8,13 @@
 //! that they waited to run, over the time that has passed. That is an exact mean over the whole second, where
 //! `/proc/loadavg` is a sample every five seconds, smoothed over a minute.
 
+mod limit;
 pub mod parse;
+mod presence;
 mod sampler;
 mod yardstick;
 
+pub use limit::MemoryGroup;
+pub use presence::Watch;
 pub use sampler::{Process, Sample, SampleError, Sampler, Scope};
 pub use yardstick::measure_speed;

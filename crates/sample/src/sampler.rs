@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use minka_cluster::load::{Decay, Load, Pace, Usage};
 
+use crate::limit::MemoryGroup;
 use crate::parse::{self, CpuTicks, ProcessStat, ProcessStatus};
 
 /// No file that is read here is larger, on any machine; what is beyond is not read.
@@ -119,6 +120,7 @@ struct Followed {
     /// How often it has slept, if it has one thread.
     slept: Option<u64>,
     usage: Usage,
+    resident_pages: u64,
     looked_at: Duration,
     /// It had not run when it was last looked at.
     asleep: bool,
@@ -140,6 +142,7 @@ pub struct Sampler {
     proc: PathBuf,
     scope: Scope,
     decay: Decay,
+    memory: Option<MemoryGroup>,
     followed: BTreeMap<i32, Followed>,
     last: Option<Totals>,
     /// When the last sample was made: whatever has started after that is seen for the first time.
@@ -155,12 +158,18 @@ impl Sampler {
             proc: proc.to_owned(),
             scope,
             decay: Decay::default(),
+            memory: None,
             followed: BTreeMap::new(),
             last: None,
             before: None,
             samples: 0,
             text: String::new(),
         }
+    }
+
+    /// Memory is that of a control group, and not all of the machine's.
+    pub fn limit_memory(&mut self, group: Option<MemoryGroup>) {
+        self.memory = group;
     }
 
     /// How fast use is forgotten from now on.
@@ -176,7 +185,8 @@ impl Sampler {
     /// When what every Linux tells is not there. A process that ends meanwhile is no error.
     pub fn sample(&mut self, now: Duration) -> Result<Sample, SampleError> {
         let (cpu, cpus) = self.understood("stat", parse::stat)?;
-        let memory_mib = self.understood("meminfo", parse::meminfo)?;
+        let machine_mib = self.understood("meminfo", parse::meminfo)?;
+        let memory_mib = self.memory.as_ref().map_or(machine_mib, |group| group.of(machine_mib));
         let schedstat = self.told("schedstat", parse::machine_schedstat);
         let io_us = self.told("pressure/io", parse::pressure).unwrap_or(0);
         let memory_us = self.told("pressure/memory", parse::pressure).unwrap_or(0);
@@ -237,6 +247,22 @@ impl Sampler {
         Ok((processes, tasks))
     }
 
+    /// Those that have not run lately and have so much memory: a node that is short of it may have to send them away.
+    pub fn resting(&mut self, memory_mib: f64) -> Vec<Process> {
+        let large = |it: &Followed| it.asleep && mib(it.resident_pages) >= memory_mib;
+        let pids: Vec<i32> = self.followed.iter().filter(|(_, it)| large(it)).map(|(pid, _)| *pid).collect();
+        let resting = pids.into_iter().filter_map(|pid| {
+            let stat = self.told(&format!("{pid}/stat"), parse::process_stat)?;
+            let status = self.status(pid)?;
+            let (ran_ns, _) = self.threads(pid, stat.threads)?;
+            let usage =
+                self.followed.get(&pid).filter(|it| it.start_ticks == stat.start_ticks)?.usage.clone();
+            let details = self.details(pid, stat, status);
+            Some(Process { computed: Duration::from_nanos(ran_ns), usage, ..details })
+        });
+        resting.collect()
+    }
+
     /// Looks at a process, and remembers it as long as it is there; what it is like if it ran since it was last looked at.
     fn look(&mut self, pid: i32, known: Option<Followed>, now: Duration) -> Option<Process> {
         let (known, process) = self.examine(pid, known, now);
@@ -262,6 +288,7 @@ impl Sampler {
                     known.slept = self.status(pid).and_then(|status| status.slept);
                 }
                 (known.looked_at, known.asleep) = (now, true);
+                known.resident_pages = stat.resident_pages;
                 (Some(known), None)
             }
             Some(known) => self.measure(pid, stat, known, now),
@@ -273,6 +300,7 @@ impl Sampler {
                     waited_ns,
                     slept,
                     usage: Usage::new(Pace::Slow),
+                    resident_pages: stat.resident_pages,
                     looked_at,
                     asleep: false,
                 };
@@ -311,6 +339,7 @@ impl Sampler {
         known.usage.observe(&self.decay, time, Duration::from_nanos(computed_ns), 0);
         (known.ran_ns, known.waited_ns, known.used_ticks) = (ran_ns, waited_ns, stat.used_ticks);
         (known.looked_at, known.asleep) = (now, false);
+        known.resident_pages = stat.resident_pages;
         let details = status.map(|status| self.details(pid, stat, status));
         let process = details.map(|details| Process {
             tasks: wanted,
@@ -350,7 +379,7 @@ impl Sampler {
             program: stat.program,
             cgroup: cgroup.unwrap_or_default(),
             threads: stat.threads,
-            memory_mib: (stat.resident_pages.saturating_mul(PAGE_BYTES)) as f64 / f64::from(1 << 20),
+            memory_mib: mib(stat.resident_pages),
             tasks: 0.0,
             computed: Duration::ZERO,
             usage: Usage::new(Pace::Slow),
@@ -382,6 +411,10 @@ impl Sampler {
             .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
         Ok(())
     }
+}
+
+fn mib(pages: u64) -> f64 {
+    (pages.saturating_mul(PAGE_BYTES)) as f64 / f64::from(1 << 20)
 }
 
 fn sum(processes: &[Process]) -> f64 {

@@ -105,6 +105,8 @@ pub enum DeputyReport {
         reason: Option<String>,
         /// Time from the stop to running again, microseconds.
         freeze_us: u64,
+        /// Calls that were forwarded for it since it last arrived anywhere.
+        calls: u64,
     },
     /// An order could not be carried out; the process is where it was.
     Refused {
@@ -176,6 +178,8 @@ pub enum HostReport {
     },
     /// All of the guest's memory is here.
     Memory(GuestMemory),
+    /// So many calls have been forwarded since it came; once a second at most, and only after it has made one.
+    Calls(u64),
     /// The guest has left or ended: the host program ends now.
     Ended {
         /// Why, when it was a fault.

@@ -12,6 +12,7 @@ pub(super) fn up(arguments: &LabUp, output: &mut Output) -> Result<(), Failure> 
     let options = LabOptions {
         nodes: arguments.nodes,
         cpus: arguments.cpus.clone(),
+        memory_mib: arguments.memory.clone(),
         balance: arguments.balance.into(),
         ..LabOptions::named(&arguments.name)
     };

@@ -128,7 +128,7 @@ fn spread(name: &str, shares: &[f64], lengths: &[f64], ideal: Duration) -> Resul
 }
 
 /// Waits until all nodes know each other's load; returns how long that took from now.
-fn meet(stage: &Stage, nodes: usize) -> Result<f64, BenchError> {
+pub(super) fn meet(stage: &Stage, nodes: usize) -> Result<f64, BenchError> {
     let start = Instant::now();
     let knows_all = |node: usize| {
         let known = Client::connect(&stage.run_directory(node as u32)?)?.nodes()?;
@@ -164,7 +164,7 @@ fn speeds(stage: &Stage, shares: &[f64]) -> Result<f64, BenchError> {
 }
 
 /// How many of the probes compute on each node.
-fn counts(client: &mut Client, probes: &[Probe], nodes: usize) -> Result<Vec<usize>, BenchError> {
+pub(super) fn counts(client: &mut Client, probes: &[Probe], nodes: usize) -> Result<Vec<usize>, BenchError> {
     let known = client.ps(false)?;
     let mut counts = vec![0; nodes];
     for probe in probes {

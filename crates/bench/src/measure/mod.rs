@@ -6,9 +6,12 @@ mod exec;
 mod farm;
 mod files;
 mod freeze;
+mod idle;
+mod many;
 mod pages;
 mod syscall;
 mod touch;
+mod usher;
 
 pub use farm::farm;
 
@@ -39,6 +42,12 @@ pub enum Benchmark {
     Home,
     /// How soon and how well work spreads by itself.
     Balance,
+    /// What becomes of processes that want more memory than their node has.
+    Usher,
+    /// What the daemons cost where nothing happens.
+    Idle,
+    /// Many nodes on one machine.
+    Many,
 }
 
 /// How much is measured.
@@ -62,7 +71,7 @@ impl Effort {
 
 impl Benchmark {
     /// All of them, in the order in which they are run.
-    pub const ALL: [Benchmark; 10] = [
+    pub const ALL: [Benchmark; 13] = [
         Benchmark::Freeze,
         Benchmark::Pages,
         Benchmark::Touch,
@@ -73,6 +82,9 @@ impl Benchmark {
         Benchmark::Exec,
         Benchmark::Home,
         Benchmark::Balance,
+        Benchmark::Usher,
+        Benchmark::Idle,
+        Benchmark::Many,
     ];
 
     /// Its name on the command line.
@@ -88,6 +100,9 @@ impl Benchmark {
             Benchmark::Exec => "exec",
             Benchmark::Home => "home",
             Benchmark::Balance => "balance",
+            Benchmark::Usher => "usher",
+            Benchmark::Idle => "idle",
+            Benchmark::Many => "many",
         }
     }
 
@@ -100,6 +115,9 @@ impl Benchmark {
         let measure: Measure = match self {
             // With nodes of its own.
             Benchmark::Balance => return balance::balance(effort, outcome),
+            Benchmark::Usher => return usher::usher(effort, outcome),
+            Benchmark::Idle => return idle::idle(effort, outcome),
+            Benchmark::Many => return many::many(effort, outcome),
             Benchmark::Freeze => freeze::freeze,
             Benchmark::Pages => pages::pages,
             Benchmark::Touch => touch::touch,

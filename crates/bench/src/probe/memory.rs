@@ -49,6 +49,18 @@ impl Memory {
     }
 }
 
+/// Asks for a mebibyte of memory after the other, at this rate a second, keeps them for so many seconds, and computes over
+/// all of them. Returns what came of it.
+pub(super) fn grow(mebibytes: u32, rate: u32, seconds: u64) -> f64 {
+    let mut pieces = Vec::new();
+    for _ in 0..mebibytes {
+        pieces.push(Memory::new(1));
+        std::thread::sleep(Duration::from_secs(1) / rate.max(1));
+    }
+    std::thread::sleep(Duration::from_secs(seconds));
+    exact(pieces.iter().fold(1, |state, piece| (state ^ piece.walk(1).1.to_bits()).wrapping_mul(MULTIPLIER)))
+}
+
 /// What of a word a floating-point number can hold.
 pub(super) fn exact(word: u64) -> f64 {
     (word >> 12) as f64

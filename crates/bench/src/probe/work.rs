@@ -37,6 +37,9 @@ impl Worker {
             ["calls", count] => Ok(vec![calls(number(count)?)]),
             ["read", path, block] => self.read(path, number(block)?),
             ["write", path, block, bytes] => self.write(path, number(block)?, number(bytes)?),
+            ["grow", mebibytes, rate, seconds] => {
+                Ok(vec![memory::grow(number(mebibytes)?, number(rate)?, number(seconds)?)])
+            }
             ["mixed", rounds] => self.mixed(number(rounds)?),
             _ => Err(unknown(words)),
         }

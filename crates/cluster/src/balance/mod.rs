@@ -26,9 +26,9 @@ pub use candidate::{Candidate, Exclusions, Mode, ProcessId, Settings};
 pub use cost::{Demand, Prices, Room, weight};
 pub use ledger::{Answer, Claim, Ledger, RESERVATIONS_MAX, Refused};
 pub(crate) use message::{ANSWER, CLAIM};
-pub use pool::{Membership, Pool, Presence, Schedule};
+pub use pool::{Closed, Pool, Presence, Schedule};
 pub use select::{Other, Wish, place, wishes};
-pub use usher::usher;
+pub use usher::{Growth, usher};
 pub use view::View;
 
 #[cfg(test)]

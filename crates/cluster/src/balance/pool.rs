@@ -54,35 +54,38 @@ pub enum Pool {
     },
 }
 
-/// What that comes to at the moment.
+/// Why a node takes no guests at the moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Membership {
-    /// It takes guests.
-    pub takes_guests: bool,
-    /// It is there to compute for others.
-    pub serves: bool,
+pub enum Closed {
+    /// It is a client.
+    Client,
+    /// It is not the time for it.
+    Time,
+    /// Somebody uses the machine.
+    Used,
 }
 
 impl Pool {
-    /// What the node does at this time. When it ceases to take guests, those that it has are sent home.
-    pub fn membership(&self, presence: &Presence) -> Membership {
-        let takes_guests = match self {
-            Pool::Single | Pool::Server => true,
-            Pool::Client => false,
+    /// Why the node takes no guests at this time; `None` if it takes some. When it ceases to, those that it has are sent
+    /// home.
+    pub fn closed(&self, presence: &Presence) -> Option<Closed> {
+        match self {
+            Pool::Single | Pool::Server => None,
+            Pool::Client => Some(Closed::Client),
             Pool::Adaptive { schedules, idle_s } => {
                 let time = schedules.is_empty() || schedules.iter().any(|it| it.holds(presence.minute));
-                time && presence.idle_s.is_none_or(|idle| idle >= *idle_s)
+                let free = presence.idle_s.is_none_or(|idle| idle >= *idle_s);
+                let used = (!free).then_some(Closed::Used);
+                if time { used } else { Some(Closed::Time) }
             }
-        };
-        Membership { takes_guests, serves: *self == Pool::Server }
+        }
     }
 
     /// The node's flags with this in them; what its owner has said stays said.
     pub fn flags(&self, presence: &Presence, owner: Flags) -> Flags {
-        let membership = self.membership(presence);
         Flags {
-            blocked: owner.blocked || !membership.takes_guests,
-            server: owner.server || membership.serves,
+            blocked: owner.blocked || self.closed(presence).is_some(),
+            server: owner.server || *self == Pool::Server,
             ..owner
         }
     }
@@ -96,7 +99,7 @@ mod tests {
     const WEEKEND: Schedule = Schedule { from_min: 5 * 24 * 60, until_min: 8 * 60 };
 
     fn takes(pool: &Pool, minute: u16, idle_s: Option<u64>) -> bool {
-        pool.membership(&Presence { minute, idle_s }).takes_guests
+        pool.closed(&Presence { minute, idle_s }).is_none()
     }
 
     #[test]
@@ -116,6 +119,12 @@ mod tests {
     fn somebody_who_sits_down_gets_the_machine() {
         let pool = Pool::Adaptive { schedules: Vec::new(), idle_s: 300 };
         assert!(!takes(&pool, 0, Some(299)) && takes(&pool, 0, Some(300)) && takes(&pool, 0, None));
+        let pool = Pool::Adaptive { schedules: vec![NIGHT], idle_s: 300 };
+        let closed = |minute, idle_s| pool.closed(&Presence { minute, idle_s: Some(idle_s) });
+        assert_eq!(
+            (closed(0, 0), closed(1300, 0), closed(1300, 300)),
+            (Some(Closed::Time), Some(Closed::Used), None)
+        );
     }
 
     #[test]

@@ -50,7 +50,9 @@ pub fn wishes(
 ) -> Vec<Wish> {
     let mut here = *here;
     let mut others: Vec<Other> = others.iter().filter(|other| other.takes_guests()).copied().collect();
-    let eligible = |it: &&Candidate| settings.permits(it) && settings.has_earned(it, now);
+    // Who only has memory here is the usher's affair.
+    let eligible =
+        |it: &&Candidate| it.demand.tasks > 0.0 && settings.permits(it) && settings.has_earned(it, now);
     let mut left: Vec<&Candidate> = candidates.iter().filter(eligible).collect();
     if left.len() > CANDIDATES_MAX {
         left.sort_by_cached_key(|it| std::cmp::Reverse((here.saved(prices, &it.demand) * 1e6) as u64));

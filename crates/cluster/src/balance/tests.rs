@@ -121,18 +121,65 @@ fn programs_are_started_where_there_is_room() {
 #[test]
 fn a_node_short_of_memory_sends_the_smallest_that_is_large_enough() {
     let candidates = [100.0, 400.0, 300.0, 800.0].map(|mib| candidate(mib as u64, mib, 0.0));
-    let here = holding(&candidates, 1400.0);
-    let check = |others: &[Other], expected: Option<(u64, u16)>| {
-        let wish = usher(&Settings::default(), &here, 50.0, &candidates, others);
-        assert_eq!(wish.map(|wish| (wish.claim.process.0, wish.to.get())), expected);
+    let growth = Growth::default();
+    let ushered = |memory_mib: f64, others: &[Other]| {
+        let here = holding(&candidates, memory_mib);
+        let wishes = usher(&Settings::default(), &here, &growth, &candidates, others);
+        wishes.iter().map(|wish| (wish.claim.process.0, wish.to.get())).collect::<Vec<_>>()
     };
     let (large, fitting, small) =
         (other(2, room(0.0, 5000.0)), other(3, room(9.0, 320.0)), other(4, room(0.0, 150.0)));
-    check(&[large, fitting, small], Some((300, 3)));
-    check(&[large, small], Some((300, 2)));
-    check(&[small], Some((100, 4)));
-    check(&[], None);
-    assert_eq!(usher(&Settings::default(), &holding(&candidates, 1700.0), 50.0, &candidates, &[large]), None);
+    assert_eq!(ushered(1350.0, &[large, fitting, small]), [(300, 3)]);
+    assert_eq!(ushered(1350.0, &[large, small]), [(300, 2)]);
+    assert_eq!(ushered(1350.0, &[small]), [(100, 4)]);
+    assert_eq!(ushered(1350.0, &[]), []);
+    assert_eq!(ushered(1700.0, &[large]), []);
+}
+
+#[test]
+fn a_node_that_is_going_to_be_short_sends_those_that_grow_as_many_as_it_takes() {
+    // The first two take 20 MiB in a second, the third 40, the fourth nothing.
+    let at = |seconds: f64| -> Vec<Candidate> {
+        let rates = [20.0, 20.0, 40.0, 0.0];
+        (0..).zip(rates).map(|(process, rate)| candidate(process, 60.0 + rate * seconds, 0.0)).collect()
+    };
+    let mut growth = Growth::default();
+    for now in 0..3 {
+        let candidates = at(now as f64);
+        growth.observe(now * 1000, holding(&candidates, 0.0).used_mib, &candidates);
+    }
+    let others = [other(2, room(0.0, 200.0)), other(3, room(0.0, 300.0))];
+    let ushered = |candidates: &[Candidate], memory_mib: f64| {
+        let here = holding(candidates, memory_mib);
+        let wishes = usher(&Settings::default(), &here, &growth, candidates, &others);
+        wishes.iter().map(|wish| (wish.claim.process.0, wish.to.get())).collect::<Vec<_>>()
+    };
+    let candidates = at(2.0);
+    // There are 400 in use, and 240 more in three seconds.
+    assert_eq!(ushered(&candidates, 650.0), []);
+    assert_eq!(ushered(&candidates, 600.0), [(2, 3)]);
+    assert_eq!(ushered(&candidates, 500.0), [(2, 3), (0, 2)]);
+    // What a guest has written would have to pass through a home that has no room for it.
+    let guests: Vec<_> =
+        candidates.iter().map(|it| Candidate { home: NodeId::new(2), ..it.clone() }).collect();
+    assert_eq!(ushered(&guests, 600.0), [(0, 3)]);
+}
+
+#[test]
+fn growth_is_seen_at_once_and_forgotten_slowly() {
+    let mut growth = Growth::default();
+    let mut leads = Vec::new();
+    for (now, used) in [(0, 100.0), (1000, 100.0), (3000, 140.0), (4000, 140.0), (5000, 100.0), (6000, 400.0)]
+    {
+        growth.observe(now, used, &[]);
+        leads.push(growth.lead_mib(1000.0));
+    }
+    assert_eq!(leads, [0.0, 0.0, 60.0, 30.0, 15.0, 500.0]);
+    let mut growth = Growth::default();
+    growth.observe(0, 100.0, &[]);
+    growth.expect(300.0);
+    growth.observe(1000, 400.0, &[]);
+    assert_eq!(growth.lead_mib(1000.0), 0.0, "who comes does not grow");
 }
 
 proptest! {

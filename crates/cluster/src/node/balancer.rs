@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use super::{Action, Config, Sample, Why};
 use crate::NodeId;
 use crate::balance::{
-    Answer, Candidate, Claim, Demand, Ledger, Other, Prices, ProcessId, Room, View, Wish, place, usher,
-    wishes,
+    Answer, Candidate, Claim, Demand, Growth, Ledger, Other, Prices, ProcessId, Room, View, Wish, place,
+    usher, wishes,
 };
 use crate::gossip::{Millis, Vector};
 use crate::load::Flags;
@@ -48,6 +48,7 @@ pub(super) struct Balancer {
     /// By process, with the time when it is forgotten.
     pending: BTreeMap<ProcessId, (Millis, Pending)>,
     here: Option<Room>,
+    growth: Growth,
     /// Of the last sample.
     candidates: Vec<Candidate>,
     flags: Flags,
@@ -60,6 +61,7 @@ impl Balancer {
             ledger: Ledger::new(),
             pending: BTreeMap::new(),
             here: None,
+            growth: Growth::default(),
             candidates: Vec::new(),
             flags: Flags::default(),
         }
@@ -73,6 +75,7 @@ impl Balancer {
     pub(super) fn observe(
         &mut self,
         config: &Config,
+        now: Millis,
         sample: &Sample,
         flags: Flags,
         prices: &Prices,
@@ -91,6 +94,7 @@ impl Balancer {
             memory_mib: f64::from(memory_mib),
             used_mib: f64::from(used_mib),
         };
+        self.growth.observe(now, room.used_mib, &sample.candidates);
         self.here = Some(room);
         self.candidates.clone_from(&sample.candidates);
         self.flags = flags;
@@ -110,10 +114,11 @@ impl Balancer {
         let staying = sample.candidates.iter().filter(|it| !self.pending.contains_key(&it.process));
         let staying: Vec<Candidate> = staying.cloned().collect();
         let others = self.others(config, now, vector);
-        let urgent = usher(&config.settings, &here, 0.0, &staying, &others);
-        let (why, wishes) = match urgent {
-            Some(wish) => (Why::Memory, vec![wish]),
-            None => (Why::Balance, wishes(&config.settings, prices, now, &here, &staying, &others)),
+        let urgent = usher(&config.settings, &here, &self.growth, &staying, &others);
+        let (why, wishes) = if urgent.is_empty() {
+            (Why::Balance, wishes(&config.settings, prices, now, &here, &staying, &others))
+        } else {
+            (Why::Memory, urgent)
         };
         wishes.into_iter().filter_map(|wish| self.ask(now, wish, why, 0)).collect()
     }
@@ -208,6 +213,9 @@ impl Balancer {
             Room { cpus: 1.0, speed: 1.0, tasks: 0.0, haste: 0.0, memory_mib: 0.0, used_mib: 0.0 };
         // Before it has looked at itself a node has no memory to give.
         let here = self.here.unwrap_or(UNKNOWN);
+        // What is going to be used by those who are here is not to be had.
+        let used_mib = here.used_mib + self.growth.lead_mib(here.memory_mib);
+        let here = Room { used_mib, ..here };
         self.ledger.consider(now, prices, &here, self.flags, from, claim)
     }
 
@@ -265,6 +273,7 @@ impl Balancer {
 
     pub(super) fn received(&mut self, process: ProcessId) -> Option<Demand> {
         let demand = self.ledger.take(process)?;
+        self.growth.expect(demand.memory_mib);
         // It counts until the next look at this node shows it.
         self.here = self.here.map(|here| here.with(&demand));
         Some(demand)

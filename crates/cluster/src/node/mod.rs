@@ -243,7 +243,7 @@ impl Node {
         self.meter.observe(sample.load, sample.used_percent);
         let flags = self.config.pool.flags(&sample.presence, self.config.flags);
         let prices = self.balancer.prices(1 + self.membership.up().len());
-        let room = self.balancer.observe(&self.config, sample, flags, &prices);
+        let room = self.balancer.observe(&self.config, now, sample, flags, &prices);
         self.vector.refresh(now, self.info(sample, flags, &room));
         self.tell(now, &mut actions);
         if flags.blocked && !self.config.flags.blocked {

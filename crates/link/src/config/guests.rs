@@ -2,7 +2,7 @@
 //!
 //! ```toml
 //! [guests]
-//! control_group = "/sys/fs/cgroup/guests"    # where all of them are put, to be limited together
+//! control_groups = ["/sys/fs/cgroup/guests"]    # where all of them are put, to be limited together
 //! ```
 
 use std::io;
@@ -14,21 +14,20 @@ use serde::Deserialize;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GuestConfig {
-    /// A control group that somebody has made and limited: the directory in which its `cgroup.procs` is. Guests are put
-    /// there just before they run. None: they stay in the daemon's own.
-    pub control_group: Option<PathBuf>,
+    /// Control groups that somebody has made and limited: the directories in which their `cgroup.procs` are, one, or one
+    /// for each hierarchy of version 1. Guests are put there just before they run. None: they stay in the daemon's own.
+    /// Where such a group limits memory, its limit is the memory that the node has.
+    pub control_groups: Vec<PathBuf>,
 }
 
 impl GuestConfig {
-    /// Puts a guest into the control group, if there is one for guests.
+    /// Puts a guest into the control groups for guests.
     ///
     /// # Errors
-    /// If it is not there, or this process may not put others into it.
+    /// If one is not there, or this process may not put others into it.
     pub fn confine(&self, pid: i32) -> io::Result<()> {
-        match &self.control_group {
-            Some(group) => std::fs::write(group.join("cgroup.procs"), pid.to_string()),
-            None => Ok(()),
-        }
+        let confine = |group: &PathBuf| std::fs::write(group.join("cgroup.procs"), pid.to_string());
+        self.control_groups.iter().try_for_each(confine)
     }
 }
 
@@ -39,7 +38,7 @@ mod tests {
     #[test]
     fn a_guest_is_put_into_the_group_that_is_named() {
         let directory = tempfile::tempdir().unwrap();
-        let text = format!("control_group = '{}'", directory.path().display());
+        let text = format!("control_groups = ['{}']", directory.path().display());
         let guests: GuestConfig = toml::from_str(&text).unwrap();
         guests.confine(42).unwrap();
         assert_eq!(std::fs::read_to_string(directory.path().join("cgroup.procs")).unwrap(), "42");

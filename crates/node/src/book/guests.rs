@@ -29,6 +29,8 @@ pub(super) struct Guests {
 struct Host {
     session: SessionId,
     guest: Option<Process>,
+    /// Calls that were forwarded for it here.
+    calls: u64,
     ended: bool,
     reason: Option<String>,
     /// Who waits for the guest to have left.
@@ -54,6 +56,11 @@ impl Guests {
     pub(super) fn iter(&self) -> impl Iterator<Item = &Process> {
         self.hosts.values().filter_map(|host| host.guest.as_ref())
     }
+
+    /// With how many calls were forwarded for each.
+    pub(super) fn with_calls(&self) -> impl Iterator<Item = (&Process, u64)> {
+        self.hosts.values().filter_map(|host| Some((host.guest.as_ref()?, host.calls)))
+    }
 }
 
 impl Book {
@@ -67,7 +74,7 @@ impl Book {
         }
         self.guests.count += 1;
         let id = HostId(self.guests.count);
-        let host = Host { session, guest: None, ended: false, reason: None, expelling: Vec::new() };
+        let host = Host { session, guest: None, calls: 0, ended: false, reason: None, expelling: Vec::new() };
         self.guests.hosts.insert(id, host);
         Some(id)
     }
@@ -109,6 +116,7 @@ impl Book {
                     guest.memory = Some(memory);
                 }
             }
+            HostReport::Calls(calls) => host.calls = calls,
             HostReport::Ended { reason } => {
                 host.ended = true;
                 host.reason = reason;

@@ -14,10 +14,10 @@ impl Book {
         let Some(pid) = self.pid_of(id) else { return };
         match report {
             DeputyReport::Armed => self.armed(pid),
-            DeputyReport::Arrived { at: Some(at), reason: _, freeze_us } if at != self.node => {
+            DeputyReport::Arrived { at: Some(at), reason: _, freeze_us, calls: _ } if at != self.node => {
                 self.arrived_away(now, pid, at, freeze_us);
             }
-            DeputyReport::Arrived { at: _, reason, freeze_us } => {
+            DeputyReport::Arrived { at: _, reason, freeze_us, calls: _ } => {
                 self.arrived_home(now, pid, reason, freeze_us);
             }
             DeputyReport::Refused { reason } => self.refused(now, pid, reason),

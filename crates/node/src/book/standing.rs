@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Book, Effect, Record, Target};
+use crate::protocol::Process;
 
 /// Where a process of this node is, as far as the balancer cares.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,8 +29,8 @@ pub(crate) struct Standings {
     pub(crate) helpers: BTreeSet<i32>,
     /// Processes of this node that were ever moved.
     pub(crate) own: BTreeMap<i32, Standing>,
-    /// Guests: by their PID here, the home's name and the PID there.
-    pub(crate) guests: BTreeMap<i32, (String, i32)>,
+    /// Guests: by their PID here, the home's name, the PID there, and how many calls were forwarded.
+    pub(crate) guests: BTreeMap<i32, (String, i32, u64)>,
 }
 
 impl Record {
@@ -45,7 +46,9 @@ impl Record {
 impl Book {
     /// The standing of everybody who has one.
     pub(crate) fn standings(&self) -> Standings {
-        let guests = self.guests.iter().map(|guest| (guest.pid, (guest.home.clone(), guest.home_pid)));
+        let named =
+            |(guest, calls): (&Process, u64)| (guest.pid, (guest.home.clone(), guest.home_pid, calls));
+        let guests = self.guests.with_calls().map(named);
         Standings {
             helpers: self.helpers.clone(),
             own: self.records.iter().map(|(pid, record)| (*pid, record.standing())).collect(),

@@ -1,6 +1,7 @@
 //! Who the nodes of the cluster are: names, numbers and addresses, from the configuration.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use minka_cluster::NodeId;
@@ -8,7 +9,7 @@ use minka_cluster::balance::ProcessId;
 use minka_cluster::membership::Peer;
 use minka_link::config::{BalanceConfig, DiscoveryConfig};
 use minka_link::roster::Numbers;
-use minka_link::{ConfigError, Credentials, KeyError, NodeConfig};
+use minka_link::{ConfigError, Credentials, KeyError, NodeConfig, PoolConfig};
 
 /// Why a node cannot take part in its cluster.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +42,9 @@ pub struct ClusterSettings {
     pub(crate) others: Vec<Member>,
     pub(crate) balance: BalanceConfig,
     pub(crate) discovery: DiscoveryConfig,
+    pub(crate) pool: PoolConfig,
+    /// Control groups that limit what guests may have.
+    pub(crate) groups: Vec<PathBuf>,
 }
 
 impl ClusterSettings {
@@ -54,8 +58,9 @@ impl ClusterSettings {
         // All of them have one.
         let own = member(&numbers, &config.name, config.listen).ok_or(ClusterError::Nobody)?;
         let others = Self::others(config)?;
-        let (balance, discovery) = (config.balance.clone(), config.discovery.clone());
-        Ok(ClusterSettings { credentials, own, others, balance, discovery })
+        let (balance, groups) = (config.balance.clone(), config.guests.control_groups.clone());
+        let (pool, discovery) = (config.pool.clone(), config.discovery.clone());
+        Ok(ClusterSettings { credentials, own, others, balance, discovery, pool, groups })
     }
 
     /// The other nodes of a configuration, by number.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
-use minka_cluster::balance::{Demand, Prices, ProcessId};
+use minka_cluster::balance::{Demand, Prices, ProcessId, Settings};
 use minka_cluster::gossip::Millis;
 use minka_cluster::load::{Decay, Pace, Usage};
 use minka_sample::Process;
@@ -63,20 +63,74 @@ pub(super) struct Fate {
     strikes: u32,
     /// Calls that it had made for reading and writing, and what is remembered of them.
     calls: Option<(Millis, u64)>,
+    /// Since when its calls are forwarded.
+    forwarded_since: Option<Millis>,
     pub(super) usage: Usage,
 }
 
 /// A guest that has come here.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Guest {
     pub(super) since: Millis,
     /// Processor time that it had used before.
     pub(super) computed_s: f64,
     /// What its home said that it wants, if its balancer has sent it: then it may be sent on.
     pub(super) wanted: Option<Demand>,
+    pub(super) forwarding: Forwarding,
 }
 
+/// The calls that are forwarded for a guest.
+#[derive(Debug, Clone)]
+pub(super) struct Forwarding {
+    /// When they were last counted, and how many there were.
+    seen: (Millis, u64),
+    usage: Usage,
+}
+
+impl Forwarding {
+    /// Takes in how many there have been since the guest came, and what it used of the processors since the last time.
+    /// Returns what it would use if it had not to wait for them.
+    pub(super) fn observe(&mut self, decay: &Decay, call_s: f64, now: Millis, calls: u64, tasks: f64) -> f64 {
+        let (before, earlier) = self.seen;
+        if now <= before {
+            return tasks;
+        }
+        self.seen = (now, calls);
+        let elapsed_s = (now - before) as f64 / 1000.0;
+        // A call that waits for long does so for something else than its way.
+        let longest = calls.saturating_sub(earlier) as f64 / elapsed_s * call_s * CALL_TIMES_MAX;
+        let waiting = (1.0 - tasks).clamp(0.0, longest);
+        // One that makes many gets to do little else, and the less the more it would do at home.
+        let own_time = Duration::try_from_secs_f64(elapsed_s * tasks.max(OWN_TIME_MIN)).unwrap_or_default();
+        self.usage.observe(decay, own_time, Duration::ZERO, (waiting * elapsed_s / call_s).round() as u64);
+        tasks + waiting
+    }
+
+    /// In a second of the guest's own time, if each took as long as a call does mostly.
+    pub(super) fn per_s(&self) -> f64 {
+        self.usage.calls_per_s()
+    }
+}
+
+/// The part of a time in which a process did not wait for forwarded calls, by what these take mostly.
+fn own_time(settings: &Settings, elapsed_ms: u64, calls: u64) -> Duration {
+    let elapsed = Duration::from_millis(elapsed_ms);
+    let waited = Duration::try_from_secs_f64(calls as f64 * settings.call_s).unwrap_or(elapsed);
+    elapsed.saturating_sub(waited).max(elapsed.mul_f64(OWN_TIME_MIN))
+}
+
+/// No part of a process's time that is its own is held for smaller.
+const OWN_TIME_MIN: f64 = 0.01;
+
+/// A call whose way takes longer than this many times what it takes mostly is not believed to.
+const CALL_TIMES_MAX: f64 = 10.0;
+
 impl Guest {
+    pub(super) fn new(since: Millis, computed_s: f64, wanted: Option<Demand>) -> Self {
+        let forwarding = Forwarding { seen: (since, 0), usage: Usage::new(Pace::Slow) };
+        Guest { since, computed_s, wanted, forwarding }
+    }
+
     /// It came so lately that what it uses does not show yet.
     pub(super) fn is_new(&self, now: Millis) -> bool {
         now.saturating_sub(self.since) < NEW_MS
@@ -87,7 +141,7 @@ impl Looks {
     /// A guest has come; what its home has said that it wants, if that has asked before.
     pub(super) fn guest_arrived(&mut self, now: Millis, process: ProcessId, wanted: Option<Demand>) {
         let computed_s = wanted.map_or(0.0, |demand| demand.computed_s(&Prices::default()));
-        self.guests.insert(process, Guest { since: now, computed_s, wanted });
+        self.guests.insert(process, Guest::new(now, computed_s, wanted));
     }
 
     pub(super) fn guest_left(&mut self, process: ProcessId) {
@@ -99,6 +153,26 @@ impl Looks {
         if let Some(fate) = self.fates.get_mut(&pid) {
             fate.away_since = away.then_some(now);
         }
+    }
+
+    /// An own process has arrived at home, or away; so many calls were forwarded before.
+    pub(super) fn arrived(
+        &mut self,
+        decay: &Decay,
+        settings: &Settings,
+        now: Millis,
+        pid: i32,
+        away: bool,
+        calls: u64,
+    ) {
+        let Some(fate) = self.fates.get_mut(&pid) else { return };
+        if let Some(since) = fate.forwarded_since.take() {
+            let own_time = own_time(settings, now.saturating_sub(since), calls);
+            fate.usage.observe(decay, own_time, Duration::ZERO, calls);
+        }
+        fate.forwarded_since = away.then_some(now);
+        // What was read and written meanwhile is among them.
+        fate.calls = None;
     }
 
     /// It was to be moved and was not.
@@ -132,6 +206,7 @@ impl Fate {
             rest_until: 0,
             strikes: 0,
             calls: None,
+            forwarded_since: None,
             usage: Usage::new(Pace::Slow),
         }
     }
@@ -244,6 +319,34 @@ mod tests {
         let [fast, slow, never] = [Pace::Fast, Pace::Slow, Pace::Never].map(|pace| counted(pace, &counts));
         assert!(fast < slow && slow < never, "{fast} {slow} {never}");
         assert!((never - 250.0 / 12.0).abs() < 1e-9, "{never}");
+    }
+
+    #[test]
+    fn who_waits_for_forwarded_calls_most_of_the_time_would_make_many_more_at_home() {
+        let observed = |calls: u64, tasks: f64| {
+            let mut forwarding = Guest::new(0, 0.0, None).forwarding;
+            let wanted = forwarding.observe(&Decay::default(), 50e-6, 1000, calls, tasks);
+            ((wanted * 1000.0).round() / 1000.0, forwarding.per_s().round())
+        };
+        assert_eq!(observed(0, 0.5), (0.5, 0.0));
+        assert_eq!(observed(100, 1.0), (1.0, 0.0), "it waits for nothing");
+        assert_eq!(observed(16_000, 0.2), (1.0, 80_000.0), "four fifths of the time are 16,000 calls");
+        assert_eq!(observed(4_000, 0.2), (1.0, 80_000.0), "slow ones, on a busy machine");
+        // It sleeps, and wakes a hundred times a second.
+        assert_eq!(observed(100, 0.1), (0.15, 10_000.0));
+    }
+
+    #[test]
+    fn what_was_forwarded_is_remembered_at_home() {
+        let mut looks = Looks::default();
+        looks.fates.insert(7, Fate::new(1));
+        let arrive = |looks: &mut Looks, now, away, calls| {
+            looks.arrived(&Decay::default(), &Settings::default(), now, 7, away, calls);
+            looks.fates[&7].usage.calls_per_s().round()
+        };
+        assert_eq!(arrive(&mut looks, 1000, true, 3), 0.0);
+        assert_eq!(arrive(&mut looks, 3000, false, 20_000), 20_000.0);
+        assert_eq!(arrive(&mut looks, 9000, true, 0), 20_000.0, "at home nothing is forwarded");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use minka_cluster::balance::{Candidate, Demand, Mode, Presence, Prices, ProcessId, Settings};
+use minka_cluster::balance::{Candidate, Demand, Mode, Prices, ProcessId, Settings};
 use minka_cluster::gossip::Millis;
 use minka_cluster::load::{Decay, Devices, Load, Pace};
 use minka_cluster::node::Sample;
@@ -21,8 +21,14 @@ const EXAMINED_MAX: usize = 64;
 const TICK_MS: u64 = 10;
 
 impl Daemon {
-    /// Makes of what `/proc` says what the balancer needs.
-    pub(super) fn look(&self, cluster: &Cluster, now: Millis, sample: minka_sample::Sample) -> Sample {
+    /// Makes of what `/proc` says what the balancer needs; `resting` are those that only have memory, if that is tight.
+    pub(super) fn look(
+        &self,
+        cluster: &Cluster,
+        now: Millis,
+        sample: minka_sample::Sample,
+        resting: &[Process],
+    ) -> Sample {
         let standings = self.lock().book.standings();
         let state = &mut *cluster.lock();
         let mut view = View {
@@ -32,10 +38,15 @@ impl Daemon {
             decay: state.decay,
             standings,
             now,
+            is_tight: !resting.is_empty(),
             examined: 0,
             gone_tasks: 0.0,
         };
-        let seen = sample.processes.iter().filter_map(|process| view.candidate(&mut state.looks, process));
+        let seen = sample
+            .processes
+            .iter()
+            .chain(resting)
+            .filter_map(|process| view.candidate(&mut state.looks, process));
         let mut candidates: Vec<Candidate> = seen.collect();
         candidates.extend(view.unseen(&state.looks, &candidates));
         let load = Load::of_tasks((sample.load.tasks() - view.gone_tasks).max(0.0));
@@ -45,7 +56,7 @@ impl Daemon {
             io_stall: sample.io_stall,
             memory_mib: sample.memory_mib,
             candidates,
-            presence: Presence { minute: 0, idle_s: None },
+            presence: state.presence,
             devices: self.accelerators().map(devices),
         }
     }
@@ -58,6 +69,14 @@ impl Daemon {
         let state = &mut *cluster.lock();
         let wanted = state.node.received(process);
         state.looks.guest_arrived(super::millis(super::now()), process, wanted);
+    }
+
+    /// A process of this node has arrived somewhere: at home, or away; so many calls were forwarded before.
+    pub(crate) fn process_arrived(self: &Arc<Self>, pid: i32, away: bool, calls: u64) {
+        let Some(cluster) = self.cluster() else { return };
+        let state = &mut *cluster.lock();
+        let (decay, settings) = (state.decay, state.node.config().settings.clone());
+        state.looks.arrived(&decay, &settings, super::millis(super::now()), pid, away, calls);
     }
 
     /// A guest has gone from this node.
@@ -84,6 +103,8 @@ struct View<'a> {
     decay: Decay,
     standings: Standings,
     now: Millis,
+    /// Memory is so tight that somebody may have to leave who has not earned it.
+    is_tight: bool,
     examined: usize,
     /// What those had of the processors that have left since, and those that are about moves.
     gone_tasks: f64,
@@ -92,11 +113,14 @@ struct View<'a> {
 impl View<'_> {
     /// A process as the balancer sees it; none if it is Minka's own, or does not compute here.
     fn candidate(&mut self, looks: &mut Looks, process: &Process) -> Option<Candidate> {
-        if let Some((home, home_pid)) = self.standings.guests.get(&process.pid) {
+        if let Some((home, home_pid, calls)) = self.standings.guests.get(&process.pid) {
             let number = self.cluster.directory.number(home)?;
             let name = self.cluster.directory.process(number, *home_pid);
-            let guest = looks.guests.get(&name).copied();
-            let guest = guest.unwrap_or(Guest { since: self.now, computed_s: 0.0, wanted: None });
+            let guest = looks.guests.entry(name).or_insert_with(|| Guest::new(self.now, 0.0, None));
+            let tasks = process.tasks;
+            let wanted = guest.forwarding.observe(&self.decay, self.settings.call_s, self.now, *calls, tasks);
+            let guest = guest.clone();
+            let process = &Process { tasks: wanted, ..process.clone() };
             let computed_s = guest.computed_s + process.computed.as_secs_f64();
             let mut candidate = self.described(process, name, computed_s, guest.since);
             if let Some(wanted) = guest.wanted.filter(|_| guest.is_new(self.now)) {
@@ -104,7 +128,9 @@ impl View<'_> {
                 let memory_mib = candidate.demand.memory_mib.max(wanted.memory_mib);
                 candidate.demand = Demand::new(&Prices::default(), tasks, computed_s, memory_mib);
             }
-            return Some(Candidate { home: Some(number), locked: guest.wanted.is_none(), ..candidate });
+            let calls_per_s = guest.forwarding.per_s();
+            let locked = guest.wanted.is_none();
+            return Some(Candidate { home: Some(number), locked, calls_per_s, ..candidate });
         }
         let helpers = &self.standings.helpers;
         let since = process.start_ticks.saturating_mul(TICK_MS);
@@ -133,7 +159,8 @@ impl View<'_> {
             (candidate.started, candidate.locked) = (environment.started, environment.locked);
             pace = environment.pace;
         }
-        if self.settings.permits(&candidate) && self.settings.has_earned(&candidate, self.now) {
+        let has_earned = self.is_tight || self.settings.has_earned(&candidate, self.now);
+        if self.settings.permits(&candidate) && has_earned {
             fate.count_calls(self.now, &self.decay, pace, calls(process.pid));
             candidate.calls_per_s = fate.usage.calls_per_s();
             candidate.locked = !self.is_eligible(process.pid, fate);

@@ -20,26 +20,27 @@ mod directory;
 mod fates;
 mod keyring;
 mod look;
+mod pool;
 mod steer;
 mod view;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::net::UdpSocket;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use minka_cluster::NodeId;
-use minka_cluster::balance::{Exclusions, Mode, ProcessId};
+use minka_cluster::balance::{Exclusions, Mode, Pool, Presence, ProcessId};
 use minka_cluster::gossip::Millis;
 use minka_cluster::load::{Decay, Speed};
 use minka_cluster::membership::Peer;
 use minka_cluster::node::{Config, Node};
 use minka_link::config::{BalanceConfig, BalanceMode};
-use minka_link::{KeyId, Opened, SealError};
-use minka_sample::{Sampler, Scope};
+use minka_link::{KeyId, Opened, PoolConfig, SealError};
+use minka_sample::{MemoryGroup, Sampler, Scope, Watch};
 use tracing::{debug, warn};
 
 pub use directory::{ClusterError, ClusterSettings};
@@ -60,6 +61,11 @@ const DATAGRAM_BYTES_MAX: usize = 2048;
 /// The pause after the network has failed, so that a lasting failure costs little.
 const FAILURE_PAUSE: Duration = Duration::from_millis(100);
 
+/// When less than this part of the memory is left, processes that only have memory are looked at, too: those with so many
+/// MiB at least.
+const TIGHT_PART: u32 = 2;
+const RESTING_MIB: f64 = 8.0;
+
 /// How long a program that begins may wait until it is said where; a node that is asked and is gone takes this long.
 const PLACE_LIMIT: Duration = Duration::from_millis(1_500);
 
@@ -67,6 +73,8 @@ const PLACE_LIMIT: Duration = Duration::from_millis(1_500);
 pub(crate) struct Cluster {
     pub(crate) directory: Directory,
     balance: BalanceConfig,
+    /// Control groups that limit what guests may have.
+    groups: Vec<PathBuf>,
     socket: UdpSocket,
     pub(crate) keyring: Keyring,
     state: Mutex<State>,
@@ -83,6 +91,8 @@ struct State {
     moves: Vec<Move>,
     /// What is known of processes from one look to the next.
     looks: Looks,
+    /// Who uses the machine, and what time it is, where that matters.
+    presence: Presence,
 }
 
 /// An own process on its way.
@@ -100,7 +110,7 @@ impl Cluster {
         let epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let epoch = u64::try_from(epoch.as_millis()).unwrap_or(u64::MAX);
         let own = Peer { node: settings.own.number, address: settings.own.address, epoch };
-        let mut node = Node::new(node_config(own, &settings.balance));
+        let mut node = Node::new(node_config(own, &settings.balance, &settings.pool));
         settings.others.iter().for_each(|other| node.expect(other.contact()));
         let keyring = Keyring::new(settings.credentials);
         let directory = Directory::new(settings.own, settings.others);
@@ -110,8 +120,16 @@ impl Cluster {
             places: BTreeMap::new(),
             moves: Vec::new(),
             looks: Looks::default(),
+            presence: pool::UNSEEN,
         };
-        Ok(Cluster { directory, balance: settings.balance, socket, keyring, state: Mutex::new(state) })
+        Ok(Cluster {
+            directory,
+            balance: settings.balance,
+            groups: settings.groups,
+            socket,
+            keyring,
+            state: Mutex::new(state),
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -166,13 +184,14 @@ fn millis(time: Duration) -> Millis {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn node_config(own: Peer, balance: &BalanceConfig) -> Config {
+fn node_config(own: Peer, balance: &BalanceConfig, pool: &PoolConfig) -> Config {
     let seed = own.epoch ^ (u64::from(own.node.get()) << 48);
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let measured = minka_sample::measure_speed;
     let mut config = Config::new(own, seed);
     config.cpus = balance.cpus.map_or_else(|| u16::try_from(processors).unwrap_or(u16::MAX), u16::from);
     config.speed = balance.speed.and_then(|speed| Speed::new(speed.get())).unwrap_or_else(measured);
+    config.pool = pool::pool(pool);
     config.reserve_mib = balance.reserve_mib;
     config.settings.mode = match balance.mode {
         BalanceMode::All => Mode::All,
@@ -193,12 +212,18 @@ impl Daemon {
     pub(crate) fn take_part(self: &Arc<Self>, cluster: &Arc<Cluster>) {
         let scope = if cluster.balance.visible_only { Scope::Visible } else { Scope::Machine };
         let mut sampler = Sampler::new(Path::new("/proc"), scope);
+        sampler.limit_memory(MemoryGroup::among(&cluster.groups));
+        let is_adaptive = matches!(cluster.lock().node.config().pool, Pool::Adaptive { .. });
+        let mut watch = is_adaptive.then(|| Watch::new(Path::new("/dev")));
         let mut buffer = [0; DATAGRAM_BYTES_MAX];
         let mut next_step = 0;
         loop {
             let time = now();
             if millis(time) >= next_step {
                 next_step = millis(time) + STEP_MS;
+                if let Some(watch) = &mut watch {
+                    self.note_presence(cluster, watch.look());
+                }
                 self.step(cluster, &mut sampler, time);
                 continue;
             }
@@ -222,7 +247,10 @@ impl Daemon {
                 return;
             }
         };
-        let sample = self.look(cluster, millis(time), sample);
+        let [memory_mib, _, available_mib] = sample.memory_mib;
+        let is_tight = available_mib < memory_mib / TIGHT_PART;
+        let resting = if is_tight { sampler.resting(RESTING_MIB) } else { Vec::new() };
+        let sample = self.look(cluster, millis(time), sample, &resting);
         debug!(load = sample.load.tasks(), candidates = sample.candidates.len(), "looked at this machine");
         let actions = cluster.lock().node.on_step(millis(time), &sample);
         self.act(cluster, actions);

@@ -1,7 +1,8 @@
 //! Minka's policy: the code of [`minka_cluster::balance`], with simulated figures.
 
 use minka_cluster::balance::{
-    Candidate, Claim, Demand, Ledger, Prices, ProcessId, Room, Settings, View, Wish, place, usher, wishes,
+    Candidate, Claim, Demand, Growth, Ledger, Prices, ProcessId, Room, Settings, View, Wish, place, usher,
+    wishes,
 };
 use minka_cluster::load::Flags;
 
@@ -128,9 +129,8 @@ impl Policy for Ours {
         let candidates: Vec<Candidate> = world.nodes[at].jobs.iter().map(|job| self.candidate(job)).collect();
         let now = millis(now_s);
         let others = self.views[at].others(now, node(at), &self.rumours.peers[at].vector);
-        if let Some(wish) = usher(&self.settings, &here, 0.0, &candidates, &others)
-            && self.carry_out(world, at, now_s, &wish)
-        {
+        let urgent = usher(&self.settings, &here, &Growth::default(), &candidates, &others);
+        if urgent.first().is_some_and(|wish| self.carry_out(world, at, now_s, wish)) {
             return;
         }
         for wish in wishes(&self.settings, &self.prices, now, &here, &candidates, &others) {
