@@ -4,6 +4,7 @@
 //! judged by its long past, one that changes its ways every few seconds by the last ones. `mosctl setdecay` sets
 //! interval and parts for a node; a process, or whoever starts it, may ask for one pace or the other, or for none.
 
+use std::num::NonZeroU16;
 use std::time::Duration;
 
 /// Which pace a process's statistics are forgotten at.
@@ -16,6 +17,19 @@ pub enum Pace {
     Fast,
     /// Nothing is ever forgotten (`nodecay`).
     Never,
+    /// Whoever started it has said how (`mosrun -t -d`).
+    Own(OwnPace),
+}
+
+/// A pace of a process's own; what is not said is as for all others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct OwnPace {
+    /// What is not said is as for those that asked for the fast pace.
+    pub fast: bool,
+    /// How often a part is forgotten, in seconds.
+    pub interval_s: Option<NonZeroU16>,
+    /// The part that is kept, of a thousand.
+    pub permille: Option<u16>,
 }
 
 /// A node's settings.
@@ -46,13 +60,16 @@ impl Decay {
 
     /// The part that is left of a figure after a time.
     pub fn kept(&self, pace: Pace, time: Duration) -> f64 {
-        let permille = match pace {
-            Pace::Slow => self.slow_permille,
-            Pace::Fast => self.fast_permille,
+        let own = match pace {
+            Pace::Slow => OwnPace::default(),
+            Pace::Fast => OwnPace { fast: true, ..OwnPace::default() },
             Pace::Never => return 1.0,
+            Pace::Own(own) => own,
         };
-        let intervals = time.as_secs_f64() / self.interval.as_secs_f64();
-        (f64::from(permille) / 1000.0).powf(intervals)
+        let usual = if own.fast { self.fast_permille } else { self.slow_permille };
+        let permille = own.permille.unwrap_or(usual).min(1000);
+        let interval_s = own.interval_s.map_or(self.interval.as_secs_f64(), |interval| interval.get().into());
+        (f64::from(permille) / 1000.0).powf(time.as_secs_f64() / interval_s)
     }
 }
 
@@ -78,6 +95,9 @@ mod tests {
         check(Pace::Fast, 9.015, 0.5);
         check(Pace::Never, 1e6, 1.0);
         check(Pace::Slow, 0.0, 1.0);
+        let own = OwnPace { fast: true, interval_s: NonZeroU16::new(10), permille: None };
+        check(Pace::Own(own), 90.15, 0.5);
+        check(Pace::Own(OwnPace { permille: Some(500), ..own }), 10.0, 0.5);
     }
 
     #[test]

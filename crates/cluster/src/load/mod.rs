@@ -14,13 +14,15 @@
 mod decay;
 mod devices;
 mod info;
+mod job;
 mod meter;
 mod speed;
 mod usage;
 
-pub use decay::{Decay, Pace};
+pub use decay::{Decay, OwnPace, Pace};
 pub use devices::{DEVICES_MAX, DeviceKind, Devices};
 pub use info::{Flags, Info, MIB};
+pub use job::Job;
 pub use meter::{Load, Meter};
 pub use speed::{STANDARD_SPEED, Speed};
 pub use usage::Usage;
