@@ -11,6 +11,7 @@ pub(crate) fn route() -> Option<ExitCode> {
     let mut arguments = std::env::args_os().skip(1);
     match arguments.next()?.to_str()? {
         "__deputy" => Some(helper(minka_deputy::NAME, minka_deputy::main)),
+        "__hpc" => Some(helper(minka_hpc::NAME, || minka_hpc::main(arguments))),
         "__host" => Some(helper(HOST, || host(false))),
         "__xpu" => Some(helper(commands::xpu::resident::NAME, commands::xpu::resident::main)),
         minka_accel::sysman::COMMAND => Some(minka_accel::sysman::main(arguments)),

@@ -89,6 +89,7 @@ fn process() -> Process {
         reason: None,
         cantmove: Vec::new(),
         memory: None,
+        locked: None,
     }
 }
 
@@ -286,6 +287,7 @@ fn nodes_and_status() {
         guests: 1,
         decay: None,
         pool: Some(Pool { kind: PoolKind::Adaptive, closed: Some(Closed::Time), idle_s: None }),
+        part: None,
     };
     let output = Daemon::answering(vec![Answer::Status(status)]).run(&["status"]);
     let expected = "node a, Minka 0.1.0, daemon 7, up 2 min\n  listens at a:1\n  3 of its processes away, 1 guests here\n  \

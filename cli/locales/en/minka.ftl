@@ -73,6 +73,8 @@ doctor-tracing = the right to trace programs
 doctor-tracing-mend = Run the daemon as root, or set kernel.yama.ptrace_scope = 0 in /etc/sysctl.d.
 doctor-namespaces = namespaces for guests
 doctor-namespaces-mend = Run the daemon as root, or let users make user namespaces.
+doctor-hpc = the tree /hpc
+doctor-hpc-mend = Everything else works without. Run the daemon as root, where there is /dev/fuse (modprobe fuse).
 doctor-kernel = the kernel's own code in programs; all nodes must show the same
 doctor-kernel-mend = The kernel shows none; programs cannot be moved from or to this machine.
 doctor-config = the configuration of a node

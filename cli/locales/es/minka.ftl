@@ -73,6 +73,8 @@ doctor-tracing = el derecho de trazar programas
 doctor-tracing-mend = Ejecuta el demonio como root, o pon kernel.yama.ptrace_scope = 0 en /etc/sysctl.d.
 doctor-namespaces = espacios de nombres para los huéspedes
 doctor-namespaces-mend = Ejecuta el demonio como root, o deja que los usuarios hagan espacios de nombres de usuario.
+doctor-hpc = el árbol /hpc
+doctor-hpc-mend = Todo lo demás funciona sin él. Ejecuta el demonio como root, donde haya /dev/fuse (modprobe fuse).
 doctor-kernel = el código del propio núcleo en los programas; todos los nodos deben mostrar el mismo
 doctor-kernel-mend = El núcleo no muestra ninguno; no se pueden mover programas desde esta máquina ni hacia ella.
 doctor-config = la configuración de un nodo

@@ -81,6 +81,8 @@ fn machine() -> Vec<Finding> {
             Finding::new(need.name(), lacking, why)
         })
         .collect();
+    let tree = minka_hpc::try_out().err().map(|error| chain(&error));
+    findings.push(Finding::new("hpc", Verdict::Poor, tree));
     findings.push(match fitness::vdso() {
         Ok(digest) => Finding::good("kernel", digest.chars().take(16).collect()),
         Err(error) => Finding::bad("kernel", error.to_string()),

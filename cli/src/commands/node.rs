@@ -8,6 +8,7 @@ use minka_api::Remote;
 use minka_link::NodeConfig;
 use minka_link::keys::{NODE_CERTIFICATE, NODE_KEY};
 use minka_node::processes::ProcFs;
+use minka_node::tree::Tree;
 use minka_node::{ClusterSettings, Daemon, RUN_DIR_VARIABLE, Settings};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -86,6 +87,8 @@ fn settings(arguments: &Serve) -> Result<(Settings, Option<Remote>), Failure> {
         cluster: Some(cluster),
         config: path,
         run_dir: run_dir.map_or(config.run_dir, Into::into),
+        tree: (!config.hpc.as_os_str().is_empty())
+            .then(|| Tree { point: config.hpc, program: program("__hpc") }),
         deputy: program("__deputy"),
         host: program("__host"),
         xpu: if config.xpu.watch { program("__xpu") } else { Vec::new() },

@@ -193,6 +193,7 @@ mod tests {
             reason: None,
             cantmove: Vec::new(),
             memory: None,
+            locked: None,
         }
     }
 

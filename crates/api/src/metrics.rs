@@ -150,6 +150,7 @@ mod tests {
             guests: 3,
             decay: None,
             pool: None,
+            part: None,
         };
         let figures = Figures {
             age_ms: 1500,

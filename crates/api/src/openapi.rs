@@ -22,7 +22,7 @@ pub fn text() -> String {
                        (also to move and follow processes) or admin."
     ),
     paths(
-        paths::node, paths::steer, paths::nodes, paths::processes, paths::process, paths::reasons, paths::migrate,
+        paths::node, paths::steer, paths::nodes, paths::processes, paths::process, paths::reasons, paths::advise, paths::migrate,
         paths::scrape, events::of_node, events::of_process,
     ),
     components(schemas(problem::Problem)),
@@ -104,7 +104,7 @@ mod tests {
                 assert!(operation["summary"].is_string(), "{method} {path}");
             }
         }
-        assert_eq!(ids.len(), 10, "{ids:?}");
+        assert_eq!(ids.len(), 11, "{ids:?}");
         for schema in [
             "Status",
             "Node",

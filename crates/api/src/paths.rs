@@ -8,7 +8,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use minka_node::Daemon;
-use minka_node::protocol::{Answer, Migrated, Node, Process, Status, Steering};
+use minka_node::protocol::{Advice, Answer, Migrated, Node, Process, Status, Steering};
 
 use crate::body::{From, Journey, Json, Path, Pid, Query, Which};
 use crate::problem::Problem;
@@ -22,6 +22,7 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/v1/processes", get(processes))
         .route("/v1/processes/{pid}", get(process))
         .route("/v1/processes/{pid}/reasons", get(reasons))
+        .route("/v1/processes/{pid}/advice", post(advise))
         .route("/v1/processes/{pid}/migrate", post(migrate))
         .route("/v1/processes/{pid}/events", get(events::of_process))
         .route("/v1/events", get(events::of_node))
@@ -108,6 +109,21 @@ pub(crate) async fn reasons(
     Path(Pid { pid }): Path<Pid>,
 ) -> Result<axum::Json<Vec<String>>, Problem> {
     Ok(axum::Json(ask(&app, move |daemon| daemon.reasons(caller, pid)).await??))
+}
+
+/// Tells the balancer something about a process.
+#[utoipa::path(
+    post, path = "/v1/processes/{pid}/advice", tag = "processes", params(Pid), request_body = Advice,
+    responses((status = 204, description = "It is noted."))
+)]
+pub(crate) async fn advise(
+    State(app): State<Arc<App>>,
+    From(caller): From,
+    Path(Pid { pid }): Path<Pid>,
+    Json(advice): Json<Advice>,
+) -> Result<StatusCode, Problem> {
+    ask(&app, move |daemon| daemon.advise(caller, pid, advice)).await??;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// Moves a process, and answers when it is there.

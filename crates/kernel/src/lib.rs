@@ -18,6 +18,7 @@
 //! | [`faultpoint`] | where a test can have a program fail |
 //! | [`process`], [`procfs`], [`futex`], [`cpu`] | small requests |
 //! | [`namespace`], [`netlink`], [`spawn`] | what a lab is made of |
+//! | [`mountpoint`] | directories that are there as long as somebody mounts on them |
 
 #![allow(unsafe_code)]
 
@@ -27,6 +28,7 @@ pub mod faultpoint;
 pub mod futex;
 pub mod inject;
 pub mod memory;
+pub mod mountpoint;
 pub mod namespace;
 pub mod netlink;
 pub mod pagemap;

@@ -35,6 +35,8 @@ use crate::node::{KILL_TIMEOUT, Node};
 /// lock.
 pub(crate) const ROLE: &str = "supervise";
 
+/// Where nodes mount the tree of openMosix's files, if they can. They are killed, so that they cannot remove it.
+const TREE: &str = "/hpc";
 /// How often daemons that do not answer yet are asked again.
 const ASK_INTERVAL: Duration = Duration::from_millis(1);
 /// How long somebody who connects may take to say what they want.
@@ -245,5 +247,6 @@ impl Supervisor {
             node.wait_for_end(deadline);
         }
         self.plan.description.remove_control_groups();
+        minka_kernel::mountpoint::remove_unused(Path::new(TREE));
     }
 }

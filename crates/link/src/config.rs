@@ -160,6 +160,9 @@ pub struct NodeConfig {
     /// Where the sockets for programs on this node lie.
     #[serde(default = "default_run_dir")]
     pub run_dir: PathBuf,
+    /// Where the tree of openMosix's files is mounted; nowhere if this is empty.
+    #[serde(default = "default_hpc")]
+    pub hpc: PathBuf,
     /// Processor features that this node pretends not to have: an aid for testing clusters of unequal machines.
     #[serde(default)]
     pub without_cpu: Vec<String>,
@@ -172,6 +175,10 @@ pub struct NodeConfig {
     /// Patience and buffers of channels.
     #[serde(default)]
     pub link: Tuning,
+}
+
+fn default_hpc() -> PathBuf {
+    "/hpc".into()
 }
 
 fn default_run_dir() -> PathBuf {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::book::{Standing, Target};
 use crate::daemon::{Daemon, Follower};
 use crate::processes::Identity;
-use crate::protocol::{Answer, Event, Migrated, Node, Process, Refusal, State, Status, Steering};
+use crate::protocol::{Advice, Answer, Event, Migrated, Node, Process, Refusal, State, Status, Steering};
 
 /// How long an order to move may take. Memory follows after the move, so it does not depend on size.
 const MOVE: Duration = Duration::from_secs(60);
@@ -55,7 +55,8 @@ impl Caller {
         Caller(Who::User(0))
     }
 
-    fn is_root(self) -> bool {
+    /// Who may ask as if they were another user.
+    pub(crate) fn is_root(self) -> bool {
         self.0 == Who::User(0)
     }
 
@@ -82,6 +83,7 @@ impl Daemon {
             guests,
             decay: self.cluster().map(|cluster| cluster.decay()),
             pool: self.cluster().map(|cluster| cluster.pool()),
+            part: self.cluster().map(|cluster| cluster.part()),
         }
     }
 
@@ -121,6 +123,36 @@ impl Daemon {
     pub fn reasons(&self, caller: Caller, pid: i32) -> Result<Vec<String>, Refusal> {
         self.seen(caller, pid)?;
         Ok((self.eligibility)(pid))
+    }
+
+    /// One process, whether it has ever moved or not.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn process(&self, pid: i32) -> Result<Process, Refusal> {
+        let known = self.lock().book.processes();
+        let found = known.into_iter().find(|process| process.pid == pid && process.state != State::Ended);
+        let identity = self.processes.look(pid);
+        let mut process = match (found, &identity) {
+            (Some(process), _) => process,
+            (None, Some(identity)) => self.lock().book.stranger(identity.clone()),
+            (None, None) => return Err(Refusal::NoSuchProcess { pid }),
+        };
+        process.locked = identity
+            .filter(|_| process.state != State::Guest)
+            .and_then(|identity| Some(self.cluster()?.is_locked(&identity)));
+        Ok(process)
+    }
+
+    /// Tells the balancer something about a process.
+    ///
+    /// # Errors
+    /// When the process is not the caller's, or the node takes no part in a cluster.
+    pub fn advise(&self, caller: Caller, pid: i32, advice: Advice) -> Result<(), Refusal> {
+        let process = self.own(caller, pid)?;
+        let cluster = self.cluster().ok_or(Refusal::NotSteered)?;
+        cluster.advise(&process, advice);
+        Ok(())
     }
 
     /// Changes how the node takes part in the cluster.

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use crate::lines::{LineError, Lines};
 use crate::protocol::{
-    Answer, DeviceKind, FreeDevice, Migrated, Node, Process, Refusal, Request, Status, Steering, VERSION,
+    Advice, Answer, DeviceKind, FreeDevice, Migrated, Node, Process, Refusal, Request, Status, Steering,
+    VERSION,
 };
 
 /// How long the daemon may take to answer. Longer than it itself allows for a move.
@@ -44,6 +45,9 @@ pub enum ClientError {
 #[derive(Debug)]
 pub struct Client {
     lines: Lines,
+    limit: Duration,
+    /// For whom it asks, if that is not who it is.
+    user: Option<u32>,
 }
 
 /// What came of an order to move.
@@ -63,11 +67,36 @@ impl Client {
     pub fn connect(run_dir: &Path) -> Result<Self, ClientError> {
         let path = run_dir.join(crate::settings::SOCKET_NAME);
         let stream = UnixStream::connect(&path).map_err(|source| ClientError::Connect { path, source })?;
-        Ok(Client { lines: Lines::new(stream) })
+        Ok(Client { lines: Lines::new(stream), limit: ANSWER, user: None })
     }
 
-    fn ask(&mut self, request: &Request) -> Result<(), ClientError> {
-        Ok(self.lines.write(request, LINE)?)
+    /// Waits no longer than this for an answer.
+    #[must_use]
+    pub fn within(self, limit: Duration) -> Self {
+        Client { limit, ..self }
+    }
+
+    /// Asks as if it were this user; for root.
+    #[must_use]
+    pub fn on_behalf_of(self, uid: u32) -> Self {
+        Client { user: Some(uid), ..self }
+    }
+
+    fn ask(&mut self, request: Request) -> Result<(), ClientError> {
+        let request = match self.user {
+            Some(uid) => Request::For { uid, request: Box::new(request) },
+            None => request,
+        };
+        Ok(self.lines.write(&request, LINE)?)
+    }
+
+    /// Asks for something that is only to be done.
+    fn order(&mut self, request: Request) -> Result<(), ClientError> {
+        self.ask(request)?;
+        match self.answer(self.limit)? {
+            Answer::Done => Ok(()),
+            _ => Err(ClientError::Unexpected { version: VERSION }),
+        }
     }
 
     fn answer(&mut self, limit: Duration) -> Result<Answer, ClientError> {
@@ -84,8 +113,8 @@ impl Client {
     /// # Errors
     /// As [`ClientError`] says.
     pub fn status(&mut self) -> Result<Status, ClientError> {
-        self.ask(&Request::Status)?;
-        match self.answer(ANSWER)? {
+        self.ask(Request::Status)?;
+        match self.answer(self.limit)? {
             Answer::Status(status) => Ok(status),
             _ => Err(ClientError::Unexpected { version: VERSION }),
         }
@@ -96,7 +125,7 @@ impl Client {
     /// # Errors
     /// As [`ClientError`] says.
     pub fn ps(&mut self, all: bool) -> Result<Vec<Process>, ClientError> {
-        self.ask(&Request::Ps { all })?;
+        self.ask(Request::Ps { all })?;
         self.items(|answer| if let Answer::Process(process) = answer { Some(process) } else { None })
     }
 
@@ -105,14 +134,14 @@ impl Client {
     /// # Errors
     /// As [`ClientError`] says.
     pub fn nodes(&mut self) -> Result<Vec<Node>, ClientError> {
-        self.ask(&Request::Nodes)?;
+        self.ask(Request::Nodes)?;
         self.items(|answer| if let Answer::Node(node) = answer { Some(node) } else { None })
     }
 
     fn items<T>(&mut self, item: impl Fn(Answer) -> Option<T>) -> Result<Vec<T>, ClientError> {
         let mut items = Vec::new();
         loop {
-            match self.answer(ANSWER)? {
+            match self.answer(self.limit)? {
                 Answer::End => return Ok(items),
                 answer => items.push(item(answer).ok_or(ClientError::Unexpected { version: VERSION })?),
             }
@@ -124,8 +153,8 @@ impl Client {
     /// # Errors
     /// As [`ClientError`] says; mostly [`ClientError::Refused`].
     pub fn migrate(&mut self, pid: i32, to: &str, at_exec: bool) -> Result<Outcome, ClientError> {
-        self.ask(&Request::Migrate { pid, to: to.to_owned(), at_exec })?;
-        match self.answer(ANSWER)? {
+        self.ask(Request::Migrate { pid, to: to.to_owned(), at_exec })?;
+        match self.answer(self.limit)? {
             Answer::Migrated(migrated) => Ok(Outcome::Migrated(migrated)),
             Answer::Armed => Ok(Outcome::Armed),
             _ => Err(ClientError::Unexpected { version: VERSION }),
@@ -137,11 +166,7 @@ impl Client {
     /// # Errors
     /// As [`ClientError`] says.
     pub fn found(&mut self, node: &str, address: std::net::SocketAddr) -> Result<(), ClientError> {
-        self.ask(&Request::Found { node: node.to_owned(), address })?;
-        match self.answer(ANSWER)? {
-            Answer::Done => Ok(()),
-            _ => Err(ClientError::Unexpected { version: VERSION }),
-        }
+        self.order(Request::Found { node: node.to_owned(), address })
     }
 
     /// Changes how the node takes part in the cluster.
@@ -149,9 +174,17 @@ impl Client {
     /// # Errors
     /// As [`ClientError`] says.
     pub fn steer(&mut self, what: Steering) -> Result<(), ClientError> {
-        self.ask(&Request::Steer { what })?;
-        match self.answer(ANSWER)? {
-            Answer::Done => Ok(()),
+        self.order(Request::Steer { what })
+    }
+
+    /// One process, whether it has ever moved or not.
+    ///
+    /// # Errors
+    /// As [`ClientError`] says.
+    pub fn process(&mut self, pid: i32) -> Result<Process, ClientError> {
+        self.ask(Request::Process { pid })?;
+        match self.answer(self.limit)? {
+            Answer::Process(process) => Ok(process),
             _ => Err(ClientError::Unexpected { version: VERSION }),
         }
     }
@@ -161,11 +194,19 @@ impl Client {
     /// # Errors
     /// As [`ClientError`] says; mostly [`ClientError::Refused`].
     pub fn device(&mut self, kind: Option<DeviceKind>) -> Result<FreeDevice, ClientError> {
-        self.ask(&Request::Device { kind })?;
-        match self.answer(ANSWER)? {
+        self.ask(Request::Device { kind })?;
+        match self.answer(self.limit)? {
             Answer::Device(device) => Ok(device),
             _ => Err(ClientError::Unexpected { version: VERSION }),
         }
+    }
+
+    /// Tells the balancer something about a process.
+    ///
+    /// # Errors
+    /// As [`ClientError`] says.
+    pub fn advise(&mut self, pid: i32, advice: Advice) -> Result<(), ClientError> {
+        self.order(Request::Advise { pid, advice })
     }
 
     /// Why a process cannot move; empty when it can.
@@ -173,8 +214,8 @@ impl Client {
     /// # Errors
     /// As [`ClientError`] says.
     pub fn reasons(&mut self, pid: i32) -> Result<Vec<String>, ClientError> {
-        self.ask(&Request::Reasons { pid })?;
-        match self.answer(ANSWER)? {
+        self.ask(Request::Reasons { pid })?;
+        match self.answer(self.limit)? {
             Answer::Reasons(reasons) => Ok(reasons),
             _ => Err(ClientError::Unexpected { version: VERSION }),
         }
@@ -189,7 +230,7 @@ impl Client {
         pid: i32,
         mut each: impl FnMut(crate::protocol::Event) -> bool,
     ) -> Result<(), ClientError> {
-        self.ask(&Request::Trace { pid })?;
+        self.ask(Request::Trace { pid })?;
         loop {
             match self.answer(Duration::from_secs(u64::from(u32::MAX)))? {
                 Answer::Event(event) => {

@@ -103,26 +103,45 @@ impl Client {
             return self.refuse(Refusal::Version { version: message.version, supported: VERSION });
         }
         let request = serde_json::from_value(message.body).map_err(LineError::NotUnderstood)?;
+        self.answer(self.caller, request)
+    }
+
+    fn answer(&mut self, caller: Caller, request: Request) -> Result<(), LineError> {
         match request {
+            Request::For { uid, request } => match *request {
+                Request::For { .. } => {
+                    self.refuse(Refusal::BadRequest { detail: "it is for somebody twice".to_owned() })
+                }
+                request if caller.is_root() => self.answer(Caller::new(uid), request),
+                _ => self.refuse(Refusal::NotRoot),
+            },
+            Request::Process { pid } => {
+                let process = self.daemon.process(pid);
+                self.send(&process.map_or_else(Answer::Refused, Answer::Process))
+            }
+            Request::Advise { pid, advice } => {
+                let advised = self.daemon.advise(caller, pid, advice);
+                self.send(&advised.map_or_else(Answer::Refused, |()| Answer::Done))
+            }
             Request::Status => {
                 let status = self.daemon.status();
                 self.send(&Answer::Status(status))
             }
             Request::Ps { all } => {
-                let processes = self.daemon.processes_for(self.caller, all);
+                let processes = self.daemon.processes_for(caller, all);
                 self.list(processes.into_iter().map(Answer::Process))
             }
             Request::Migrate { pid, to, at_exec } => {
-                let answer = self.daemon.migrate(self.caller, pid, &to, at_exec);
+                let answer = self.daemon.migrate(caller, pid, &to, at_exec);
                 self.send(&answer.unwrap_or_else(Answer::Refused))
             }
-            Request::Trace { pid } => self.trace(pid),
+            Request::Trace { pid } => self.trace(caller, pid),
             Request::Nodes => {
                 let nodes = self.daemon.nodes();
                 self.list(nodes.into_iter().map(Answer::Node))
             }
             Request::Steer { what } => {
-                let steered = self.daemon.steer_for(self.caller, what);
+                let steered = self.daemon.steer_for(caller, what);
                 self.send(&steered.map_or_else(Answer::Refused, |()| Answer::Done))
             }
             Request::Device { kind } => {
@@ -134,7 +153,7 @@ impl Client {
                 self.send(&told.map_or_else(Answer::Refused, |()| Answer::Done))
             }
             Request::Reasons { pid } => {
-                let reasons = self.daemon.reasons(self.caller, pid);
+                let reasons = self.daemon.reasons(caller, pid);
                 self.send(&reasons.map_or_else(Answer::Refused, Answer::Reasons))
             }
         }
@@ -153,8 +172,8 @@ impl Client {
         self.send(&Answer::Refused(refusal))
     }
 
-    fn trace(&mut self, pid: i32) -> Result<(), LineError> {
-        let following = match self.daemon.follow(self.caller, pid) {
+    fn trace(&mut self, caller: Caller, pid: i32) -> Result<(), LineError> {
+        let following = match self.daemon.follow(caller, pid) {
             Ok(following) => following,
             Err(refusal) => return self.refuse(refusal),
         };

@@ -8,12 +8,14 @@
 //! * [`ask`]: what may be asked, and by whom; the control socket and the HTTP interface ask there.
 //! * `book`: the rules, pure. `daemon`: carries them out.
 //! * `control`, `incoming`, `peers`: the daemon's three doors to the world.
-//! * `accelerators`: the program that looks after them, and who gets one (`reservations`).
+//! * `accelerators`: the program that looks after them, and who gets one (`reservations`). `tree`: the one that shows the
+//!   node as files.
 //! * [`discovery`]: nodes that find each other by multicast.
 //! * `roster`: the list of nodes, which may change at any time.
 //! * `cluster`: the node's load and that of the others, and moves that nobody has asked for.
 
 mod accelerators;
+mod advice;
 pub mod ask;
 mod book;
 mod child;
@@ -33,9 +35,12 @@ mod reservations;
 mod roster;
 mod serve;
 mod settings;
+pub mod tree;
 mod zygote;
 
-pub use cluster::{ClusterError, ClusterSettings, DECAY_VARIABLE, LOCKED_VARIABLE, STARTED_VARIABLE};
+pub use cluster::{
+    ClusterError, ClusterSettings, DECAY_VARIABLE, JOB_VARIABLE, LOCKED_VARIABLE, STARTED_VARIABLE,
+};
 pub use daemon::{Daemon, Eligibility};
 pub use serve::ServeError;
 pub use settings::{API_SOCKET_NAME, RUN_DIR, RUN_DIR_VARIABLE, SOCKET_NAME, Settings, run_dir};

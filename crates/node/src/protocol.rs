@@ -21,6 +21,8 @@ pub use minka_wire::local::{DeviceKind, FreeDevice, GuestMemory};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+pub use crate::advice::{Advice, Job, Overheads, Pace, Part};
+
 /// The version of this protocol that this build speaks.
 pub const VERSION: u32 = 1;
 
@@ -86,6 +88,25 @@ pub enum Request {
         /// The process, as this node counts.
         pid: i32,
     },
+    /// One process. Answered by [`Answer::Process`].
+    Process {
+        /// The process, as this node counts.
+        pid: i32,
+    },
+    /// Tell the balancer something about a process. Answered by [`Answer::Done`].
+    Advise {
+        /// The process, as this node counts.
+        pid: i32,
+        /// What is said.
+        advice: Advice,
+    },
+    /// As if this user asked; for root. Answered as the request is.
+    For {
+        /// The user.
+        uid: u32,
+        /// What they ask.
+        request: Box<Request>,
+    },
 }
 
 /// How a node is to take part in the cluster from now on.
@@ -113,6 +134,11 @@ pub enum Steering {
     },
     /// What it knows of processes is forgotten like this.
     Decay(Decay),
+    /// It tells loads in those of a processor of this speed.
+    Yard {
+        /// The speed.
+        speed: u32,
+    },
 }
 
 /// How fast a node forgets what it knows of processes: each interval a part of it is kept.
@@ -156,7 +182,7 @@ pub enum Answer {
 }
 
 /// What a node is and what it is doing.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Status {
     /// The node's name.
     pub node: String,
@@ -178,6 +204,9 @@ pub struct Status {
     /// How it shares with the others; none where it takes no part in a cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool: Option<Pool>,
+    /// Its part in the cluster, likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<Part>,
 }
 
 /// How a node shares with the others.
@@ -267,6 +296,9 @@ pub struct Process {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub memory: Option<GuestMemory>,
+    /// Whether it stays where it is unless its user moves it; none where it was not asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub locked: Option<bool>,
 }
 
 /// A node of the cluster as this node sees it.
@@ -542,6 +574,16 @@ mod tests {
             r#"{"version":1,"body":{"found":{"node":"a","address":"10.0.0.1:1"}}}"#,
         );
         pinned(Request::Reasons { pid: 7 }, r#"{"version":1,"body":{"reasons":{"pid":7}}}"#);
+        pinned(Request::Process { pid: 7 }, r#"{"version":1,"body":{"process":{"pid":7}}}"#);
+        let request = Request::Advise { pid: 7, advice: Advice::Lock { on: true } };
+        pinned(
+            Request::For { uid: 9, request: Box::new(request) },
+            r#"{"version":1,"body":{"for":{"uid":9,"request":{"advise":{"pid":7,"advice":{"lock":{"on":true}}}}}}}"#,
+        );
+        pinned(
+            Request::Advise { pid: 7, advice: Advice::Job { kind: Job::Cpu } },
+            r#"{"version":1,"body":{"advise":{"pid":7,"advice":{"job":{"kind":"cpu"}}}}}"#,
+        );
     }
 
     #[test]

@@ -93,6 +93,9 @@ impl Daemon {
         if !self.settings.xpu.is_empty() {
             self.in_a_thread(Daemon::look_after_accelerators);
         }
+        if let Some(tree) = self.settings.tree.clone() {
+            self.in_a_thread(move |daemon| daemon.keep_tree(&tree));
+        }
         info!(node = self.settings.node, listen = address, socket = %self.settings.socket().display(), "serving");
         Ok(())
     }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use minka_link::Tuning;
 
 use crate::cluster::ClusterSettings;
+use crate::tree::Tree;
 
 /// The directory of the control socket when nothing else is said.
 pub const RUN_DIR: &str = "/run/minka";
@@ -36,6 +37,8 @@ pub struct Settings {
     pub cluster: Option<ClusterSettings>,
     /// Directory of the control socket; made when it is missing.
     pub run_dir: PathBuf,
+    /// The tree that shows this node, if there is to be one.
+    pub tree: Option<Tree>,
     /// The deputy program and its arguments.
     pub deputy: Vec<OsString>,
     /// The host program and its arguments.

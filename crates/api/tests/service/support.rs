@@ -40,6 +40,7 @@ impl Node {
             host: vec!["false".into()],
             xpu: Vec::new(),
             zygote: Vec::new(),
+            tree: None,
         };
         let socket = settings.api_socket();
         let immovable = |_| vec!["it is not to".to_owned()];

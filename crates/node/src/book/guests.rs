@@ -109,6 +109,7 @@ impl Book {
                     reason: None,
                     cantmove: Vec::new(),
                     memory: None,
+                    locked: None,
                 });
             }
             HostReport::Memory(memory) => {

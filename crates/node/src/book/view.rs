@@ -124,6 +124,7 @@ impl Record {
             reason: self.reason.clone(),
             cantmove: Vec::new(),
             memory: None,
+            locked: None,
         }
     }
 }

@@ -96,6 +96,9 @@ impl Daemon {
             return debug!(%from, "a node asks to move what is not from here");
         };
         let standing = self.lock().book.standing(pid);
+        if cluster.lock().looks.marks(pid).locked == Some(true) {
+            return debug!(%from, pid, "a node asks to move what is to stay");
+        }
         let from_name = cluster.directory.name(from);
         match standing {
             Some(Standing::Elsewhere { at: Some(at), free: true })

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use minka_cluster::balance::{Demand, Prices, ProcessId, Settings};
 use minka_cluster::gossip::Millis;
-use minka_cluster::load::{Decay, Pace, Usage};
+use minka_cluster::load::{Decay, Job, OwnPace, Pace, Usage};
 use minka_sample::Process;
+
+use super::advice::Marks;
 
 /// Whether a process can be moved at all is found out again after so long.
 pub(super) const ELIGIBLE_MS: Millis = 10_000;
@@ -32,8 +34,12 @@ pub const STARTED_VARIABLE: &str = "MINKA_STARTED";
 /// The variable that says that a process and its descendants stay where they are, unless a user moves them.
 pub const LOCKED_VARIABLE: &str = "MINKA_LOCKED";
 
-/// The variable that says how fast what is known of a process and its descendants is forgotten: `slow`, `fast` or `never`.
+/// The variable that says how fast what is known of a process and its descendants is forgotten: `slow`, `fast` or `never`,
+/// perhaps with the interval and the part that is kept (`slow:5:900`).
 pub const DECAY_VARIABLE: &str = "MINKA_DECAY";
+
+/// The variable that says what a process and its descendants mostly do: `cpu` or `io`.
+pub const JOB_VARIABLE: &str = "MINKA_JOB";
 
 /// So long after a guest has come it counts as what it wants, if it uses less: its memory may still be on its way. And
 /// so long after one of Minka's own programs has begun what it does is the move itself, which is over before anybody
@@ -52,7 +58,7 @@ pub(super) struct Looks {
 #[derive(Debug)]
 pub(super) struct Fate {
     start_ticks: u64,
-    seen: Millis,
+    pub(super) seen: Millis,
     /// Whether it could be moved, when that was last found out.
     pub(super) eligible: Option<(Millis, bool)>,
     /// What its environment says, likewise.
@@ -66,6 +72,8 @@ pub(super) struct Fate {
     /// Since when its calls are forwarded.
     forwarded_since: Option<Millis>,
     pub(super) usage: Usage,
+    /// What its user has said of it, or of who started it.
+    pub(super) marks: Marks,
 }
 
 /// A guest that has come here.
@@ -138,6 +146,20 @@ impl Guest {
 }
 
 impl Looks {
+    /// What is remembered of a process that was not looked at just now.
+    pub(super) fn fate_of(&mut self, pid: i32, start_ticks: u64) -> &mut Fate {
+        let fate = self.fates.entry(pid).or_insert_with(|| Fate::new(start_ticks));
+        if fate.start_ticks != start_ticks {
+            *fate = Fate::new(start_ticks);
+        }
+        fate
+    }
+
+    /// What the user of a process has said of it.
+    pub(super) fn marks(&self, pid: i32) -> Marks {
+        self.fates.get(&pid).map(|fate| fate.marks).unwrap_or_default()
+    }
+
     /// A guest has come; what its home has said that it wants, if that has asked before.
     pub(super) fn guest_arrived(&mut self, now: Millis, process: ProcessId, wanted: Option<Demand>) {
         let computed_s = wanted.map_or(0.0, |demand| demand.computed_s(&Prices::default()));
@@ -186,9 +208,11 @@ impl Looks {
         if self.fates.len() >= FATES_MAX {
             self.fates.retain(|_, fate| now.saturating_sub(fate.seen) < REMEMBERED_MS);
         }
-        let fate = self.fates.entry(process.pid).or_insert_with(|| Fate::new(process.start_ticks));
+        let marks = self.fates.get(&process.parent).map(|parent| parent.marks).unwrap_or_default();
+        let new = || Fate { marks, ..Fate::new(process.start_ticks) };
+        let fate = self.fates.entry(process.pid).or_insert_with(new);
         if fate.start_ticks != process.start_ticks {
-            *fate = Fate::new(process.start_ticks);
+            *fate = new();
         }
         fate.seen = now;
         fate
@@ -208,6 +232,7 @@ impl Fate {
             calls: None,
             forwarded_since: None,
             usage: Usage::new(Pace::Slow),
+            marks: Marks::default(),
         }
     }
 
@@ -259,10 +284,11 @@ pub(super) struct Environment {
     pub(super) started: bool,
     pub(super) locked: bool,
     pub(super) pace: Pace,
+    pub(super) job: Job,
 }
 
 impl Environment {
-    fn of(pid: i32) -> Self {
+    pub(super) fn of(pid: i32) -> Self {
         let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
         let value = |variable: &str| {
             let value = environment.split(|byte| *byte == 0).find_map(|entry| {
@@ -270,17 +296,40 @@ impl Environment {
             });
             value.filter(|value| !value.is_empty())
         };
-        let pace = match value(DECAY_VARIABLE) {
-            Some(b"fast") => Pace::Fast,
-            Some(b"never") => Pace::Never,
-            _ => Pace::Slow,
+        let pace = value(DECAY_VARIABLE).and_then(|text| pace(std::str::from_utf8(text).ok()?));
+        let pace = pace.unwrap_or_default();
+        let job = match value(JOB_VARIABLE) {
+            Some(b"cpu") => Job::Cpu,
+            Some(b"io") => Job::Io,
+            _ => Job::Counted,
         };
         Environment {
             started: value(STARTED_VARIABLE).is_some(),
             locked: value(LOCKED_VARIABLE).is_some(),
             pace,
+            job,
         }
     }
+}
+
+/// `slow`, `fast` or `never`, and after the first two perhaps the interval in seconds and the part that is kept of a
+/// thousand, as in `slow:5:900`, `fast:5:` or `slow::900`.
+fn pace(text: &str) -> Option<Pace> {
+    let mut parts = text.split(':');
+    let fast = match parts.next()? {
+        "never" => return Some(Pace::Never),
+        word => word == "fast",
+    };
+    let own = OwnPace {
+        fast,
+        interval_s: parts.next().and_then(|interval| interval.parse().ok()),
+        permille: parts.next().and_then(|kept| kept.parse().ok()).filter(|kept| *kept <= 1000),
+    };
+    Some(match own {
+        OwnPace { interval_s: None, permille: None, .. } if fast => Pace::Fast,
+        OwnPace { interval_s: None, permille: None, .. } => Pace::Slow,
+        own => Pace::Own(own),
+    })
 }
 
 #[cfg(test)]
@@ -350,12 +399,29 @@ mod tests {
     }
 
     #[test]
+    fn a_pace_may_have_an_interval_and_a_part_of_its_own() {
+        let own = |fast, interval, permille| {
+            Some(Pace::Own(OwnPace { fast, interval_s: std::num::NonZeroU16::new(interval), permille }))
+        };
+        let check = |text, expected| assert_eq!(pace(text), expected, "{text}");
+        check("slow", Some(Pace::Slow));
+        check("fast", Some(Pace::Fast));
+        check("never", Some(Pace::Never));
+        check("slow:5:900", own(false, 5, Some(900)));
+        check("fast:5:", own(true, 5, None));
+        check("slow::0", own(false, 0, Some(0)));
+        check("fast:0:1001", Some(Pace::Fast));
+        check("", Some(Pace::Slow));
+    }
+
+    #[test]
     fn the_environment_tells_who_was_started_by_mosrun() {
         let mut child = std::process::Command::new("sleep");
         let mut child = child
             .arg("60")
             .env(STARTED_VARIABLE, "1")
             .env(DECAY_VARIABLE, "fast")
+            .env(JOB_VARIABLE, "io")
             .env(LOCKED_VARIABLE, "")
             .spawn()
             .unwrap();
@@ -369,6 +435,7 @@ mod tests {
         }
         child.kill().unwrap();
         child.wait().unwrap();
-        assert_eq!(found, Environment { started: true, locked: false, pace: Pace::Fast });
+        let expected = Environment { started: true, locked: false, pace: Pace::Fast, job: Job::Io };
+        assert_eq!(found, expected);
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use minka_cluster::balance::{Candidate, Demand, Mode, Prices, ProcessId, Settings};
 use minka_cluster::gossip::Millis;
-use minka_cluster::load::{Decay, Devices, Load, Pace};
+use minka_cluster::load::{Decay, Devices, Job, Load, Pace};
 use minka_cluster::node::Sample;
 use minka_sample::Process;
 use minka_wire::local::Accelerators;
@@ -153,16 +153,16 @@ impl View<'_> {
         let fate = looks.fate(self.now, process);
         fate.at_home(self.now);
         candidate.locked = placed || fate.rest_until > self.now;
-        let mut pace = Pace::Slow;
+        let (mut pace, mut job) = (Pace::Slow, Job::Counted);
         if self.settings.mode != Mode::None && !candidate.locked {
-            let environment = fate.environment(self.now, process.pid);
+            let environment = fate.marks.over(fate.environment(self.now, process.pid));
             (candidate.started, candidate.locked) = (environment.started, environment.locked);
-            pace = environment.pace;
+            (pace, job) = (environment.pace, environment.job);
         }
         let has_earned = self.is_tight || self.settings.has_earned(&candidate, self.now);
         if self.settings.permits(&candidate) && has_earned {
             fate.count_calls(self.now, &self.decay, pace, calls(process.pid));
-            candidate.calls_per_s = fate.usage.calls_per_s();
+            candidate.calls_per_s = job.calls_per_s(fate.usage.calls_per_s());
             candidate.locked = !self.is_eligible(process.pid, fate);
         }
         Some(candidate)

@@ -16,6 +16,7 @@
 //! The lock of the cluster is never held while that of the daemon is waited for.
 
 mod act;
+mod advice;
 mod directory;
 mod fates;
 mod keyring;
@@ -45,7 +46,7 @@ use tracing::{debug, warn};
 
 pub use directory::{ClusterError, ClusterSettings};
 use directory::{Directory, Member};
-pub use fates::{DECAY_VARIABLE, LOCKED_VARIABLE, STARTED_VARIABLE};
+pub use fates::{DECAY_VARIABLE, JOB_VARIABLE, LOCKED_VARIABLE, STARTED_VARIABLE};
 
 use crate::daemon::{Daemon, chain};
 use crate::protocol::Answer;
@@ -85,6 +86,8 @@ struct State {
     node: Node,
     /// How fast what is known of processes is forgotten.
     decay: Decay,
+    /// In whose loads this node tells loads.
+    yard: Speed,
     /// Programs that wait to be told where to begin.
     places: BTreeMap<ProcessId, SyncSender<Option<NodeId>>>,
     /// Own processes that are on their way.
@@ -117,6 +120,7 @@ impl Cluster {
         let state = State {
             node,
             decay: Decay::default(),
+            yard: Speed::STANDARD,
             places: BTreeMap::new(),
             moves: Vec::new(),
             looks: Looks::default(),

@@ -24,6 +24,30 @@ impl Cluster {
     }
 }
 
+impl Cluster {
+    /// This node's part in the cluster, as it has been set.
+    pub(crate) fn part(&self) -> protocol::Part {
+        let state = self.lock();
+        let config = state.node.config();
+        let settings = &config.settings;
+        // Saturates, and the figures are small.
+        let whole = |figure: f64| figure.round() as u64;
+        protocol::Part {
+            number: self.directory.own.number.get(),
+            stays: config.flags.stays,
+            blocked: config.flags.blocked,
+            speed: config.speed.get(),
+            yard: state.yard.get(),
+            overheads: protocol::Overheads {
+                move_us: whole(settings.move_s * 1e6),
+                move_mib_s: whole(settings.move_mib_s),
+                call_ns: whole(settings.call_s * 1e9),
+                measured: false,
+            },
+        }
+    }
+}
+
 impl Daemon {
     /// Changes how this node takes part. Guests and processes that are to go are on their way when this returns.
     pub(crate) fn steer(self: &Arc<Self>, what: Steering) -> Result<(), Refusal> {
@@ -42,6 +66,10 @@ impl Daemon {
             Steering::Speed { speed } => {
                 let speed = Speed::new(speed).ok_or(Refusal::NotSteered)?;
                 cluster.lock().node.config_mut().speed = speed;
+            }
+            Steering::Yard { speed } => {
+                let speed = Speed::new(speed).ok_or(Refusal::NotSteered)?;
+                cluster.lock().yard = speed;
             }
             Steering::Decay(decay) => {
                 let interval = Duration::from_secs(decay.interval_s.into());

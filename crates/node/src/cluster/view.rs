@@ -2,7 +2,7 @@
 
 use minka_cluster::NodeId;
 use minka_cluster::gossip::Known;
-use minka_cluster::load::{DeviceKind, Devices};
+use minka_cluster::load::{DeviceKind, Devices, Speed};
 
 use super::{Cluster, millis, now};
 use crate::protocol::{self, DeviceFigures, Figures, Node};
@@ -16,7 +16,7 @@ impl Cluster {
             let Some(number) = self.directory.number(&node.name) else { continue };
             node.number = Some(number.get());
             node.member = node.this || state.node.membership().find(number).is_some();
-            node.figures = state.node.vector().get(number).map(|known| figures(known, time));
+            node.figures = state.node.vector().get(number).map(|known| figures(known, time, state.yard));
         }
     }
 
@@ -26,13 +26,13 @@ impl Cluster {
     }
 }
 
-fn figures(known: &Known, time: u64) -> Figures {
+fn figures(known: &Known, time: u64, yard: Speed) -> Figures {
     let info = &known.info;
     Figures {
         age_ms: known.age_ms(time),
         load: info.load.tasks(),
         running: info.running.tasks(),
-        standard_load: info.standard_load().0,
+        standard_load: in_yards(info.standard_load().0, yard),
         cpus: info.cpus,
         speed: info.speed.get(),
         utilisation: info.utilisation,
@@ -63,4 +63,22 @@ fn devices(all: &[Devices; 4]) -> Vec<DeviceFigures> {
             drained: devices.drained(),
         })
         .collect()
+}
+
+/// A load in standard processors as a load in processors of this speed: beside one that is twice as fast it
+/// is twice as large, for everything takes twice as long as there.
+fn in_yards(standard: u32, yard: Speed) -> u32 {
+    // Saturates.
+    (f64::from(standard) * yard.relative()).round() as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_faster_yardstick_makes_loads_larger() {
+        let told = [10_000, 20_000, 5_000].map(|yard| in_yards(150, Speed::new(yard).unwrap()));
+        assert_eq!(told, [150, 300, 75]);
+    }
 }
