@@ -30,6 +30,8 @@ pub(crate) enum Verb {
     Setdecay,
     Getdecay,
     Getyard,
+    Setyard,
+    Gettune,
     Whois,
     Getload,
     Getspeed,
@@ -87,10 +89,37 @@ pub(crate) struct Mosrun {
     pub(crate) lock: bool,
     #[arg(short = 'l', conflicts_with = "lock")]
     pub(crate) unlock: bool,
+    #[arg(short = 'k', conflicts_with_all = ["lock", "unlock"])]
+    pub(crate) keep: bool,
+    #[arg(long, value_name = "KIND", value_enum)]
+    pub(crate) job: Option<Job>,
     #[arg(long, value_name = "PACE", value_enum)]
     pub(crate) decay: Option<Pace>,
+    #[arg(short = 't', long, value_name = "SECONDS")]
+    pub(crate) interval: Option<std::num::NonZeroU16>,
+    #[arg(short = 'd', long, value_name = "PARTS", value_parser = clap::value_parser!(u16).range(..=1000))]
+    pub(crate) kept: Option<u16>,
+    #[arg(short = 'z')]
+    pub(crate) zero: bool,
     #[arg(value_name = "CMD", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
     pub(crate) command: Vec<OsString>,
+}
+
+/// What a process mostly does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Job {
+    Cpu,
+    Io,
+}
+
+impl Job {
+    /// As the daemon reads it in a program's environment.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Job::Cpu => "cpu",
+            Job::Io => "io",
+        }
+    }
 }
 
 /// How fast what is known of a process is forgotten.
@@ -113,7 +142,7 @@ impl Pace {
 }
 
 /// The names under which the program is one of these tools.
-pub(crate) const NAMES: [&str; 17] = [
+pub(crate) const NAMES: [&str; 19] = [
     "omdiscd",
     "mosctl",
     "mosrun",
@@ -123,6 +152,8 @@ pub(crate) const NAMES: [&str; 17] = [
     "nomig",
     "runhome",
     "runon",
+    "cpujob",
+    "iojob",
     "nodecay",
     "slowdecay",
     "fastdecay",
@@ -165,11 +196,13 @@ pub(crate) fn translate(name: &str, arguments: Vec<OsString>) -> Vec<OsString> {
             std::iter::once("setpe".into()).chain(arguments.map(word)).collect()
         }
         "mps" => [words(&["ps"]), arguments.collect()].concat(),
-        "nomig" | "runhome" => [words(&["mosrun", "--home", "-L", "--"]), arguments.collect()].concat(),
+        "nomig" | "runhome" => translate("mosrun", [words(&["-h", "-L"]), arguments.collect()].concat()),
         "runon" => {
             let node = arguments.next().into_iter().collect();
-            [words(&["mosrun", "-L", "--on"]), node, words(&["--"]), arguments.collect()].concat()
+            translate("mosrun", [words(&["-L", "--on"]), node, arguments.collect()].concat())
         }
+        "cpujob" => translate("mosrun", [words(&["-c"]), arguments.collect()].concat()),
+        "iojob" => translate("mosrun", [words(&["-i"]), arguments.collect()].concat()),
         "nodecay" => translate("mosrun", [words(&["-n"]), arguments.collect()].concat()),
         "slowdecay" => translate("mosrun", [words(&["-s"]), arguments.collect()].concat()),
         "fastdecay" => translate("mosrun", [words(&["-f"]), arguments.collect()].concat()),
@@ -180,6 +213,8 @@ pub(crate) fn translate(name: &str, arguments: Vec<OsString>) -> Vec<OsString> {
                 let option = word.to_str().and_then(|word| word.strip_prefix('-'));
                 match option {
                     Some("h") => translated.push("--home".into()),
+                    Some("c") => translated.extend(words(&["--job", "cpu"])),
+                    Some("i") => translated.extend(words(&["--job", "io"])),
                     Some("n") => translated.extend(words(&["--decay", "never"])),
                     Some("s") => translated.extend(words(&["--decay", "slow"])),
                     Some("f") => translated.extend(words(&["--decay", "fast"])),
@@ -188,15 +223,19 @@ pub(crate) fn translate(name: &str, arguments: Vec<OsString>) -> Vec<OsString> {
                     {
                         translated.extend(["--on".into(), OsString::from(number)]);
                     }
-                    Some("-on" | "-jobs" | "-decay") => {
+                    Some("-on" | "-jobs" | "-decay" | "-job" | "t" | "-interval" | "d" | "-kept") => {
                         translated.extend(std::iter::once(word).chain(arguments.next()))
                     }
                     Some("j") => translated.extend(std::iter::once("--jobs".into()).chain(arguments.next())),
                     Some(list) if list.starts_with('j') => {
                         translated.extend(["--jobs".into(), OsString::from(&list[1..])]);
                     }
-                    // It says that the command follows.
-                    Some("z" | "-") => break,
+                    // It says that the command follows, and its arguments from argument 0 on.
+                    Some("z") => {
+                        translated.push("-z".into());
+                        break;
+                    }
+                    Some("-") => break,
                     Some(_) => translated.push(word),
                     None => {
                         translated.extend(["--".into(), word]);
@@ -229,14 +268,18 @@ mod tests {
         check("mosrun", "-3 -L ls -3 -h", "mosrun --on 3 -L -- ls -3 -h");
         check("mosrun", "-h ls", "mosrun --home -- ls");
         check("mosrun", "-j1-3,5 -F sort -n", "mosrun --jobs 1-3,5 -F -- sort -n");
-        check("mosrun", "-j 1-3 -z sort", "mosrun --jobs 1-3 -- sort");
+        check("mosrun", "-j 1-3 -z sort sort", "mosrun --jobs 1-3 -z -- sort sort");
+        check("mosrun", "-c -t 5 -d 900 -k ls", "mosrun --job cpu -t 5 -d 900 -k -- ls");
+        check("cpujob", "-3 ls -c", "mosrun --job cpu --on 3 -- ls -c");
+        check("iojob", "-z ls ls", "mosrun --job io -z -- ls ls");
+        check("nomig", "-z ls -l", "mosrun --home -L -z -- ls -l");
         check("mosrun", "--help", "mosrun --help");
         check("nomig", "ls -l", "mosrun --home -L -- ls -l");
         check("runon", "2 ls -l", "mosrun -L --on 2 -- ls -l");
         check("mosrun", "-f -h ls -f", "mosrun --decay fast --home -- ls -f");
         check("mosrun", "--decay slow -- ls", "mosrun --decay slow -- ls");
         check("nodecay", "-2 ls -s", "mosrun --decay never --on 2 -- ls -s");
-        check("slowdecay", "-z ls", "mosrun --decay slow -- ls");
+        check("slowdecay", "-z ls", "mosrun --decay slow -z -- ls");
         check("setpe", "-off", "setpe --off");
         check("setpe", "-w -f map", "setpe -w -f map");
         check("mtop", "--once", "mtop --once");

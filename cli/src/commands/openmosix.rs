@@ -5,14 +5,15 @@ use std::hash::BuildHasher;
 use std::process::ExitCode;
 
 use minka_node::client::ClientError;
-use minka_node::protocol::{Decay, Figures, Node, PoolKind, Refusal, Steering};
-use minka_node::{DECAY_VARIABLE, LOCKED_VARIABLE, STARTED_VARIABLE};
+use minka_node::protocol::{Advice, Decay, Figures, Job, Node, Pace, Part, PoolKind, Refusal, Steering};
+use minka_node::{DECAY_VARIABLE, JOB_VARIABLE, LOCKED_VARIABLE, STARTED_VARIABLE};
 use serde_json::{Value, json};
 
 use super::client;
+use super::migrate::milliseconds;
 use super::run::{Placement, place};
 use super::status::pool_line;
-use crate::args::openmosix::{Mosctl, Mosrun, Verb};
+use crate::args::openmosix::{self as args, Mosctl, Mosrun, Verb};
 use crate::failure::{Failure, Status};
 use crate::output::{Output, Table};
 
@@ -20,8 +21,9 @@ use crate::output::{Output, Table};
 const SLOW: u16 = 975;
 const FAST: u16 = 926;
 
-/// The speed by which all others are told.
+/// The speed of the standard processor, by which all others are told, and how the manual calls it.
 const YARD: u32 = 10_000;
+const STANDARD: &str = "PIII/1GHz";
 
 pub(super) fn mosctl(arguments: &Mosctl, output: &mut Output) -> Result<ExitCode, Failure> {
     let steering = match arguments.verb {
@@ -38,6 +40,8 @@ pub(super) fn mosctl(arguments: &Mosctl, output: &mut Output) -> Result<ExitCode
         Verb::Setdecay => Steering::Decay(decay(arguments).ok_or(Failure::Decay)?),
         Verb::Getdecay => return get_decay(output),
         Verb::Getyard => return get_yard(output),
+        Verb::Gettune => return get_tune(output),
+        Verb::Setyard => Steering::Yard { speed: yard(arguments.node.as_deref())? },
         question => return ask(question, arguments.node.as_deref(), output),
     };
     client()?.steer(steering)?;
@@ -71,13 +75,57 @@ fn get_decay(output: &mut Output) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The speed of the standard processor.
+/// This node's part in the cluster.
+fn part() -> Result<Part, Failure> {
+    let status = client()?.status()?;
+    status.part.ok_or(Failure::Unknown { node: status.node })
+}
+
+/// The speed of the processor in whose loads loads are told.
 fn get_yard(output: &mut Output) -> Result<ExitCode, Failure> {
+    let yard = part()?.yard;
     if output.is_json() {
-        output.json(&json!({"yard": YARD}))?
+        output.json(&json!({"yard": yard}))?
     } else {
-        output.line(&YARD.to_string())?
+        output.line(&yard.to_string())?
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The speed that somebody means: of this machine, of the manual's standard processor, of a node, or so much.
+fn yard(word: Option<&str>) -> Result<u32, Failure> {
+    match word {
+        None => Err(Failure::Speed),
+        Some("this") => Ok(part()?.speed),
+        Some(word) if word.eq_ignore_ascii_case(STANDARD) => Ok(YARD),
+        Some(word) => {
+            let nodes = client()?.nodes()?;
+            match (find(&nodes, word), word.parse()) {
+                (Ok(node), _) => {
+                    let unknown = || Failure::Unknown { node: node.name.clone() };
+                    Ok(node.figures.as_ref().ok_or_else(unknown)?.speed)
+                }
+                (Err(_), Ok(speed)) => Ok(speed),
+                (Err(_), Err(_)) => Err(Failure::Speed),
+            }
+        }
+    }
+}
+
+/// What moving is thought to cost.
+fn get_tune(output: &mut Output) -> Result<ExitCode, Failure> {
+    let overheads = part()?.overheads;
+    if output.is_json() {
+        return output.json(&overheads).map(|()| ExitCode::SUCCESS);
+    }
+    let variables = [
+        ("move", milliseconds(overheads.move_us).into()),
+        ("memory", overheads.move_mib_s.to_string().into()),
+        ("call", (overheads.call_ns / 1000).to_string().into()),
+    ];
+    output.line(&output.text.with("mosctl-overheads", &variables))?;
+    let how = if overheads.measured { "mosctl-measured" } else { "mosctl-assumed" };
+    output.line(&output.text.get(how))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -186,17 +234,56 @@ pub(super) fn mosrun(arguments: &Mosrun, output: &mut Output) -> Result<ExitCode
     if arguments.lock || arguments.unlock {
         environment.push((LOCKED_VARIABLE, locked));
     }
-    if let Some(pace) = arguments.decay {
-        environment.push((DECAY_VARIABLE, Some(pace.word())));
+    let pace = pace(arguments);
+    if let Some(pace) = &pace {
+        environment.push((DECAY_VARIABLE, Some(pace)));
+    }
+    if let Some(job) = arguments.job {
+        environment.push((JOB_VARIABLE, Some(job.word())));
     }
     let asked = arguments.on.is_some() || arguments.jobs.is_some();
     let placement = Placement {
         to: to.as_deref(),
         strict: asked && !arguments.anyway,
         command: &arguments.command,
+        zero: arguments.zero,
+        advice: &advice(arguments),
         environment: &environment,
     };
     place(&placement, output)
+}
+
+/// How fast its calls are forgotten, as the daemon reads it in a program's environment.
+fn pace(arguments: &Mosrun) -> Option<String> {
+    let part = |part: Option<String>| part.unwrap_or_default();
+    let interval = arguments.interval.map(|interval| interval.to_string());
+    let kept = arguments.kept.map(|kept| kept.to_string());
+    if interval.is_none() && kept.is_none() {
+        return arguments.decay.map(|pace| pace.word().to_owned());
+    }
+    let pace = arguments.decay.unwrap_or(args::Pace::Slow).word();
+    Some(format!("{pace}:{}:{}", part(interval), part(kept)))
+}
+
+/// What was said, for who was told otherwise of whoever starts the command.
+fn advice(arguments: &Mosrun) -> Vec<Advice> {
+    let locked = (arguments.lock || arguments.unlock).then_some(Advice::Lock { on: arguments.lock });
+    let job = arguments.job.map(|job| Advice::Job {
+        kind: match job {
+            args::Job::Cpu => Job::Cpu,
+            args::Job::Io => Job::Io,
+        },
+    });
+    let pace = arguments.decay.map(|pace| Advice::Decay {
+        pace: match pace {
+            args::Pace::Slow => Pace::Slow,
+            args::Pace::Fast => Pace::Fast,
+            args::Pace::Never => Pace::Never,
+        },
+    });
+    // Advice knows no interval, so there is none where one was said.
+    let pace = pace.filter(|_| arguments.interval.is_none() && arguments.kept.is_none());
+    locked.into_iter().chain(job).chain(pace).collect()
 }
 
 /// One of the nodes of a list such as `1-3,7` that are up, any of them.

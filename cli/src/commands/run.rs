@@ -6,6 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
 use minka_kernel::spawn::wait_at_gate;
+use minka_node::protocol::Advice;
 
 use super::client;
 use super::foreground::Foreground;
@@ -25,6 +26,10 @@ pub(super) struct Placement<'a> {
     pub(super) strict: bool,
     /// The command and its arguments.
     pub(super) command: &'a [OsString],
+    /// Its arguments begin at argument 0, which is otherwise the command's own name.
+    pub(super) zero: bool,
+    /// What is said of it besides, if there is a daemon to hear it.
+    pub(super) advice: &'a [Advice],
     /// Variables that it gets, and those that are taken away.
     pub(super) environment: &'a [(&'a str, Option<&'a str>)],
 }
@@ -34,7 +39,14 @@ pub(super) fn run(arguments: &Run, output: &mut Output) -> Result<ExitCode, Fail
         return super::gpu::run(gpu, &arguments.command);
     }
     let to = Some(arguments.on.as_deref().unwrap_or("best"));
-    let placement = Placement { to, strict: arguments.strict, command: &arguments.command, environment: &[] };
+    let placement = Placement {
+        to,
+        strict: arguments.strict,
+        command: &arguments.command,
+        zero: false,
+        advice: &[],
+        environment: &[],
+    };
     place(&placement, output)
 }
 
@@ -45,7 +57,11 @@ pub(super) fn place(placement: &Placement<'_>, output: &mut Output) -> Result<Ex
         return Ok(ExitCode::SUCCESS);
     };
     let mut command = Command::new(program);
-    command.args(arguments);
+    let (zero, arguments) = match arguments.split_first() {
+        Some((zero, rest)) if placement.zero => (zero, rest),
+        _ => (program, arguments),
+    };
+    command.arg0(zero).args(arguments);
     for (name, value) in placement.environment {
         match value {
             Some(value) => command.env(name, value),
@@ -57,11 +73,15 @@ pub(super) fn place(placement: &Placement<'_>, output: &mut Output) -> Result<Ex
     let starting = std::thread::spawn(move || command.spawn());
     if let Ok(pid) = gate.waiting() {
         foreground.watch_over(pid);
+        let pid = i32::try_from(pid).unwrap_or(i32::MAX);
+        if !placement.advice.is_empty() {
+            // It is in the environment, too; only what was said before of whoever starts it would count more.
+            let told = client()
+                .map(|mut client| placement.advice.iter().try_for_each(|advice| client.advise(pid, *advice)));
+            drop(told);
+        }
         let placed = match placement.to {
-            Some(to) => {
-                let pid = i32::try_from(pid).unwrap_or(i32::MAX);
-                client().and_then(|mut client| Ok(client.migrate(pid, to, true).map(drop)?))
-            }
+            Some(to) => client().and_then(|mut client| Ok(client.migrate(pid, to, true).map(drop)?)),
             None => Ok(()),
         };
         match placed {
