@@ -36,7 +36,7 @@ const WHERE: &str = "sleep 2; mps | grep -v '(' | grep -o 'node[234]' | head -1;
 /// A table: its heading, and what is tried.
 type Table = (&'static str, &'static [(&'static str, Expected)]);
 
-const TABLES: [Table; 6] = [
+const TABLES: [Table; 11] = [
     (
         "The map: `setpe`, `showmap`, `mosctl whois`",
         &[
@@ -87,6 +87,11 @@ const TABLES: [Table; 6] = [
                 "mosctl setdecay 5 900 800; mosctl getdecay",
                 Text("decay-interval\t5\nslow-decay\t900\nfast-decay\t800"),
             ),
+            ("mosctl setyard 20000; mosctl getyard", Text("20000")),
+            ("mosctl setyard this; mosctl getyard", Text("12000")),
+            ("mosctl setyard 2; mosctl getyard", Text("10000")),
+            ("mosctl setyard PIII/1GHz; mosctl getyard", Text("10000")),
+            ("mosctl gettune", Part("These figures are assumed, not measured.")),
             ("tune", Part("this machine's speed is")),
         ],
     ),
@@ -105,6 +110,13 @@ const TABLES: [Table; 6] = [
             ("nodecay -h sh -c 'echo $MINKA_DECAY'", Text("never")),
             ("slowdecay -h sh -c 'echo $MINKA_DECAY'", Text("slow")),
             ("fastdecay -h sh -c 'echo $MINKA_DECAY'", Text("fast")),
+            ("mosrun -h -f -t 5 -d 900 sh -c 'echo $MINKA_DECAY'", Text("fast:5:900")),
+            ("mosrun -h -c sh -c 'echo $MINKA_JOB'", Text("cpu")),
+            ("mosrun -h -i sh -c 'echo $MINKA_JOB'", Text("io")),
+            ("cpujob -h sh -c 'echo $MINKA_JOB'", Text("cpu")),
+            ("iojob -h sh -c 'echo $MINKA_JOB'", Text("io")),
+            ("mosrun -h -k sh -c 'echo $MINKA_LOCKED'", Status(0)),
+            ("mosrun -h -l -z sh other -c 'echo $0'", Text("other")),
         ],
     ),
     (
@@ -127,7 +139,81 @@ const TABLES: [Table; 6] = [
             ("sleep 9 & migrate $! 4 >/dev/null; mtop --once | grep -c node4; kill $!", Text("1")),
         ],
     ),
+    (
+        "The tree: `/hpc/admin`",
+        &[
+            ("echo 1 > /hpc/admin/block; cat /hpc/admin/block", Text("1")),
+            ("echo 0 > /hpc/admin/block; cat /hpc/admin/block", Text("0")),
+            ("echo 1 > /hpc/admin/stay; cat /hpc/admin/stay", Text("1")),
+            ("echo 0 > /hpc/admin/lstay; cat /hpc/admin/lstay", Text("0")),
+            ("echo 1 > /hpc/admin/expel; cat /hpc/admin/expel", Text("0")),
+            ("echo 1 > /hpc/admin/bring; cat /hpc/admin/bring", Text("0")),
+            (
+                "cd /hpc/admin; echo 0 > block; echo 0 > stay; mosctl status",
+                Text("up, its processes may leave, it takes guests"),
+            ),
+            ("cat /hpc/admin/mospe", Text("1")),
+            ("cat /hpc/admin/config", Part("1\t10.77.0.1\t1")),
+            ("echo 11000 > /hpc/admin/speed; cat /hpc/admin/speed", Text("11000")),
+            ("echo 1 > /hpc/admin/decay-interval; cat /hpc/admin/decay-interval", Text("1")),
+            ("echo 975 > /hpc/admin/slow-decay; cat /hpc/admin/slow-decay", Text("975")),
+            ("echo 926 > /hpc/admin/fast-decay; cat /hpc/admin/fast-decay", Text("926")),
+            ("cat /hpc/admin/overheads", Part("move_us")),
+            ("cat /hpc/admin/version", Part("Minka ")),
+            ("echo 2 > /hpc/admin/block", Status(1)),
+        ],
+    ),
+    (
+        "The tree: `/hpc/decay`",
+        &[
+            ("echo 1 > /hpc/decay/clear", Status(0)),
+            ("echo 1 > /hpc/decay/cpujob", Status(0)),
+            ("echo 1 > /hpc/decay/iojob", Status(0)),
+            ("echo 1 > /hpc/decay/slow", Status(0)),
+            ("echo 1 > /hpc/decay/fast", Status(0)),
+        ],
+    ),
+    (
+        "The tree: `/hpc/nodes`",
+        &[
+            ("cat /hpc/nodes/2/CPUs", Number("")),
+            ("cat /hpc/nodes/2/load", Number("")),
+            ("cat /hpc/nodes/2/mem", Number("")),
+            ("cat /hpc/nodes/2/rmem", Number("")),
+            ("cat /hpc/nodes/2/tmem", Number("")),
+            ("cat /hpc/nodes/2/speed", Text("10000")),
+            ("cat /hpc/nodes/2/status", Text("up")),
+            ("cat /hpc/nodes/2/util", Number("")),
+        ],
+    ),
+    (
+        "The tree: processes, `/hpc/proc`",
+        &[
+            ("sleep 9 & echo 3 > /hpc/proc/$!/goto; cat /hpc/proc/$!/where; kill $!", Text("3")),
+            ("sleep 9 & echo 3 > /hpc/proc/$!/goto; cat /hpc/proc/$!/goto; kill $!", Text("3")),
+            ("sleep 9 & cd /hpc/proc/$!; echo 3 > migrate; echo 0 > migrate; cat where; kill $!", Text("0")),
+            ("sleep 9 & cd /hpc/proc/$!; echo 3 > goto; echo 0 > goto; cat nmigs; kill $!", Text("2")),
+            ("sleep 9 & echo balance > /hpc/proc/$!/goto; cat /hpc/proc/$!/nmigs; kill $!", Text("1")),
+            ("sleep 9 & echo 9 > /hpc/proc/$!/goto || kill $!", Status(0)),
+            ("cat /hpc/proc/1/cantmove", Part("it ")),
+            ("cat /hpc/proc/self/where", Text("0")),
+            ("echo 1 > /hpc/proc/self/lock; read x < /hpc/proc/self/lock; echo $x", Text("1")),
+            ("echo 0 > /hpc/proc/self/lock; read x < /hpc/proc/self/lock; echo $x", Text("0")),
+        ],
+    ),
+    (
+        "The tree: guests, `/hpc/remote`",
+        &[
+            ("cat /hpc/remote/*/from", Text("2")),
+            ("cat /hpc/remote/*/identity", Part("node\tnode2")),
+            ("cat /hpc/remote/*/statm", Part(" ")),
+            ("cat /hpc/remote/*/stats", Part("utime")),
+        ],
+    ),
 ];
+
+/// What computes on the first node while all of that is tried, for there to be a guest.
+const GUEST: &str = "sleep 3600 >/dev/null 2>&1 & migrate $! 1 >/dev/null";
 
 const ABSENT: &str = "\
 ## What is not there
@@ -136,11 +222,18 @@ const ABSENT: &str = "\
 |---|---|
 | `mosctl quiet`, `noquiet` | The kernel wrote to the console; here there is a log, as much of it as `MINKA_LOG` says. |
 | `mosctl mfs`, `nomfs`; MFS and DFSA | Files are those of the home, wherever a process computes; what is identical on the other node is read there. |
-| `mosctl setyard` | Loads are told in standard processors of speed 10000; `mosctl setspeed` and `tune --set` say how fast this machine is beside one. |
-| `mosctl gettune` | What moves and forwarded calls cost is not measured on a network, but assumed. |
-| `cpujob`, `iojob` (`mosrun -c`, `-i`) | What a process reads and writes is counted. |
-| `mosrun -k`, `-e`, `-E`, `-r`, `-R`, `-t`, `-d` | Not there yet. |
-| `/proc/hpc` | Not there yet; the same is told by the tools, and over HTTP. |
+| `mosrun -e`, `-E`, `-r`, `-R` | The manual names them and does not say what they do. |
+| `mosrun` locks what it is told to run on a node | It does so with `-L`, and with `runon`, `runhome` and `nomig`. |
+| processor types for `mosctl setyard` | The manual names one, `PIII/1GHz`, which is the standard. |
+| `/proc/hpc`, `/proc/PID` | The tree is `/hpc`, and processes are in `/hpc/proc`: nothing can be added to `/proc` from outside the kernel. |
+| `/proc/hpc/admin/dfsalinks`, `nomfs`, `mfscosts` | As above: there is no MFS. |
+| `/proc/hpc/admin/gateways` | The list of nodes says where each is reached. |
+| `/proc/hpc/admin/quiet` | As above. |
+| writing to `config` and `overheads` | Nodes need certificates (`minka cluster add`); what moving costs cannot be set. |
+| `/proc/PID/selected`, `migfilter`, `mignodes`, `migpolicy` | There is no MFS; whoever is to go somewhere is sent there (`mosrun -j`). |
+
+Memory is told in MiB. `status` says `up` or `down`, and `stay` and `block` where they hold. Home is 0 in `where` and `goto`. What is
+not known, as the load of a node that is down, cannot be read (`No data available`).
 ";
 
 /// Makes the page.
@@ -153,6 +246,7 @@ pub(crate) fn make(root: &Path) -> Result<(), Failure> {
          What its manual says of them, tried on the first of four nodes of a lab. A command with `&` at its end goes on, and \
          what is shown is where it computes then.\n",
     );
+    lab.run("node2", GUEST)?;
     let (mut tried, mut failed) = (0, 0);
     for (heading, rows) in TABLES {
         // Writing to a String does not fail, here and below.
@@ -217,7 +311,7 @@ impl Lab {
         let goes_on = command.ends_with('&') || command.ends_with(">/dev/null") && command.contains('&');
         let script = if goes_on { format!("{command}\n{WHERE}") } else { command.to_owned() };
         loop {
-            let output = self.run(&script)?;
+            let output = self.run("node1", &script)?;
             let printed = String::from_utf8_lossy(&output.stdout).trim_end().to_owned();
             let works = expected.is_met(&printed, output.status.code());
             if works || Instant::now() > deadline {
@@ -227,9 +321,9 @@ impl Lab {
         }
     }
 
-    fn run(&self, script: &str) -> Result<Output, Failure> {
+    fn run(&self, node: &str, script: &str) -> Result<Output, Failure> {
         let path = std::env::var("PATH").unwrap_or_default();
-        let exec = ["lab", "exec", "--name", &self.name, "node1", "--", "bash", "-c", script];
+        let exec = ["lab", "exec", "--name", &self.name, node, "--", "bash", "-c", script];
         Ok(self.minka().args(exec).env("PATH", format!("{}:{path}", self.links.display())).output()?)
     }
 }

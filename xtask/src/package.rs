@@ -16,7 +16,7 @@ use crate::scripts::{DEBIAN, FEDORA, SCRIPTS};
 use crate::{Failure, pages};
 
 /// Other names of the program.
-pub(crate) const LINKS: [&str; 17] = [
+pub(crate) const LINKS: [&str; 19] = [
     "omdiscd",
     "xpumcli",
     "xpu-smi",
@@ -26,6 +26,8 @@ pub(crate) const LINKS: [&str; 17] = [
     "nomig",
     "runhome",
     "runon",
+    "cpujob",
+    "iojob",
     "nodecay",
     "slowdecay",
     "fastdecay",
