@@ -322,7 +322,21 @@ fn run_passes_nothing_of_its_own_on_to_the_command() {
     let list = "ls -l /proc/self/fd | grep -c -e pipe -e socket; grep -e SigBlk -e SigIgn /proc/self/status";
     let native = Command::new("sh").args(["-c", list]).stdin(Stdio::null()).output().unwrap();
     let placed = daemon.run(&["run", "sh", "-c", list]);
-    assert_eq!(stdout(&placed), stdout(&native));
+    assert_eq!(
+        without_the_library_s_signals(&stdout(&placed)),
+        without_the_library_s_signals(&stdout(&native))
+    );
+}
+
+/// Signals 32 and 33 are the C library's own: a program that is started from one of several threads may ignore them or not.
+fn without_the_library_s_signals(output: &str) -> Vec<String> {
+    let masked = |line: &str| match line.split_once(":\t") {
+        Some((name, mask)) => {
+            format!("{name} {:x}", u64::from_str_radix(mask, 16).expect("a mask") & !(3 << 31))
+        }
+        None => line.to_owned(),
+    };
+    output.lines().map(masked).collect()
 }
 
 #[test]

@@ -69,6 +69,8 @@ pub(crate) struct State {
     pub(crate) waiters: HashMap<Ticket, SyncSender<Answer>>,
     pub(crate) followers: HashMap<i32, Vec<Follower>>,
     deputies: HashMap<DeputyId, Arc<PacketSocket>>,
+    /// Where the other nodes were when this daemon was started.
+    configured: HashMap<String, String>,
     /// When processes that no deputy watches were last looked at.
     looked: Instant,
     /// What the timekeeper waits for.
@@ -106,6 +108,7 @@ impl Daemon {
             waiters: HashMap::new(),
             followers: HashMap::new(),
             deputies: HashMap::new(),
+            configured: settings.peers.iter().cloned().collect(),
             looked: Instant::now(),
             alarm: None,
         };
@@ -269,9 +272,12 @@ impl Daemon {
 /// Gives a deputy an order; one that takes none is as good as a refusal.
 fn give_order(state: &mut State, id: DeputyId, order: &DeputyOrder) {
     let Some(socket) = state.deputies.get(&id) else { return };
-    // The node may have come after the deputy was started, or be somewhere else by now.
+    // The node may have come after the deputy was started, or be somewhere else by now than the configuration says, which
+    // the deputy has read.
     if let DeputyOrder::Move { to, .. } = order
-        && let Some(address) = state.book.address_of(to).and_then(|address| address.parse().ok())
+        && let Some(address) = state.book.address_of(to)
+        && state.configured.get(to).is_none_or(|configured| configured != address)
+        && let Ok(address) = address.parse()
     {
         // Whoever does not take this does not take what follows either.
         let _ = socket.send(&DeputyOrder::Address { node: to.clone(), address }, None);
