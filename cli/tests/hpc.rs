@@ -98,7 +98,8 @@ fn the_tree_is_read_and_written_as_the_manual_says() {
         &format!("{decay}; minka mosctl getdecay"),
         "decay-interval\t5\nslow-decay\t900\nfast-decay\t800\n",
     );
-    lab.check("grep -c '^[0-9]*$' /hpc/nodes/2/{load,mem,util,CPUs} | cut -d: -f2 | tr -d '\\n'", "1111");
+    // The other node may not have told of itself yet.
+    lab.until("grep -c '^[0-9]*$' /hpc/nodes/2/{load,mem,util,CPUs} | cut -d: -f2 | tr -d '\\n'", "1111");
     lab.check("test $(cat /hpc/nodes/2/tmem) -ge $(cat /hpc/nodes/2/rmem) && echo sound", "sound\n");
     // A process that computes elsewhere, seen from its home and from its host.
     // Who writes does not wait for long: on a busy machine the move may take longer.

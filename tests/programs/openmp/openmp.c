@@ -30,16 +30,16 @@ int main(int count, char **words) {
         }
         printf("%d %.0f\n", round, sum);
     }
-    long counter = 0;
+    long counter = 0, millions = 0;
 #pragma omp parallel for
     for (int at = 0; at < 200000; at++) {
 #pragma omp atomic
         counter++;
         if (at % 50000 == 0) {
 #pragma omp critical
-            counter += 1000000;
+            millions++;
         }
     }
-    printf("%ld\n", counter);
+    printf("%ld\n", millions * 1000000 + counter);
     return 0;
 }
