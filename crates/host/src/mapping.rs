@@ -173,11 +173,11 @@ fn choose(maps: &[Mapping], hint: u64, length: u64, flags: u64) -> Choice {
     if hint != 0 && is_free(hint & !(PAGE - 1)) {
         return Choice::At(hint & !(PAGE - 1));
     }
-    // The stack grows down into the gap below it: that one is never used.
+    // Above the stack there may be the kernel's own mappings, and the gap below it is where it grows into: neither is used.
+    let stack = maps.iter().find(|mapping| mapping.backing == Backing::Stack);
+    let below = stack.map_or(TASK_SIZE, |stack| stack.start);
     let mut ceiling = None;
-    for mapping in
-        maps.iter().rev().filter(|mapping| mapping.end <= TASK_SIZE && mapping.backing != Backing::Stack)
-    {
+    for mapping in maps.iter().rev().filter(|mapping| mapping.end <= below) {
         if let Some(ceiling) = ceiling
             && ceiling >= mapping.end
             && ceiling - mapping.end >= length
@@ -206,6 +206,9 @@ fn is_source_of_other_memory(guest: &Guest, start: u64, end: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::sample::Index;
 
     fn mapping(start: u64, end: u64, backing: Backing) -> Mapping {
         Mapping { start, end, protection: 1, shared: false, offset: 0, device: 0, inode: 0, backing }
@@ -241,5 +244,39 @@ mod tests {
         assert_eq!(choose(&maps, 0x40_1000, 0x1000, FIXED_NOREPLACE), Choice::Taken);
         assert_eq!(choose(&maps, 0x40_1001, 0x1000, FIXED), Choice::Nowhere);
         assert_eq!(choose(&maps, 0, TASK_SIZE, 0), Choice::Nowhere);
+    }
+
+    #[test]
+    fn nothing_is_put_at_or_above_the_stack() {
+        // With older kernels the vDSO lies above the stack, at a distance that is another each time.
+        let maps = [
+            mapping(0x7000_0000, 0x7001_0000, Backing::Anonymous),
+            mapping(0x7f00_0000, 0x7f02_1000, Backing::Stack),
+            mapping(0x7f10_0000, 0x7f10_4000, Backing::Vdso),
+        ];
+        for length in [0x1000, 0xe_0000, 0x20_0000] {
+            assert_eq!(choose(&maps, 0, length, 0), Choice::At(0x7000_0000 - length), "{length:#x}");
+        }
+        assert_eq!(choose(&maps[1..], 0, 0x1000, 0), Choice::Nowhere);
+    }
+
+    proptest! {
+        /// Lengths of mappings and of the gaps below them, from the lowest to the highest, the stack among them.
+        #[test]
+        fn what_nobody_said_where_to_put_replaces_nothing(
+            layout in vec((1..200u64, 1..50u64), 1..20), stack in any::<Index>(), length in 1..100u64, hint in 0..4000u64,
+        ) {
+            let (mut at, mut maps) = (16, Vec::new());
+            for (gap, pages) in layout {
+                maps.push(mapping((at + gap) * PAGE, (at + gap + pages) * PAGE, Backing::Anonymous));
+                at += gap + pages;
+            }
+            let stack = stack.index(maps.len());
+            maps[stack].backing = Backing::Stack;
+            if let Choice::At(start) = choose(&maps, hint * PAGE, length * PAGE, 0) {
+                let end = start + length * PAGE;
+                prop_assert!(maps.iter().all(|mapping| end <= mapping.start || mapping.end <= start));
+            }
+        }
     }
 }
