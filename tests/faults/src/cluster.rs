@@ -20,6 +20,8 @@ use crate::{SOON, eventually};
 const LINK: &str = "\n[link]\nconnect_ms = 1000\nhandshake_ms = 2000\ndead_after_ms = 1000\nanswer_ms = 1000\n\
     freeze_ms = 700\n";
 
+const LIMITS: [&str; 5] = ["connect", "handshake", "dead_after", "answer", "freeze"];
+
 /// A lab and what is known of it.
 #[derive(Debug)]
 pub struct Cluster {
@@ -56,11 +58,15 @@ impl Cluster {
         cluster
     }
 
-    /// The same, where peers count as dead only after so many seconds of silence.
+    /// The same, where peers count as dead only after so many seconds of silence, and may take as long for each step.
     pub fn patient(nodes: u32, subject: &str, seconds: u64) -> Self {
         let mut cluster = Self::up(nodes, subject);
         for text in &mut cluster.configurations {
-            *text = text.replace("dead_after_ms = 1000", &format!("dead_after_ms = {seconds}000"));
+            let (own, _) = text.split_once("\n[link]").expect("limits of a link");
+            *text = format!(
+                "{own}\n[link]\n{}",
+                LIMITS.map(|limit| format!("{limit}_ms = {seconds}000\n")).concat()
+            );
         }
         cluster.heal();
         cluster

@@ -97,7 +97,8 @@ fn travel_slowed(cluster: &Cluster, manner: Manner, node: u32, slowed: &str, fau
 /// A subject that is at node 2.
 pub fn away(cluster: &Cluster, manner: Manner) -> Subject<'_> {
     let mut subject = Subject::start(cluster, manner);
-    subject.migrate("node2").expect("move it out");
+    let moved = subject.migrate("node2");
+    assert!(moved.is_ok(), "move it out: {moved:?}\n{}", cluster.logs());
     subject.goes_on();
     subject
 }
