@@ -65,6 +65,7 @@ impl Agent {
         let known = (frame.flags >> SIGNALS_SHIFT) as u16;
         signals.during_call = frame.flags & INTERRUPTED != 0 || known != signals.handed_over;
         signals.is_to_end = signals.during_call || recalling;
+        signals.is_ended = false;
     }
 
     /// Whether the guest's thread has got a signal since it made the call under way.
@@ -126,6 +127,19 @@ impl Agent {
         result
     }
 
+    /// Has the call under way end as soon as it would wait, whoever interrupts it. False if there is none that may wait.
+    pub(crate) fn end_call(&self) -> bool {
+        let mut signals = lock(&self.signals);
+        signals.is_to_end |= signals.is_ordered;
+        signals.is_ended = signals.is_ordered;
+        signals.is_ordered
+    }
+
+    /// Whether nothing but [`Agent::end_call`] has ended the call under way.
+    pub(crate) fn is_call_ended(&self) -> bool {
+        lock(&self.signals).is_ended
+    }
+
     /// Has the thread end, some time.
     pub(crate) fn end(&self) {
         const EXIT: u64 = 60;
@@ -142,6 +156,11 @@ impl Agent {
     /// The slot, for one call.
     pub(crate) fn slot(&self) -> MutexGuard<'_, Slot> {
         lock(&self.slot)
+    }
+
+    /// The slot, if nobody has it.
+    pub(crate) fn try_slot(&self) -> Option<MutexGuard<'_, Slot>> {
+        self.slot.try_lock().ok()
     }
 }
 
@@ -164,6 +183,8 @@ struct Signals {
     during_call: bool,
     /// The call under way is to end as soon as it would wait, for that reason or because the guest is recalled.
     is_to_end: bool,
+    /// It has been ended to have the agent do something else.
+    is_ended: bool,
     /// The agent has been told to make it.
     is_ordered: bool,
     /// The same of one that never waits.
@@ -230,6 +251,11 @@ impl Agents {
     /// The agent of the thread whose call a frame is.
     pub(crate) fn caller(&self, frame: &Header) -> Option<Arc<Agent>> {
         i32::try_from(frame.correlation).ok().and_then(|tid| self.of(tid))
+    }
+
+    /// All of them, in the order of their threads' ids.
+    pub(crate) fn all(&self) -> Vec<Arc<Agent>> {
+        lock(&self.by_tid).values().cloned().collect()
     }
 
     /// How many there are.

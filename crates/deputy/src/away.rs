@@ -4,6 +4,7 @@
 //! the process goes on. An error means that the host is lost; what that means is the main loop's to say.
 
 use crate::fault::{Fault, Result};
+use crate::giveback::Memory;
 use crate::parked::Parked;
 use crate::session::{Event, Prepared, Session};
 use crate::signals::{self, Fate};
@@ -17,12 +18,14 @@ use std::sync::Arc;
 /// The original process in the agent, and the session with the host where its guest is.
 #[derive(Debug)]
 pub(crate) struct Away {
-    parked: Parked,
+    pub(crate) parked: Parked,
     /// None once the process has ended, or replaced its image.
     tasks: Tasks,
-    session: Session,
+    pub(crate) session: Session,
     /// Where it is going, while the pages that it changed are sent ahead.
-    bound: Option<Bound>,
+    pub(crate) bound: Option<Bound>,
+    /// What has become of its memory here.
+    pub(crate) memory: Memory,
 }
 
 /// Where a process is going that is still computing.
@@ -49,7 +52,7 @@ pub(crate) enum Step {
 
 impl Away {
     pub(crate) fn new(parked: Parked, tasks: Tasks, session: Session) -> Self {
-        Self { parked, tasks, session, bound: None }
+        Self { parked, tasks, session, bound: None, memory: Memory::Kept }
     }
 
     /// The session with the host.
@@ -58,7 +61,8 @@ impl Away {
     }
 
     /// The process, to be brought home. It has no tasks if it has ended meanwhile.
-    pub(crate) fn into_parts(self) -> (Parked, Tasks, Session) {
+    pub(crate) fn into_parts(mut self) -> (Parked, Tasks, Session) {
+        self.keep();
         (self.parked, self.tasks, self.session)
     }
 
@@ -83,6 +87,7 @@ impl Away {
     /// Sends the process somewhere: what it has changed goes ahead while it computes on.
     pub(crate) fn set_out(&mut self, bound: Bound, bell: &Arc<Bell>) -> Result<()> {
         // It may be on its way already; then it is going there now.
+        self.keep();
         self.session.precopy(bell)?;
         self.bound = Some(bound);
         Ok(())
@@ -125,7 +130,7 @@ impl Away {
         Ok(outcome)
     }
 
-    fn look_at(&mut self, tid: i32) -> Result<Step> {
+    pub(crate) fn look_at(&mut self, tid: i32) -> Result<Step> {
         let Some(task) = self.tasks.take(tid) else { return Ok(Step::Stay) };
         match task.try_wait() {
             Ok(Waited::Still(task)) => {
@@ -215,6 +220,7 @@ impl Away {
                 Ok(Step::Stay)
             }
             FromHost::SignalTaken => Ok(Step::Stay),
+            FromHost::HasAll => self.host_has_all(),
             other => Err(Fault::Said(format!("the host said {}", other.name()))),
         }
     }

@@ -32,7 +32,7 @@ use minka_kernel::ptrace::{Stop, Stopped, Waited};
 use minka_kernel::spawn::{SignalQueue, wait_readable};
 use minka_link::{Credentials, NodeConfig};
 use minka_wire::local::{DeputyOrder, DeputyReport};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -52,6 +52,8 @@ pub(crate) struct Deputy {
     tracing: Arc<AtomicBool>,
     bell: Arc<Bell>,
     news: SignalQueue,
+    /// This node is short of memory: what the process has of it is at its host.
+    gives_back: Cell<bool>,
     /// Threads of the process, at home again, that have to finish a call.
     rests: RefCell<Vec<Rest>>,
 }
@@ -73,6 +75,7 @@ impl Deputy {
             tracing: Arc::default(),
             bell: Arc::new(Bell::new().map_err(io)?),
             news: SignalQueue::new(&WATCHED).map_err(io)?,
+            gives_back: Cell::new(false),
             rests: RefCell::default(),
         })
     }
@@ -120,7 +123,10 @@ impl Deputy {
                 Some(DeputyOrder::Trace { on }) => self.tracing.store(on, Ordering::Relaxed),
                 Some(DeputyOrder::Home) | None => return Ok(None),
                 Some(
-                    DeputyOrder::Start { .. } | DeputyOrder::Rescue { .. } | DeputyOrder::Address { .. },
+                    DeputyOrder::Start { .. }
+                    | DeputyOrder::Rescue { .. }
+                    | DeputyOrder::Address { .. }
+                    | DeputyOrder::GiveBack,
                 ) => {}
             }
         }
@@ -202,7 +208,12 @@ impl Deputy {
                 let at = Some(session.node.clone());
                 self.daemon.report_arrival(at, None, freeze_us);
                 parked.forget_pending();
-                Ok(Away::new(parked, tasks, session))
+                let mut away = Away::new(parked, tasks, session);
+                if self.gives_back.get() {
+                    // If it cannot be said, the connection is cut, and that is told by itself.
+                    let _ = away.ask_for_all();
+                }
+                Ok(away)
             }
             Err(error) => Err(Box::new((parked, tasks, error))),
         }
@@ -251,8 +262,12 @@ impl Deputy {
         if let Some(event) = away.next_event() {
             return self.event(away, event);
         }
+        let due = away.give_back()?;
+        if !matches!(due, Step::Stay) {
+            return Ok(due);
+        }
         let [news, told, ordered] =
-            wait_readable(&[self.news.as_fd(), self.bell.as_fd(), self.daemon.as_fd()], None)
+            wait_readable(&[self.news.as_fd(), self.bell.as_fd(), self.daemon.as_fd()], away.pause())
                 .map_err(|error| Fault::Io("wait", error))?[..]
         else {
             unreachable!("three descriptors have three answers");
@@ -299,6 +314,10 @@ impl Deputy {
             }
             Some(DeputyOrder::Move { to, .. }) => self.prepare(away.session(), to),
             Some(DeputyOrder::Home) => away.set_out(Bound::Home, &self.bell)?,
+            Some(DeputyOrder::GiveBack) => {
+                self.gives_back.set(true);
+                away.ask_for_all()?;
+            }
             Some(DeputyOrder::Trace { on }) => self.tracing.store(on, Ordering::Relaxed),
             Some(DeputyOrder::Start { .. } | DeputyOrder::Rescue { .. } | DeputyOrder::Address { .. }) => {}
             None => return Ok(Step::Home(Some("the node daemon has ended".to_owned()))),

@@ -41,6 +41,11 @@ impl Lent {
         memory.poke(address + written as u64, &content[written..])
     }
 
+    /// All that is lent, as ranges of addresses.
+    pub(crate) fn pieces(&self) -> Vec<(u64, u64)> {
+        self.lock().values().copied().collect()
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<i32, (u64, u64)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -23,6 +23,7 @@
 //! | `part`, `rest` | calls that have sent a part of their data, and how they are finished at home |
 //! | `timed` | what is left of a time-out when a call is made again |
 //! | `procself` | `/proc/self` files that show the guest |
+//! | `giveback` | memory at home that is not needed while all of it is at the host |
 //! | `homecoming` | the way back |
 //! | `orders` | the socket to the node daemon |
 
@@ -37,6 +38,7 @@ mod early;
 pub mod eligible;
 mod fault;
 mod first;
+mod giveback;
 mod homecoming;
 mod kept;
 mod lanes;

@@ -1,6 +1,7 @@
 //! The threads that serve a guest's memory: its missing pages, the stream behind them, and what comes home early.
 
 use crate::fault::{Fault, Result};
+use crate::giveback;
 use crate::homecoming;
 use crate::serve::SPIN;
 use crate::session::{Event, Shared, lock};
@@ -35,6 +36,7 @@ pub(crate) fn faults(shared: &Arc<Shared>, mut channel: Channel) -> Result<()> {
         let (Some(end), true, 1..=FETCH_MAX) = (end, whole, length) else {
             return Err(Fault::Said(format!("the host asked for {length} bytes at {address:#x}")));
         };
+        giveback::check(&shared.given_back, address)?;
         pages.resize(length as usize, 0);
         shared.memory.peek(address, &mut pages);
         lock(&shared.unsent).clear(address, end);

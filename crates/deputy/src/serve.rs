@@ -78,6 +78,7 @@ fn perform(
     body: &[u8],
     early: &Early,
 ) -> Result<()> {
+    shared.gate.pass();
     let recalling = shared.recalling.load(Ordering::SeqCst);
     let mut slot = agent.slot();
     let address = slot.data_address();
@@ -137,10 +138,11 @@ fn perform(
     if let (Some(timed), -514..=-512, false) = (timed, result, agent.is_signalled()) {
         timed.interrupted(agent);
     }
-    let cut = shared.recalling.load(Ordering::SeqCst) && !agent.is_signalled() && {
-        let area = &*slot.data();
-        is_cut_short(shared.pid, &placed, result, (address, area))
-    };
+    let cut =
+        (shared.recalling.load(Ordering::SeqCst) || agent.is_call_ended()) && !agent.is_signalled() && {
+            let area = &*slot.data();
+            is_cut_short(shared.pid, &placed, result, (address, area))
+        };
     let data = slot.data();
     if shared.tracing.load(Ordering::Relaxed) {
         let line = minka_syscalls::render::call(placed.spec(), body, &placed, result, data);
@@ -221,6 +223,7 @@ fn special(
     body: &[u8],
 ) -> Result<()> {
     let special = message::decode(header, body, kind::SPECIAL, "a special call")?;
+    shared.gate.pass();
     if shared.recalling.load(Ordering::SeqCst) && !matches!(special, Special::EndThread { .. }) {
         drop(busy);
         return answer(channel, header, ERESTARTNOINTR);
@@ -233,6 +236,7 @@ fn special(
         Special::Mask { mask } => set_mask(agent, mask)?,
         Special::MapFile { arguments } => {
             let result = map_file(shared, agent, arguments)?;
+            lock(&shared.given_back).clear(arguments[0], arguments[0].saturating_add(arguments[1]));
             if result as u64 == arguments[0] && looks_like_a_loaders(&arguments) {
                 common = offer::open_file(shared.pid, arguments[4] as i32, &mut lock(&shared.digests));
             }

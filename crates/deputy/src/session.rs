@@ -4,6 +4,7 @@ use crate::agents::Agents;
 use crate::eligible::Lease;
 use crate::fault::{Fault, Result, chain};
 use crate::first;
+use crate::giveback::Gate;
 use crate::kept::Kept;
 use crate::lanes::{self, Closers, Lanes, Opener};
 use crate::lent::Lent;
@@ -91,6 +92,10 @@ pub(crate) struct Shared {
     pub(crate) areas: Vec<(u64, u64)>,
     /// Pages that exist at home and have not been sent.
     pub(crate) unsent: Mutex<Ranges<()>>,
+    /// Memory at home that is gone, as the host has it.
+    pub(crate) given_back: Mutex<Ranges<()>>,
+    /// Where calls wait meanwhile that have not begun.
+    pub(crate) gate: Gate,
     /// Areas that are mapped from files: a page that nobody has touched yet has content all the same.
     pub(crate) from_files: Ranges<()>,
     /// What is known of files' contents.
@@ -309,6 +314,8 @@ impl Prepared {
             deciding: Mutex::default(),
             areas: unsent.iter().map(|(start, end, ())| (start, end)).collect(),
             unsent: Mutex::new(unsent),
+            given_back: Mutex::new(Ranges::new()),
+            gate: Gate::default(),
             from_files,
             digests: Mutex::new(self.offer.digests),
             near: AtomicU64::new(image.threads.first().map_or(0, |main| main.registers.rsp) & !(PAGE - 1)),

@@ -126,6 +126,7 @@ fn hand_over(parked: &Parked, session: &mut Session, task: &Stopped, signal: i32
             Ok(Event::Said(FromHost::Homeward { reason })) => session.postponed = Some(tidy(&reason)),
             Ok(Event::Precopied(stream)) => session.restore_stream(stream),
             Ok(later @ (Event::Ready(_) | Event::Homeward(_) | Event::Late(_))) => session.later.push(later),
+            Ok(later @ Event::Said(FromHost::HasAll)) => session.later.push(later),
             Ok(Event::Said(other)) => {
                 return Err(Fault::Said(format!("the host said {} to a signal", other.name())));
             }

@@ -261,6 +261,8 @@ fn build_guest(
         turn: Mutex::default(),
         making: Mutex::default(),
         leaving: AtomicBool::new(false),
+        gets_all: AtomicBool::new(false),
+        streamed: AtomicBool::new(false),
         precopying: AtomicBool::new(false),
         requests: sender,
         bell: Arc::new(Bell::new().map_err(|error| Fault::Io("make a bell", error))?),

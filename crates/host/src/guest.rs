@@ -50,6 +50,8 @@ pub(crate) enum Request {
     Said(minka_wire::message::FromHome),
     /// All of its memory is here.
     Complete(GuestMemory),
+    /// None of its pages is at home only.
+    HasAll,
     /// So many calls have been forwarded.
     Calls(u64),
     /// The guest cannot be served any more.
@@ -151,6 +153,10 @@ pub(crate) struct Guest {
     pub(crate) making: Mutex<()>,
     /// The guest is about to go: no more faults are fetched ahead, no call is begun.
     pub(crate) leaving: AtomicBool,
+    /// The home wants to have no pages any more that the guest misses ([`crate::whole`]).
+    pub(crate) gets_all: AtomicBool,
+    /// The stream of pages has ended.
+    pub(crate) streamed: AtomicBool,
     /// Its pages are being sent early.
     pub(crate) precopying: AtomicBool,
     pub(crate) requests: mpsc::SyncSender<Request>,

@@ -34,6 +34,7 @@ mod procself;
 mod queued;
 mod threads;
 mod tracer;
+mod whole;
 
 use minka_kernel::faultpoint;
 use minka_link::NodeConfig;

@@ -2,6 +2,7 @@
 
 use crate::fault::{Fault, Result};
 use crate::guest::{Adoption, Guest, NewArea, Request, lock};
+use crate::whole::Whole;
 use minka_image::origin::{Origin, Origins};
 use minka_image::process::{Image, Source};
 use minka_image::ranges::Ranges;
@@ -43,9 +44,11 @@ pub(crate) fn faults(guest: &Guest, channel: Channel, adoptions: &mpsc::Receiver
     let mut events = Vec::new();
     let mut pages = Vec::new();
     let (mut walk, mut writes) = (Walk::default(), Walk::default());
+    let mut whole = Whole::default();
     loop {
         let watched = [guest.uffd.descriptor(), channel.receiver.as_fd(), guest.fault_bell.as_fd()];
-        let readable = wait_readable(&watched, None).map_err(|error| Fault::Io("wait for faults", error))?;
+        let pause = whole.pause(guest);
+        let readable = wait_readable(&watched, pause).map_err(|error| Fault::Io("wait for faults", error))?;
         read(guest, &mut events)?;
         if readable[2] && events.is_empty() {
             // What was there before has been taken note of by now: every event of it came first.
@@ -69,6 +72,9 @@ pub(crate) fn faults(guest: &Guest, channel: Channel, adoptions: &mpsc::Receiver
                 Event::Write { address } => let_write(guest, &mut writes, address & !(PAGE - 1))?,
                 Event::Unmap { .. } | Event::Remove { .. } | Event::Remap { .. } => {}
             }
+        }
+        if whole.is_due(guest) {
+            whole.step(guest, &mut channel, &mut pages)?;
         }
     }
 }
@@ -125,7 +131,7 @@ fn adopt(guest: &Guest, NewArea { start, end, file, .. }: NewArea) -> std::io::R
 }
 
 /// The lane, in its halves: one is polled together with the userfaultfd.
-struct Lane {
+pub(crate) struct Lane {
     sender: Sender,
     receiver: Receiver,
 }
@@ -180,31 +186,42 @@ fn serve(
         Supply::Home { start, end, source } => {
             drop(origins);
             faultpoint::reach(Point::HostFault);
-            let fetch = Fetch { address: source, length: (end - start) as u32 };
-            channel.sender.send(Header::new(kind::FETCH, 0), &[IoSlice::new(&message::encode(&fetch))])?;
-            let header = channel.receiver.recv(pages, SPIN)?;
-            if header.kind != kind::PAGES {
-                return Err(MessageError::Kind { found: header.kind, expected: "pages" }.into());
-            }
-            if header.correlation != source || pages.len() as u64 != end - start {
-                return Err(Fault::Said("the home sent other pages than it was asked for".to_owned()));
-            }
-            // Another thread may have unmapped or moved the memory meanwhile.
-            let origins = lock(&guest.origins);
-            let (same_end, origin) = origins.of(start);
-            let length = same_end.min(end) - start;
-            let done = if origin == Origin::Home(source) {
-                guest.uffd.copy(start, &pages[..length as usize]).map_err(io)?.done
-            } else {
-                0
-            };
-            drop(origins);
+            let done = fetch(guest, channel, pages, (start, end), source)?;
             release(guest, address, start + done)?;
             guest.fetched.fetch_add(pages.len() as u64, Ordering::Relaxed);
             walk.next = end;
         }
     }
     Ok(())
+}
+
+/// Asks for the pages that are at `source` at home, and puts them in place, as far as they still belong there. Says how
+/// far that got.
+pub(crate) fn fetch(
+    guest: &Guest,
+    channel: &mut Lane,
+    pages: &mut Vec<u8>,
+    (start, end): (u64, u64),
+    source: u64,
+) -> Result<u64> {
+    let fetch = Fetch { address: source, length: (end - start) as u32 };
+    channel.sender.send(Header::new(kind::FETCH, 0), &[IoSlice::new(&message::encode(&fetch))])?;
+    let header = channel.receiver.recv(pages, SPIN)?;
+    if header.kind != kind::PAGES {
+        return Err(MessageError::Kind { found: header.kind, expected: "pages" }.into());
+    }
+    if header.correlation != source || pages.len() as u64 != end - start {
+        return Err(Fault::Said("the home sent other pages than it was asked for".to_owned()));
+    }
+    // Another thread may have unmapped or moved the memory meanwhile.
+    let origins = lock(&guest.origins);
+    let (same_end, origin) = origins.of(start);
+    let length = same_end.min(end) - start;
+    if origin != Origin::Home(source) {
+        return Ok(0);
+    }
+    let copied = guest.uffd.copy(start, &pages[..length as usize]);
+    Ok(copied.map_err(|error| Fault::Io("supply a page", error))?.done)
 }
 
 /// Gives a thread of the guest time to finish changing its memory. It may need this very processor: whoever yields it,
@@ -291,6 +308,8 @@ pub(crate) fn stream(guest: &Guest, receiver: &mut Receiver) -> Result<()> {
                 streamed_bytes += body.len() as u64;
             }
             kind::END => {
+                guest.streamed.store(true, Ordering::SeqCst);
+                guest.fault_bell.ring();
                 guest.ask(Request::Complete(GuestMemory {
                     faults: guest.faults.load(Ordering::Relaxed),
                     fetched_bytes: guest.fetched.load(Ordering::Relaxed),
@@ -336,6 +355,7 @@ pub(crate) fn fill(guest: &Guest, receiver: &mut Receiver, image: &Image) -> Res
             found => return Err(MessageError::Kind { found, expected: "pages" }.into()),
         }
     }
+    guest.streamed.store(true, Ordering::SeqCst);
     for area in image.areas.iter().filter(|area| area.source == Source::Home) {
         let tracked = guest.uffd.protect(area.start, area.end - area.start);
         tracked.map_err(|error| Fault::Io("track the guest's writes", error))?;

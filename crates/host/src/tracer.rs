@@ -14,6 +14,7 @@ use minka_kernel::procfs::Status;
 use minka_kernel::ptrace::{Running, Stop, Stopped, Waited};
 use minka_kernel::shell::Shell;
 use minka_kernel::spawn::{SignalQueue, wait_readable};
+use minka_kernel::uffd::Tracking;
 use minka_link::{Credentials, Sender, Tuning};
 use minka_wire::frame::Header;
 use minka_wire::local::{HostOrder, HostReport};
@@ -236,6 +237,14 @@ impl Tracer {
                 // A recall that follows at once must not get hold of the lane first.
                 let _ = has_taken.recv();
             }
+            Request::Said(FromHome::GetAll) => {
+                // Where all marks of writes can only be cleared at once, they cannot be set for a range either.
+                if self.guest.uffd.tracking() != Tracking::BySoftDirty {
+                    self.guest.gets_all.store(true, Ordering::SeqCst);
+                    self.guest.fault_bell.ring();
+                }
+            }
+            Request::HasAll => self.say(&FromHost::HasAll)?,
             Request::Said(FromHome::Recall) => {
                 faultpoint::reach(Point::HostRecalled);
                 self.recalled = true;

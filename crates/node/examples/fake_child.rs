@@ -47,7 +47,7 @@ fn deputy(socket: &OwnedFd) -> Option<()> {
                 tell(socket, &DeputyReport::Arrived { at: None, reason: None, freeze_us: 30, calls: 0 })?;
                 return tell(socket, &DeputyReport::Ended { reason: None });
             }
-            DeputyOrder::Trace { .. } | DeputyOrder::Address { .. } => {}
+            DeputyOrder::Trace { .. } | DeputyOrder::Address { .. } | DeputyOrder::GiveBack => {}
             DeputyOrder::Start { .. } | DeputyOrder::Rescue { .. } => return None,
         }
     }

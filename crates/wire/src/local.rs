@@ -75,6 +75,8 @@ pub enum DeputyOrder {
         /// Its address.
         address: std::net::SocketAddr,
     },
+    /// This node is short of memory: while the process is away, keep nothing of its memory here that its host has.
+    GiveBack,
     /// Bring the process home and leave it there.
     Home,
     /// Send (or stop sending) a [`DeputyReport::Trace`] per forwarded call.

@@ -10,6 +10,8 @@
 //!            Signal ──────────────────────────────►
 //!                  ◄───────────────────── SignalTaken
 //!                  ◄──────────────────────── Homeward   the guest asks for something only home can do
+//!            GetAll ──────────────────────────────►    the home is short of memory
+//!                  ◄────────────────────────── HasAll   what the home has of the guest's memory may go
 //!            Precopy ─────────────────────────────►    changed pages come early, while the guest runs
 //!            Recall ──────────────────────────────►    guest is stopped
 //!                  ◄───────────────── Leaving(return)
@@ -142,6 +144,8 @@ pub enum FromHome {
     Bye,
     /// The guest is not recalled after all: threads that were held ([`HOLD`]) go on.
     GoOn,
+    /// Get all pages that the guest still misses, and say when the home's are not needed any more ([`FromHost::HasAll`]).
+    GetAll,
 }
 
 impl FromHome {
@@ -155,6 +159,7 @@ impl FromHome {
             Self::Recall => "Recall",
             Self::Bye => "Bye",
             Self::GoOn => "GoOn",
+            Self::GetAll => "GetAll",
         }
     }
 }
@@ -192,6 +197,9 @@ pub enum FromHost {
     },
     /// The guest is stopped; its pages follow on the stream lane.
     Leaving(Box<Leaving>),
+    /// Every page of private anonymous memory that the home had is here, and counts as written: all of them go home with
+    /// the guest, so what the home has of them may go.
+    HasAll,
 }
 
 impl FromHost {
@@ -205,6 +213,7 @@ impl FromHost {
             Self::SignalTaken => "SignalTaken",
             Self::Homeward { .. } => "Homeward",
             Self::Leaving(_) => "Leaving",
+            Self::HasAll => "HasAll",
         }
     }
 }

@@ -80,7 +80,7 @@ fn piece() -> Piece {
 }
 
 /// What the home says, one of each kind.
-fn from_home() -> [FromHome; 6] {
+fn from_home() -> [FromHome; 7] {
     let hello = Hello {
         pid: 42,
         command: "work".to_owned(),
@@ -121,11 +121,12 @@ fn from_home() -> [FromHome; 6] {
         FromHome::Precopy,
         FromHome::Recall,
         FromHome::Bye,
+        FromHome::GetAll,
     ]
 }
 
 /// What the host says.
-fn from_host() -> [FromHost; 5] {
+fn from_host() -> [FromHost; 6] {
     let state = Return { threads: vec![thread()], brk: 0x8000, cpu_us: (3, 4) };
     let leaving = Leaving { state, space: vec![piece(); 4], unmade: Vec::new() };
     [
@@ -134,6 +135,7 @@ fn from_host() -> [FromHost; 5] {
         FromHost::Running,
         FromHost::Homeward { reason: "fork".to_owned() },
         FromHost::Leaving(Box::new(leaving)),
+        FromHost::HasAll,
     ]
 }
 

@@ -37,11 +37,17 @@ pub struct Cluster {
 impl Cluster {
     /// A cluster of that many nodes. `subject` is the path of the program that tests move.
     pub fn up(nodes: u32, subject: &str) -> Self {
+        Self::limited(nodes, subject, Vec::new())
+    }
+
+    /// The same, with so much memory for the programs and guests of each node, in MiB.
+    pub fn limited(nodes: u32, subject: &str, memory_mib: Vec<u32>) -> Self {
         let directory = tempfile::Builder::new().prefix("minka-faults-").tempdir().expect("make a directory");
         let options = LabOptions {
             nodes,
             directory: Some(directory.path().join("lab")),
             helper: minka(),
+            memory_mib,
             lifetime: Lifetime::Attached,
             ..LabOptions::named("faults")
         };

@@ -101,6 +101,13 @@ impl<'a> Subject<'a> {
         self.cluster.client(1).migrate(self.pid_in_node, to, false)
     }
 
+    /// Memory that is its own alone, at home, in KiB; none if it has ended.
+    pub fn own_kib(&self) -> Option<u64> {
+        let status = read(Path::new(&format!("/proc/{}/status", self.pid)));
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
+        line.trim().strip_suffix(" kB")?.parse().ok()
+    }
+
     /// Sends it a signal, at home.
     pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(self.pid).expect("a PID");

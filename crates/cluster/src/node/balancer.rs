@@ -20,6 +20,10 @@ const MOVE_MS: u64 = 60_000;
 /// Programs that wait to be placed, and processes that are being moved, at a time.
 const PENDING_MAX: usize = 1024;
 
+/// With less than this part of its memory left, a node keeps nothing of processes that are away: giving it back costs no
+/// more than that all of it has to travel when they come home.
+const TIGHT: f64 = 0.25;
+
 /// How many nodes are asked at once to take a process or a program, one after the other.
 const ASKED_MAX: u8 = 3;
 
@@ -99,6 +103,14 @@ impl Balancer {
         self.candidates.clone_from(&sample.candidates);
         self.flags = flags;
         room
+    }
+
+    /// Whether so little memory is left that nothing is to be kept here of processes that are away.
+    pub(super) fn is_tight(&self) -> bool {
+        self.here.is_some_and(|here| {
+            let reserve_mib = (here.memory_mib * TIGHT).max(self.growth.lead_mib(here.memory_mib));
+            here.left_mib() < reserve_mib
+        })
     }
 
     /// Whom to ask to take whom.

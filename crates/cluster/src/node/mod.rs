@@ -121,6 +121,8 @@ pub enum Action {
     Place(ProcessId, Option<NodeId>),
     /// Send a guest home: this node takes part no longer.
     SendHome(ProcessId),
+    /// Memory is short: keep nothing here of processes that are away and whose hosts have it.
+    GiveBack,
     /// A node is up, or has another address now.
     Up(Peer),
     /// A node is down: what computed there has ended.
@@ -246,6 +248,9 @@ impl Node {
         let room = self.balancer.observe(&self.config, now, sample, flags, &prices);
         self.vector.refresh(now, self.info(sample, flags, &room));
         self.tell(now, &mut actions);
+        if self.balancer.is_tight() {
+            actions.push(Action::GiveBack);
+        }
         if flags.blocked && !self.config.flags.blocked {
             // The pool has closed; a node that its owner has blocked keeps the guests that it has.
             let guests = sample.candidates.iter().filter(|it| it.home.is_some());

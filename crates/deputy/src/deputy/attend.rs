@@ -55,7 +55,10 @@ impl Deputy {
                     }
                     Some(DeputyOrder::Trace { on }) => self.tracing.store(on, Ordering::Relaxed),
                     Some(
-                        DeputyOrder::Start { .. } | DeputyOrder::Rescue { .. } | DeputyOrder::Address { .. },
+                        DeputyOrder::Start { .. }
+                        | DeputyOrder::Rescue { .. }
+                        | DeputyOrder::Address { .. }
+                        | DeputyOrder::GiveBack,
                     ) => {}
                     // It is to be an ordinary process now.
                     Some(DeputyOrder::Home) | None => {

@@ -147,6 +147,8 @@ struct Record {
     fault: Option<String>,
     deputy: Option<Deputy>,
     order: Option<Outstanding>,
+    /// Its deputy has been told to keep nothing of its memory here that its host has.
+    gives_back: bool,
     back_off: BackOff,
     rescues: u32,
     /// When the next rescue is tried, after several have failed.
@@ -277,6 +279,7 @@ impl Record {
             fault: None,
             deputy: None,
             order: None,
+            gives_back: false,
             back_off: BackOff { wait: BACK_OFF_FIRST, due: None },
             rescues: 0,
             rescue_due: None,

@@ -112,6 +112,18 @@ impl Book {
         }
     }
 
+    /// Memory is short here: what processes that are away have of it is to go.
+    pub(crate) fn give_back(&mut self) {
+        for record in
+            self.records.values_mut().filter(|record| record.away_at.is_some() && !record.gives_back)
+        {
+            if let Some(deputy) = record.deputy.filter(|deputy| !deputy.ended && !deputy.rescuing) {
+                self.effects.push(Effect::Order(deputy.id, DeputyOrder::GiveBack));
+                record.gives_back = true;
+            }
+        }
+    }
+
     /// The daemon is ending: its processes come home and its guests go home.
     pub(crate) fn end(&mut self) {
         self.ending = true;

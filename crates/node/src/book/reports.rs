@@ -60,6 +60,7 @@ impl Book {
         let node = self.node.clone();
         let Some(record) = self.records.get_mut(&pid) else { return };
         let was_away = record.away_at.take().is_some();
+        record.gives_back = false;
         if was_away {
             record.moves += 1;
             self.arrivals += 1;

@@ -65,6 +65,7 @@ impl Daemon {
                     }
                 }
                 Action::SendHome(process) => self.expel(cluster, process),
+                Action::GiveBack => self.tell(|state| state.book.give_back()),
                 Action::Up(peer) => {
                     info!(node = cluster.directory.name(peer.node).as_deref(), address = %peer.address, "a node is up");
                 }

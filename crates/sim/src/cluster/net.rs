@@ -211,7 +211,7 @@ impl Net {
                 Action::Down(down) => {
                     self.wrong_downs += u64::from(self.alive[index(down)] && !self.ever_cut);
                 }
-                Action::Place(..) | Action::SendHome(_) | Action::Up(_) => {}
+                Action::Place(..) | Action::SendHome(_) | Action::GiveBack | Action::Up(_) => {}
             }
         }
     }
