@@ -209,6 +209,7 @@ impl Failure {
                 FirmwareError::Refused { .. }
                 | FirmwareError::OfOthers
                 | FirmwareError::Unsigned
+                | FirmwareError::Controller
                 | FirmwareError::NotUpdatable(_) => Status::Refused,
                 FirmwareError::Image(_) => Status::Usage,
                 _ => Status::Failure,

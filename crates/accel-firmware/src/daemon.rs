@@ -75,6 +75,11 @@ pub enum FirmwareError {
     /// The part cannot be updated.
     #[error("update the firmware: {0}")]
     NotUpdatable(String),
+    /// The part is one that the kernel does not show.
+    #[error(
+        "update the firmware: a card's management controller has a network interface of its own, and only that takes it"
+    )]
+    Controller,
     /// The machine has no room for a conversation.
     #[error("talk to fwupd")]
     Runtime(#[source] std::io::Error),

@@ -1,13 +1,18 @@
 //! Asking others over HTTP: their devices, and to be told of policies.
 //!
-//! One question a connection, in version 1.0, where the answer ends with the connection; everything has a time limit
-//! and answers are bounded.
+//! One question a connection, in version 1.0, where the answer ends with its announced length or with the connection;
+//! everything has a time limit and answers are bounded. Over TLS whoever is asked has to prove who they are, and an answer
+//! that somebody has cut off is none.
 
 use std::fmt;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use minka_access::tls;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use serde_json::Value;
 
 /// No answer is longer.
@@ -19,10 +24,11 @@ const TIME_MAX: Duration = Duration::from_secs(10);
 /// More addresses of one name are not tried.
 const ADDRESSES_MAX: usize = 4;
 
-/// Where another service is: `http://HOST[:PORT][/PATH]`.
+/// Where another service is: `http://HOST[:PORT][/PATH]`, or `https://`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Url {
     text: String,
+    secure: bool,
     host: String,
     port: u16,
     path: String,
@@ -31,18 +37,19 @@ pub struct Url {
 impl Url {
     /// The address in a text.
     pub fn parse(text: &str) -> Option<Self> {
-        let rest = text.strip_prefix("http://")?.trim_end_matches('/');
+        let secure = text.starts_with("https://");
+        let rest = text.strip_prefix(if secure { "https://" } else { "http://" })?.trim_end_matches('/');
         let (authority, path) = rest
             .split_once('/')
             .map_or((rest, String::new()), |(authority, path)| (authority, format!("/{path}")));
         let (host, port) = match authority.rsplit_once(':') {
             Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok()?),
-            _ => (authority, 80),
+            _ => (authority, if secure { 443 } else { 80 }),
         };
         let clean = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
         let host = host.trim_start_matches('[').trim_end_matches(']');
         let right = !host.is_empty() && clean(host) && clean(&path) && !host.contains('@');
-        right.then(|| Url { text: text.to_owned(), host: host.to_owned(), port, path })
+        right.then(|| Url { text: text.to_owned(), secure, host: host.to_owned(), port, path })
     }
 
     /// Asks for a path below the address; the answer is JSON.
@@ -74,27 +81,15 @@ impl Url {
 
     /// Sends a request; the answer's status and body.
     fn exchange(&self, request: &[u8]) -> Result<(u16, Vec<u8>), String> {
-        let text = |error: std::io::Error| error.to_string();
-        let mut stream = self.connect()?;
+        let stream = self.connect()?;
         stream.set_read_timeout(Some(TIME_MAX)).map_err(text)?;
         stream.set_write_timeout(Some(TIME_MAX)).map_err(text)?;
-        stream.write_all(request).map_err(text)?;
-        let (mut answer, until) = (Vec::new(), Instant::now() + TIME_MAX);
-        let mut piece = [0; 16 * 1024];
-        loop {
-            match stream.read(&mut piece).map_err(text)? {
-                0 => break,
-                length => answer.extend_from_slice(&piece[..length]),
-            }
-            if answer.len() > ANSWER_BYTES_MAX || Instant::now() > until {
-                return Err("the answer is too long".to_owned());
-            }
+        if !self.secure {
+            return talk(stream, request);
         }
-        let split =
-            answer.windows(4).position(|window| window == b"\r\n\r\n").ok_or("the answer has no head")?;
-        let head = String::from_utf8_lossy(&answer[..split]);
-        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
-        Ok((status.ok_or("the answer has no status")?, answer.split_off(split + 4)))
+        let name = ServerName::try_from(self.host.clone()).map_err(|_| "the name cannot be proved")?;
+        let connection = ClientConnection::new(trusting()?, name).map_err(|error| error.to_string())?;
+        talk(StreamOwned::new(connection, stream), request)
     }
 
     fn connect(&self) -> Result<TcpStream, String> {
@@ -109,6 +104,52 @@ impl Url {
         }
         Err(last)
     }
+}
+
+/// Whom this machine trusts, read when it is first needed.
+fn trusting() -> Result<Arc<ClientConfig>, String> {
+    static KNOWN: OnceLock<Result<Arc<ClientConfig>, String>> = OnceLock::new();
+    KNOWN.get_or_init(|| tls::trusting().map_err(|error| format!("failed to {error}"))).clone()
+}
+
+fn text(error: io::Error) -> String {
+    error.to_string()
+}
+
+fn talk(mut stream: impl Read + Write, request: &[u8]) -> Result<(u16, Vec<u8>), String> {
+    stream.write_all(request).map_err(text)?;
+    let (mut answer, until) = (Vec::new(), Instant::now() + TIME_MAX);
+    let mut piece = [0; 16 * 1024];
+    let split = loop {
+        let split = answer.windows(4).position(|window| window == b"\r\n\r\n");
+        let length = split.and_then(|split| length(&answer[..split]));
+        if let (Some(split), Some(length)) = (split, length)
+            && answer.len() >= split + 4 + length
+        {
+            answer.truncate(split + 4 + length);
+            break split;
+        }
+        match stream.read(&mut piece).map_err(text)? {
+            0 if length.is_some() => return Err("the answer was cut off".to_owned()),
+            0 => break split.ok_or("the answer has no head")?,
+            count => answer.extend_from_slice(&piece[..count]),
+        }
+        if answer.len() > ANSWER_BYTES_MAX || Instant::now() > until {
+            return Err("the answer is too long".to_owned());
+        }
+    };
+    let head = String::from_utf8_lossy(&answer[..split]);
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+    Ok((status.ok_or("the answer has no status")?, answer.split_off(split + 4)))
+}
+
+/// How long a head says that the body is.
+fn length(head: &[u8]) -> Option<usize> {
+    let head = String::from_utf8_lossy(head);
+    head.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse().ok())?
+    })
 }
 
 impl fmt::Display for Url {
@@ -130,10 +171,52 @@ mod tests {
         check("http://xpu-manager:12788", "xpu-manager", 12788);
         check("http://[::1]:80/", "::1", 80);
         check("http://10.0.0.1/base", "10.0.0.1", 80);
-        for wrong in
-            ["", "https://a", "http://", "http://a b", "http://u@h", "http://h:99999", "http://h\r\nx"]
-        {
+        check("https://hooks.example.org/a/b", "hooks.example.org", 443);
+        check("https://[::1]:8443", "::1", 8443);
+        for wrong in [
+            "",
+            "ftp://a",
+            "https://",
+            "http://",
+            "http://a b",
+            "http://u@h",
+            "http://h:99999",
+            "http://h\r\nx",
+        ] {
             assert_eq!(Url::parse(wrong), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn an_answer_is_as_long_as_it_says_or_as_the_connection() {
+        struct Script(&'static [u8]);
+        impl Read for Script {
+            fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+                // A byte at a time, so that the head comes in pieces.
+                let count = self.0.len().min(1);
+                into[..count].copy_from_slice(&self.0[..count]);
+                self.0 = &self.0[count..];
+                Ok(count)
+            }
+        }
+        impl Write for Script {
+            fn write(&mut self, from: &[u8]) -> io::Result<usize> {
+                Ok(from.len())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let check = |answer: &'static str, expected: Result<(u16, &str), &str>| {
+            let found = talk(Script(answer.as_bytes()), b"GET / HTTP/1.0\r\n\r\n");
+            let expected = expected.map(|(status, body)| (status, body.as_bytes().to_vec()));
+            assert_eq!(found, expected.map_err(str::to_owned), "{answer:?}");
+        };
+        check("HTTP/1.0 200 OK\r\n\r\n{}", Ok((200, "{}")));
+        check("HTTP/1.1 200 OK\r\ncontent-Length: 2\r\n\r\n{}more", Ok((200, "{}")));
+        check("HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n", Ok((204, "")));
+        check("HTTP/1.0 200 OK\r\nContent-Length: 3\r\n\r\n{}", Err("the answer was cut off"));
+        check("HTTP/1.0 200 OK\r\n", Err("the answer has no head"));
+        check("nothing\r\n\r\n", Err("the answer has no status"));
     }
 }

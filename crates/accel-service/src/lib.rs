@@ -14,7 +14,7 @@
 //!
 //! Reading order: [`server`] (connections), [`guard`] (every request), [`problem`] (what errors look like), [`contract`],
 //! [`analytics`], [`state`] (what lasts), [`settings`] (what changes devices), [`warden`] (who looks
-//! after policies), [`rest`], [`openapi`], [`usage`] and [`resident`] (the service in a node's daemon).
+//! after policies), [`updates`] (firmware), [`rest`], [`openapi`], [`usage`] and [`resident`] (the service in a node's daemon).
 
 pub mod analytics;
 pub mod bench;
@@ -34,6 +34,7 @@ pub mod rest;
 pub mod server;
 pub mod settings;
 pub mod state;
+pub mod updates;
 pub mod usage;
 pub mod warden;
 

@@ -5,6 +5,7 @@ use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use minka_accel_firmware::FirmwareError;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use utoipa::openapi::Required;
@@ -47,9 +48,7 @@ impl Problem {
 
     /// A problem that an error tells of, with its causes.
     fn of(status: StatusCode, error: &dyn std::error::Error) -> Self {
-        let causes = std::iter::successors(error.source(), |cause| cause.source());
-        let causes: String = causes.map(|cause| format!(": {cause}")).collect();
-        Problem::new(status, format!("failed to {error}{causes}"))
+        Problem::new(status, words(error))
     }
 
     /// There is no such device.
@@ -66,6 +65,13 @@ impl Problem {
     pub fn unprocessable(detail: impl Into<String>) -> Self {
         Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
     }
+}
+
+/// What failed, with its causes.
+pub(crate) fn words(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    let causes: String = causes.map(|cause| format!(": {cause}")).collect();
+    format!("failed to {error}{causes}")
 }
 
 /// Whose fault it is that what lasts is not changed.
@@ -88,6 +94,12 @@ impl From<SettingsError> for Problem {
             SettingsError::State(error) => error.into(),
             error => Problem::of(StatusCode::CONFLICT, &error),
         }
+    }
+}
+
+impl From<FirmwareError> for Problem {
+    fn from(error: FirmwareError) -> Self {
+        Problem::of(StatusCode::CONFLICT, &error)
     }
 }
 

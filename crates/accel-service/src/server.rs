@@ -21,6 +21,7 @@ use crate::dumps::Dumps;
 use crate::problem::Problem;
 use crate::rest::diagnostics::Diagnosis;
 use crate::state::{Keeper, StateError, Store};
+use crate::updates::Updates;
 use crate::warden::Warden;
 use crate::{contract, guard, openapi, rest};
 
@@ -90,7 +91,7 @@ pub enum ServeError {
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// The address of the other service cannot be used.
-    #[error("use the other service's address {0:?}: only http://HOST[:PORT] is understood")]
+    #[error("use the other service's address {0:?}: only http[s]://HOST[:PORT] is understood")]
     ManagerUrl(String),
 }
 
@@ -107,6 +108,8 @@ pub struct App {
     pub dumps: Dumps,
     /// What devices' last examinations found.
     pub diagnoses: Mutex<BTreeMap<u32, Diagnosis>>,
+    /// Updates of firmware.
+    pub updates: Updates,
     warden: Warden,
     tls: Option<Arc<ServerConfig>>,
     pub(crate) door: Door,
@@ -126,6 +129,7 @@ impl App {
             keeper,
             dumps: Dumps::at(options.dumps.clone()),
             diagnoses: Mutex::default(),
+            updates: Updates::default(),
             tls: options.tls.as_ref().map(|(chain, key)| tls::configuration(chain, key)).transpose()?,
             warden: Warden::start().map_err(ServeError::Start)?,
             require_token: options.require_token,

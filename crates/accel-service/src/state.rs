@@ -107,7 +107,7 @@ pub enum StateError {
     #[error(transparent)]
     Policy(#[from] PolicyError),
     /// Nobody can be told there.
-    #[error("tell {0:?}: only http://HOST[:PORT][/PATH] is understood")]
+    #[error("tell {0:?}: only http[s]://HOST[:PORT][/PATH] is understood")]
     Address(String),
     /// There are too many policies.
     #[error("make a policy: there are 1024 already")]

@@ -23,6 +23,7 @@ use minka_access::time;
 use serde::Serialize;
 
 use crate::http::Url;
+use crate::problem::words;
 use crate::settings::SettingsError;
 use crate::state::{Keeper, Raised, Standing, Store};
 use crate::{child, policies};
@@ -159,12 +160,6 @@ impl Warden {
             tracing::error!("too many messages wait to be told: one is left out");
         }
     }
-}
-
-fn words(error: &SettingsError) -> String {
-    let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
-    let causes: String = causes.map(|cause| format!(": {cause}")).collect();
-    format!("failed to {error}{causes}")
 }
 
 /// Does what a policy wants when it is raised, or undoes it; in both cases it is written down.

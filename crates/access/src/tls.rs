@@ -1,12 +1,12 @@
-//! Who the service is, to those who ask over TLS 1.3.
+//! Who the service is, to those who ask over TLS 1.3; and whom it believes when it asks others.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 /// Why a certificate or its key cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +22,9 @@ pub enum TlsError {
     /// There is no certificate in the file.
     #[error("find a certificate in {}", .0.display())]
     Empty(PathBuf),
+    /// Nobody could prove who they are.
+    #[error("find an authority that this machine trusts (SSL_CERT_FILE names a file with some)")]
+    NoAuthority,
     /// Certificate and key do not go together.
     #[error("use the certificate and its key")]
     Pair(#[from] rustls::Error),
@@ -46,4 +49,17 @@ pub fn configuration(chain: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsE
         .with_single_cert(certificates, key)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
+}
+
+/// What it takes to ask others: they prove who they are to whom this machine trusts, by the system's list of authorities
+/// or the one that `SSL_CERT_FILE` names.
+pub fn trusting() -> Result<Arc<ClientConfig>, TlsError> {
+    let mut roots = RootCertStore::empty();
+    let (added, _) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if added == 0 {
+        return Err(TlsError::NoAuthority);
+    }
+    let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])?;
+    Ok(Arc::new(config.with_root_certificates(roots).with_no_client_auth()))
 }

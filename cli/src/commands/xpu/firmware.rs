@@ -1,10 +1,9 @@
 //! `minka xpu updatefw`: which firmware the devices have, and updating it through fwupd.
 
-use std::fs::File;
 use std::io::{BufRead, IsTerminal};
 
 use minka_accel::station::Report;
-use minka_accel_firmware::{Daemon, FirmwareError, Part, Progress};
+use minka_accel_firmware::{Daemon, FirmwareError, Part, Progress, Wanted};
 use serde_json::json;
 
 use super::show;
@@ -12,29 +11,23 @@ use crate::args::xpu::XpuUpdateFw;
 use crate::failure::Failure;
 use crate::output::{Output, Table, printable};
 
-/// What XPU Manager calls a part, and what fwupd does.
-const KINDS: [(&str, &str); 4] =
-    [("GFX", "FWCODE"), ("GFX_DATA", "FWDATA"), ("OPROM_CODE", "OPROMCODE"), ("OPROM_DATA", "OPROMDATA")];
-
 pub(super) fn updatefw(
     arguments: &XpuUpdateFw,
     reports: &[Report],
     json: bool,
     output: &mut Output,
 ) -> Result<(), Failure> {
-    if arguments.kind.as_deref() == Some("AMC") {
-        let reason =
-            "a card's management controller has a network interface of its own, and only that takes it";
-        return Err(Failure::XpuNotOffered { operation: "update the firmware", reason });
-    }
+    let wanted = Wanted { kind: arguments.kind.as_deref(), id: arguments.part.as_deref() };
+    wanted.check()?;
     let daemon = Daemon::connect()?;
     let parts = daemon.parts()?;
     let Some(path) = &arguments.file else {
         return list(&parts, reports, json, output);
     };
-    let part = chosen(arguments, &parts, reports)?;
-    let image = File::open(path)
-        .map_err(|source| FirmwareError::Open { path: path.display().to_string(), source })?;
+    let kinds: Vec<_> = reports.iter().filter_map(|report| report.sample.identity.pci.as_ref()).collect();
+    let kinds: Vec<_> = kinds.iter().map(|pci| (pci.vendor_id, pci.product_id)).collect();
+    let part = wanted.choose(&parts, &kinds)?;
+    let image = minka_accel_firmware::open(path)?;
     if !arguments.assumeyes && !agreed(part, output) {
         return Err(FirmwareError::NotUpdatable(output.text.get("xpu-firmware-declined")).into());
     }
@@ -64,33 +57,6 @@ fn agreed(part: &Part, output: &Output) -> bool {
     let mut answer = String::new();
     let read = std::io::stdin().lock().read_line(&mut answer);
     read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes" | "s" | "S" | "sí" | "si")
-}
-
-/// The part that is meant. Cards of one kind cannot be told apart by what fwupd says of them.
-fn chosen<'a>(arguments: &XpuUpdateFw, parts: &'a [Part], reports: &[Report]) -> Result<&'a Part, Failure> {
-    let refuse = |reason: String| Failure::from(FirmwareError::NotUpdatable(reason));
-    if let Some(id) = &arguments.part {
-        return parts
-            .iter()
-            .find(|part| part.id == *id)
-            .ok_or_else(|| refuse(format!("fwupd knows no part {id}")));
-    }
-    let kind = KINDS.iter().find(|(name, _)| Some(*name) == arguments.kind.as_deref()).map(|(_, kind)| *kind);
-    let meant: Vec<&Part> = parts
-        .iter()
-        .filter(|part| reports.iter().any(|report| is_of(part, report)))
-        .filter(|part| kind.is_none() || part.kind() == kind)
-        .collect();
-    match meant.as_slice() {
-        [part] => Ok(part),
-        [] => Err(refuse(
-            "fwupd knows no such part of this device (to others than root it does not show them)".to_owned(),
-        )),
-        several => {
-            let ids: Vec<&str> = several.iter().map(|part| part.id.as_str()).collect();
-            Err(refuse(format!("fwupd has several such parts; name one by --part: {}", ids.join(" "))))
-        }
-    }
 }
 
 fn is_of(part: &Part, report: &Report) -> bool {

@@ -110,7 +110,7 @@ pub struct NewPolicy {
     kind: PolicyKind,
     condition: PolicyCondition,
     action: PolicyAction,
-    /// Told by a POST of JSON whenever the policy is raised and when it is clear again; only `http://`.
+    /// Told by a POST of JSON whenever the policy is raised and when it is clear again; `http://` or `https://`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 4096)]
     notify_callback_url: Option<String>,

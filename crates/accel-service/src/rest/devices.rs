@@ -83,7 +83,7 @@ pub(crate) async fn stats(State(app): State<Arc<App>>, Id(id): Id) -> Result<Jso
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Readings {
     device_id: u32,
-    readings: Vec<ReadingBody>,
+    pub(super) readings: Vec<ReadingBody>,
 }
 
 pub(super) fn readings(report: &Report, wanted: impl Fn(Metric) -> bool) -> Readings {

@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod devices;
+mod firmware;
 mod strangers;
 mod support;
+mod towards;
 
 use serde_json::{Value, json};
 use support::Service;
