@@ -12,7 +12,7 @@ use minka_enroll::client::EnrollError;
 use minka_lab::LabError;
 use minka_link::roster::RosterError;
 use minka_node::client::ClientError;
-use minka_node::protocol::{DeviceKind, NoDevice, Refusal};
+use minka_node::protocol::{DeviceKind, NoDevice, Refusal, Unstarted};
 
 use crate::commands::MapError;
 use crate::text::Text;
@@ -172,6 +172,8 @@ pub(crate) enum Failure {
     Prepare(#[source] io::Error),
     #[error("wait for the program")]
     Wait(#[source] io::Error),
+    #[error("run the program on node {node}")]
+    Elsewhere { node: String, source: io::Error },
 }
 
 impl Failure {
@@ -184,7 +186,8 @@ impl Failure {
                 Refusal::CannotMove { .. }
                 | Refusal::NotMoved { .. }
                 | Refusal::Busy { .. }
-                | Refusal::NoDevice { .. } => Status::Refused,
+                | Refusal::NoDevice { .. }
+                | Refusal::NotStarted { .. } => Status::Refused,
                 _ => Status::Failure,
             },
             Failure::Lab(LabError::Program { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
@@ -308,6 +311,7 @@ fn refusal_lines(refusal: &Refusal, text: &Text) -> Vec<String> {
         Refusal::NoDevice { kind, why, elsewhere } => {
             no_device(kind.map_or("any", DeviceKind::name), *why, elsewhere, text)
         }
+        Refusal::NotStarted { nodes } => not_started(nodes, text),
         Refusal::NotRoot => vec![text.get("error-not-root")],
         Refusal::NotSteered => vec![text.get("error-not-steered")],
         Refusal::TooManyClients => vec![text.get("error-too-many-clients")],
@@ -319,6 +323,22 @@ fn refusal_lines(refusal: &Refusal, text: &Text) -> Vec<String> {
             vec![text.get("error-version"), because(&refusal.to_string())]
         }
     }
+}
+
+fn not_started(nodes: &[(String, Unstarted)], text: &Text) -> Vec<String> {
+    let why = |why: &Unstarted| match why {
+        Unstarted::NotOffered => "not-started-not-offered",
+        Unstarted::NoSuchUser => "not-started-no-such-user",
+        Unstarted::Root => "not-started-root",
+        Unstarted::NoDevice => "not-started-no-device",
+        Unstarted::Full => "not-started-full",
+        Unstarted::Silent => "not-started-silent",
+    };
+    let reasons = nodes.iter().map(|(node, reason)| {
+        let reason = format!("{node}: {}", text.get(why(reason)));
+        text.with("error-because", &[("reason", reason.into())])
+    });
+    std::iter::once(text.get("error-not-started")).chain(reasons).collect()
 }
 
 fn no_device(kind: &str, why: NoDevice, elsewhere: &[String], text: &Text) -> Vec<String> {

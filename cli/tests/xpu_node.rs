@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "xpu_node/elsewhere.rs"]
+mod elsewhere;
+
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
@@ -48,6 +51,11 @@ struct Cluster {
 
 impl Cluster {
     fn start() -> Self {
+        Cluster::start_with("")
+    }
+
+    /// With more said of the first one's accelerators.
+    fn start_with(more: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path();
         done(&minka(path, &["cluster", "init"]).output().unwrap());
@@ -60,7 +68,7 @@ impl Cluster {
         let served = free_address();
         let state = path.join("state/xpu.toml");
         let first = format!(
-            "\n[xpu]\nlisten = '{served}'\nroot = '{}'\nstate = '{}'\ninterval_ms = 100\n",
+            "\n[xpu]\nlisten = '{served}'\nroot = '{}'\nstate = '{}'\ninterval_ms = 100\n{more}\n",
             machine.display(),
             state.display()
         );
@@ -190,12 +198,16 @@ fn a_node_s_accelerators_are_known_in_the_cluster_served_drained_and_no_danger_t
     first.kill().unwrap();
     first.wait().unwrap();
     cluster.wait_for("given up", || cluster.devices("two") == drained);
-    // A node that has none says who has.
+    // A node that has none says why the one that has one starts nothing for it.
     let elsewhere = cluster.at("two", &["run", "--gpu=amd", "--", "true"]);
     let told = String::from_utf8_lossy(&elsewhere.stderr);
     assert_eq!(elsewhere.status.code(), Some(5));
+    assert!(told.contains("no node that has a free device starts the program"), "{told}");
+    // And one whose kind nobody has says that.
+    let nowhere = cluster.at("two", &["run", "--gpu=nvidia", "--", "true"]);
+    let told = String::from_utf8_lossy(&nowhere.stderr);
     assert!(
-        told.contains("nobody looks after its accelerators") && told.contains("have one: one."),
+        nowhere.status.code() == Some(5) && told.contains("nobody looks after its accelerators"),
         "{told}"
     );
 

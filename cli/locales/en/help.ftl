@@ -12,7 +12,7 @@ help--version = Show the version
 
 help-run = Run a command on another node: it keeps its terminal, directory and environment
 help-run--on = Node to run on: a name, or `best` (the default)
-help-run--gpu = Run it on this node with an accelerator that nobody uses, and keep it here
+help-run--gpu = Run it with an accelerator that nobody uses: on this node, or on another one that starts programs for you
 help-run--strict = Fail, rather than run it here, when it cannot be placed
 help-run--command = The command and its arguments
 

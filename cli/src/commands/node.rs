@@ -92,6 +92,7 @@ fn settings(arguments: &Serve) -> Result<(Settings, Option<Remote>), Failure> {
         deputy: program("__deputy"),
         host: program("__host"),
         xpu: if config.xpu.watch { program("__xpu") } else { Vec::new() },
+        start: config.xpu.start,
         zygote: program(zygote::NAME),
     };
     Ok((settings, remote))

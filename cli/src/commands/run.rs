@@ -15,8 +15,8 @@ use crate::failure::Failure;
 use crate::output::Output;
 
 /// Exit statuses of a command that cannot be started, as shells have them.
-const NOT_STARTED: u8 = 126;
-const NOT_FOUND: u8 = 127;
+pub(super) const NOT_STARTED: u8 = 126;
+pub(super) const NOT_FOUND: u8 = 127;
 
 /// Where to run what.
 pub(super) struct Placement<'a> {
@@ -36,7 +36,7 @@ pub(super) struct Placement<'a> {
 
 pub(super) fn run(arguments: &Run, output: &mut Output) -> Result<ExitCode, Failure> {
     if let Some(gpu) = arguments.gpu {
-        return super::gpu::run(gpu, &arguments.command);
+        return super::gpu::run(gpu, &arguments.command, output);
     }
     let to = Some(arguments.on.as_deref().unwrap_or("best"));
     let placement = Placement {

@@ -39,6 +39,7 @@ impl From<Refusal> for Problem {
             Refusal::NotRoot | Refusal::NotPermitted { .. } => StatusCode::FORBIDDEN,
             Refusal::NoSuchProcess { .. } | Refusal::NoSuchNode { .. } => StatusCode::NOT_FOUND,
             Refusal::NoDevice { .. }
+            | Refusal::NotStarted { .. }
             | Refusal::NotSteered
             | Refusal::CannotMove { .. }
             | Refusal::NotMoved { .. }

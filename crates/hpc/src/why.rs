@@ -100,7 +100,10 @@ impl From<Refusal> for Why {
             Refusal::TimedOut { .. } => Why::TooSlow,
             Refusal::Ending => Why::Silent,
             // Nobody asks for a device here.
-            Refusal::BadRequest { .. } | Refusal::Version { .. } | Refusal::NoDevice { .. } => Why::Strange,
+            Refusal::BadRequest { .. }
+            | Refusal::Version { .. }
+            | Refusal::NoDevice { .. }
+            | Refusal::NotStarted { .. } => Why::Strange,
         }
     }
 }

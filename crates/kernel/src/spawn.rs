@@ -27,7 +27,8 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 pub use self::command::{
-    Gate, adopt_descriptor, keep_descriptor, lead_foreground_group, report_pid, wait_at_gate,
+    Account, Gate, adopt_descriptor, belong_to, keep_descriptor, lead_foreground_group, report_pid,
+    wait_at_gate,
 };
 pub use self::events::{SignalQueue, wait_readable};
 pub use self::fork::{Forked, fork_alone, leave_children_to_kernel, put_at};

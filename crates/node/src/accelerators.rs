@@ -69,8 +69,17 @@ impl Daemon {
         Err(Refusal::NoDevice { kind: wanted, why, elsewhere: self.nodes_with_device(wanted) })
     }
 
+    /// What was promised is for this process from now on; for none: it is free again.
+    pub(crate) fn hand_over_device(&self, address: &str, pid: Option<i32>) {
+        let reservations = &mut lock(&self.accelerators).reservations;
+        match pid {
+            Some(pid) => reservations.hand_over(address, pid),
+            None => reservations.give_back(address),
+        }
+    }
+
     /// The other nodes that have said that they have such a device free.
-    fn nodes_with_device(&self, wanted: Option<DeviceKind>) -> Vec<String> {
+    pub(crate) fn nodes_with_device(&self, wanted: Option<DeviceKind>) -> Vec<String> {
         let nodes = self.nodes().into_iter().filter(|node| !node.this && node.member);
         let has = nodes.filter(|node| {
             let devices = node.figures.iter().filter_map(|figures| figures.devices.as_ref()).flatten();

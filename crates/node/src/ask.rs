@@ -60,6 +60,14 @@ impl Caller {
         self.0 == Who::User(0)
     }
 
+    /// The user that it is, if it is one.
+    pub(crate) fn user(self) -> Option<u32> {
+        match self.0 {
+            Who::User(uid) => Some(uid),
+            Who::Observer | Who::Operator => None,
+        }
+    }
+
     fn may_see(self, uid: u32) -> bool {
         self.0 == Who::Observer || self.may_move(uid)
     }

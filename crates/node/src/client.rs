@@ -201,6 +201,22 @@ impl Client {
         }
     }
 
+    /// Has a program started on another node that has a device that nobody uses: the node, the device, and what to speak
+    /// through, as [`minka_wire::start`] says.
+    ///
+    /// # Errors
+    /// As [`ClientError`] says; mostly [`ClientError::Refused`].
+    pub fn start(
+        mut self,
+        kind: Option<DeviceKind>,
+    ) -> Result<(String, FreeDevice, UnixStream), ClientError> {
+        self.ask(Request::Start { kind })?;
+        match self.answer(self.limit)? {
+            Answer::Starting { node, device } => Ok((node, device, self.lines.into_stream()?)),
+            _ => Err(ClientError::Unexpected { version: VERSION }),
+        }
+    }
+
     /// Tells the balancer something about a process.
     ///
     /// # Errors

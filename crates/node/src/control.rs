@@ -17,7 +17,8 @@ use crate::ask::{Caller, Next};
 use crate::daemon::Daemon;
 use crate::lines::{LineError, Lines};
 use crate::places::Places;
-use crate::protocol::{Answer, Event, Message, Refusal, Request, VERSION};
+use crate::protocol::{Answer, DeviceKind, Event, Message, Refusal, Request, VERSION};
+use crate::start;
 
 /// Most clients at a time, and most of one user who is not root.
 const CLIENTS_MAX: usize = 64;
@@ -148,6 +149,7 @@ impl Client {
                 let device = self.daemon.promise_device(self.pid, kind);
                 self.send(&device.map_or_else(Answer::Refused, Answer::Device))
             }
+            Request::Start { kind } => self.start(caller, kind),
             Request::Found { node, address } => {
                 let told = self.daemon.found_for(self.caller, &node, address);
                 self.send(&told.map_or_else(Answer::Refused, |()| Answer::Done))
@@ -157,6 +159,18 @@ impl Client {
                 self.send(&reasons.map_or_else(Answer::Refused, Answer::Reasons))
             }
         }
+    }
+
+    /// From here on the connection is the program's; it is closed with it.
+    fn start(&mut self, caller: Caller, kind: Option<DeviceKind>) -> Result<(), LineError> {
+        let (node, device, channel) = match self.daemon.find_start(caller, kind) {
+            Ok(found) => found,
+            Err(refusal) => return self.refuse(refusal),
+        };
+        self.send(&Answer::Starting { node, device })?;
+        let stream = self.lines.stream().try_clone().map_err(LineError::Socket)?;
+        let relayed = start::relay(stream, channel);
+        Err(relayed.map_or_else(LineError::Socket, |()| LineError::Closed))
     }
 
     fn list(&mut self, mut items: impl Iterator<Item = Answer>) -> Result<(), LineError> {

@@ -57,6 +57,9 @@ impl Daemon {
                     Ok(preamble) if preamble.purpose == Purpose::Roster => {
                         daemon.answer_roster(stream, &preamble)
                     }
+                    Ok(preamble) if preamble.purpose == Purpose::Start => {
+                        daemon.answer_start(stream, &preamble)
+                    }
                     Ok(preamble) => daemon.pass_on(&stream, &preamble),
                     // Mostly another daemon that looked whether this node can be reached.
                     Err(error) => debug!(%address, error = %chain(&error), "closed a connection"),
@@ -70,7 +73,7 @@ impl Daemon {
         let socket = match preamble.purpose {
             Purpose::Open => self.open(preamble),
             Purpose::Join => self.host_socket(preamble),
-            Purpose::Keys | Purpose::Roster => None,
+            Purpose::Keys | Purpose::Roster | Purpose::Start => None,
         };
         let Some(socket) = socket else {
             debug!(%session, purpose = ?preamble.purpose, "closed a connection: no place for it");

@@ -12,6 +12,7 @@
 //!   node as files.
 //! * [`discovery`]: nodes that find each other by multicast.
 //! * `roster`: the list of nodes, which may change at any time.
+//! * [`start`]: programs that are started on another node because a device is there.
 //! * `cluster`: the node's load and that of the others, and moves that nobody has asked for.
 
 mod accelerators;
@@ -35,6 +36,7 @@ mod reservations;
 mod roster;
 mod serve;
 mod settings;
+pub mod start;
 pub mod tree;
 mod zygote;
 

@@ -53,6 +53,19 @@ impl Lines {
         &self.stream
     }
 
+    /// The socket, for something else than lines, without limits.
+    ///
+    /// # Errors
+    /// When more has been read than lines, or the socket fails.
+    pub fn into_stream(self) -> Result<UnixStream, LineError> {
+        if !self.pending.is_empty() {
+            return Err(LineError::TooLong);
+        }
+        self.stream.set_read_timeout(None).map_err(LineError::Socket)?;
+        self.stream.set_write_timeout(None).map_err(LineError::Socket)?;
+        Ok(self.stream)
+    }
+
     /// Reads one message: waits up to `idle` for its first byte and up to `line` for the rest.
     ///
     /// # Errors

@@ -18,6 +18,7 @@
 //! no line grows with the size of the cluster.
 
 pub use minka_wire::local::{DeviceKind, FreeDevice, GuestMemory};
+pub use minka_wire::start::Unstarted;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -73,6 +74,12 @@ pub enum Request {
     /// Promise a device of this node's that nobody uses to the process that asks, of a kind if that matters. Answered by
     /// [`Answer::Device`].
     Device {
+        /// The kind.
+        kind: Option<DeviceKind>,
+    },
+    /// Start a program on another node that has a device that nobody uses, of a kind if that matters. Answered by
+    /// [`Answer::Starting`], after which both sides speak as [`minka_wire::start`] says.
+    Start {
         /// The kind.
         kind: Option<DeviceKind>,
     },
@@ -175,6 +182,13 @@ pub enum Answer {
     Event(Event),
     /// The device that has been promised.
     Device(FreeDevice),
+    /// The node where the program is to be started, and the device that has been promised there.
+    Starting {
+        /// The node.
+        node: String,
+        /// The device.
+        device: FreeDevice,
+    },
     /// Why the process cannot move; empty when it can.
     Reasons(Vec<String>),
     /// The request was not carried out.
@@ -513,6 +527,12 @@ pub enum Refusal {
         /// Other nodes that say that they have one.
         elsewhere: Vec<String>,
     },
+    /// No other node starts the program.
+    #[error("no other node starts it")]
+    NotStarted {
+        /// Those that were asked, and why not.
+        nodes: Vec<(String, Unstarted)>,
+    },
     /// The daemon is ending.
     #[error("the node daemon is ending")]
     Ending,
@@ -558,6 +578,10 @@ mod tests {
         pinned(Request::Trace { pid: 7 }, r#"{"version":1,"body":{"trace":{"pid":7}}}"#);
         pinned(Request::Nodes, r#"{"version":1,"body":"nodes"}"#);
         pinned(
+            Request::Start { kind: Some(DeviceKind::Amd) },
+            r#"{"version":1,"body":{"start":{"kind":"amd"}}}"#,
+        );
+        pinned(
             Request::Steer { what: Steering::Stay { on: true } },
             r#"{"version":1,"body":{"steer":{"what":{"stay":{"on":true}}}}}"#,
         );
@@ -590,6 +614,12 @@ mod tests {
     fn answers_are_pinned() {
         pinned(Answer::End, r#"{"version":1,"body":"end"}"#);
         pinned(Answer::Armed, r#"{"version":1,"body":"armed"}"#);
+        let device = FreeDevice { kind: DeviceKind::Amd, address: "0".into(), uuid: "u".into() };
+        let line = r#"{"version":1,"body":{"starting":{"node":"b","device":{"kind":"amd","address":"0","uuid":"u"}}}}"#;
+        pinned(Answer::Starting { node: "b".into(), device }, line);
+        let refused = Refusal::NotStarted { nodes: vec![("b".into(), Unstarted::NotOffered)] };
+        let line = r#"{"version":1,"body":{"refused":{"not_started":{"nodes":[["b","not_offered"]]}}}}"#;
+        pinned(Answer::Refused(refused), line);
         let migrated = Migrated { pid: 7, at: "b".into(), moved: true, freeze_us: 2310 };
         let line = r#"{"version":1,"body":{"migrated":{"pid":7,"at":"b","moved":true,"freeze_us":2310}}}"#;
         pinned(Answer::Migrated(migrated), line);

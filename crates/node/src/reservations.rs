@@ -46,6 +46,16 @@ impl Reservations {
         });
     }
 
+    /// What was promised is for this process from now on.
+    pub(crate) fn hand_over(&mut self, address: &str, pid: i32) {
+        self.held.iter_mut().filter(|held| held.address == address).for_each(|held| held.pid = pid);
+    }
+
+    /// What was promised is free again.
+    pub(crate) fn give_back(&mut self, address: &str) {
+        self.held.retain(|held| held.address != address);
+    }
+
     /// How many devices of a kind are promised.
     pub(crate) fn count(&self, kind: DeviceKind) -> usize {
         self.held.iter().filter(|held| held.kind == kind).count()
@@ -81,5 +91,10 @@ mod tests {
         assert_eq!(settle(&mut all, 29, &free[..1], &[7]), [0, 0]);
         assert_eq!(take(&mut all, 30, None, 9).as_deref(), Some("1"));
         assert_eq!(settle(&mut all, 60, &free, &[9]), [0, 0]);
+        assert_eq!(take(&mut all, 60, None, 9).as_deref(), Some("1"));
+        all.hand_over("1", 10);
+        assert_eq!(settle(&mut all, 61, &free, &[10]), [1, 0]);
+        all.give_back("1");
+        assert_eq!(settle(&mut all, 61, &free, &[10]), [0, 0]);
     }
 }

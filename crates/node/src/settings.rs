@@ -45,6 +45,8 @@ pub struct Settings {
     pub host: Vec<OsString>,
     /// The program that looks after accelerators and its arguments; empty: nobody does.
     pub xpu: Vec<OsString>,
+    /// For which users of other nodes programs are started here, by name; `*` for all ordinary ones.
+    pub start: Vec<String>,
     /// A program and its arguments that becomes either by forking itself; empty for none, and both are started anew.
     pub zygote: Vec<OsString>,
 }

@@ -55,6 +55,7 @@ impl Node {
             deputy: program("deputy"),
             host: program("host"),
             xpu: Vec::new(),
+            start: Vec::new(),
             zygote: Vec::new(),
         };
         let daemon = Daemon::new(settings, Box::new(ProcFs), Box::new(eligibility));
@@ -281,6 +282,7 @@ fn a_second_daemon_does_not_take_the_socket() {
         deputy: Vec::new(),
         host: Vec::new(),
         xpu: Vec::new(),
+        start: Vec::new(),
         zygote: Vec::new(),
     };
     let second = Daemon::new(settings, Box::new(ProcFs), Box::new(eligibility));

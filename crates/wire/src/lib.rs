@@ -4,6 +4,7 @@ pub mod frame;
 pub mod local;
 pub mod message;
 pub mod preamble;
+pub mod start;
 
 /// Longest text of a peer's that is shown or passed on, in characters.
 const TEXT_MAX: usize = 400;

@@ -46,11 +46,14 @@ pub enum Purpose {
     Keys = 3,
     /// The daemons compare their lists of nodes. The session and the lane mean nothing then.
     Roster = 4,
+    /// A program is started for a user of the other node. The session and the lane mean nothing then.
+    Start = 5,
 }
 
 impl Purpose {
     /// All purposes, in the order of their numbers.
-    pub const ALL: [Purpose; 4] = [Purpose::Open, Purpose::Join, Purpose::Keys, Purpose::Roster];
+    pub const ALL: [Purpose; 5] =
+        [Purpose::Open, Purpose::Join, Purpose::Keys, Purpose::Roster, Purpose::Start];
 }
 
 /// Which of a session's channels a connection is, so that a fault never waits behind a stream of pages.

@@ -39,6 +39,7 @@ impl Node {
             deputy: vec!["false".into()],
             host: vec!["false".into()],
             xpu: Vec::new(),
+            start: Vec::new(),
             zygote: Vec::new(),
             tree: None,
         };

@@ -2,7 +2,7 @@
 //!
 //! Each of these runs a few async-signal-safe calls in the child between fork and exec.
 
-use std::ffi::OsStr;
+use std::ffi::{CString, OsStr};
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
@@ -44,6 +44,43 @@ pub fn adopt_descriptor(number: &OsStr) -> io::Result<OwnedFd> {
     // SAFETY: it is open, came through exec and was not taken over before, as it then would be closed on
     // exec.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Whom a program belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    /// The user.
+    pub uid: u32,
+    /// Their own group.
+    pub gid: u32,
+    /// All their groups.
+    pub groups: Vec<u32>,
+}
+
+/// Lets the program that `command` starts be a user's own, in a session of its own, in a directory that this user may
+/// enter. It gets a hangup when the thread that starts it ends. Without an account it stays whose it is.
+pub fn belong_to(command: &mut Command, account: Option<Account>, directory: CString) {
+    let become_it = move || {
+        let done = |result: libc::c_long| if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) };
+        // SAFETY: it takes nothing; it fails only for leaders of groups, which a new process is not.
+        done(unsafe { libc::setsid() }.into())?;
+        if let Some(Account { uid, gid, groups }) = &account {
+            // The bare calls: of the C library's, those would tell all threads, of which only one is left here.
+            // SAFETY: pointer and length are those of `groups`.
+            done(unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) })?;
+            // SAFETY: these take numbers only.
+            done(unsafe { libc::syscall(libc::SYS_setresgid, *gid, *gid, *gid) })?;
+            // SAFETY: as above.
+            done(unsafe { libc::syscall(libc::SYS_setresuid, *uid, *uid, *uid) })?;
+        }
+        // SAFETY: it is text with a zero byte at its end.
+        done(unsafe { libc::chdir(directory.as_ptr()) }.into())?;
+        // Last, as another user's is forgotten.
+        // SAFETY: it takes numbers only.
+        done(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGHUP) }.into())
+    };
+    // SAFETY: `become_it` makes a few async-signal-safe calls and allocates nothing.
+    unsafe { command.pre_exec(become_it) };
 }
 
 /// Lets the program that `command` starts report its PID as it sees it itself: native-endian, four bytes in

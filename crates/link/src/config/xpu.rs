@@ -13,6 +13,7 @@
 //! audit = "/var/log/minka-xpu.log"   # changes and refusals; none: they go to the daemon's log
 //! tls = { certificate = "xpu-cert.pem", key = "xpu-key.pem" }   # speak TLS, and nothing in the clear
 //! python = "python3"                 # is asked what PyTorch sees
+//! start = ["ana", "*"]              # for whom of other nodes programs are started here: names, or * for all ordinary users
 //! root = "/"                         # the tree whose devices these are: an aid for tests
 //! ```
 
@@ -47,6 +48,8 @@ pub struct XpuConfig {
     pub tls: Option<XpuTls>,
     /// The Python that is asked what PyTorch sees.
     pub python: PathBuf,
+    /// For which users of other nodes programs that need a device are started here; `*` for all ordinary ones.
+    pub start: Vec<String>,
     /// The tree whose devices these are.
     pub root: PathBuf,
 }
@@ -75,6 +78,7 @@ impl Default for XpuConfig {
             audit: None,
             tls: None,
             python: "python3".into(),
+            start: Vec::new(),
             root: "/".into(),
         }
     }
@@ -109,6 +113,7 @@ mod tests {
             listen: Some(([127, 0, 0, 1], 12788).into()),
             interval_ms: Some(1000),
             audit: Some("/var/log/minka-xpu.log".into()),
+            start: vec!["ana".into(), "*".into()],
             tls: Some(XpuTls { certificate: "xpu-cert.pem".into(), key: "xpu-key.pem".into() }),
             ..XpuConfig::default()
         };
