@@ -206,3 +206,22 @@ fn the_tree_goes_and_comes_with_the_daemon() {
     lab.until("ls -A /hpc; mount | grep -c ' /hpc '", "0\n");
     lab.until(&format!("{program} | wc -l"), "0\n");
 }
+
+#[test]
+fn a_lab_has_its_own_tree_wherever_it_is_made() {
+    if !can_be() {
+        return;
+    }
+    // On a machine, here a node of another lab, whose daemon shows its tree there.
+    let lab = Lab::up("treein");
+    let inner = format!("inner-{}", std::process::id());
+    let (words, _) = lab.script(&format!("minka lab up --nodes 2 --name {inner}"));
+    let own = format!("minka lab exec --name {inner} node2 -- sh -c 'cat /hpc/admin/mospe; ls /hpc/nodes'");
+    lab.until(&own, "2\n1\n2\n");
+    let log = std::fs::read_to_string(format!("/run/minka/lab/{inner}/node2/node.log")).unwrap_or_default();
+    assert!(!log.contains("something is mounted there"), "{log}{words}");
+    // That of the machine is there as before.
+    lab.check("cat /hpc/admin/mospe; ls /hpc/nodes", "1\n1\n2\n3\n");
+    lab.script(&format!("minka lab down --name {inner}"));
+    lab.check("cat /hpc/admin/mospe", "1\n");
+}

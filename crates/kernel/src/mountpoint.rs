@@ -4,8 +4,10 @@
 //! take the mounts of all others away (the kernel unmounts what lies on a directory that is removed elsewhere). So whoever
 //! uses it holds a lock on it, which ends with its process, however that ends; and only who gets it alone removes it.
 
+use std::ffi::CString;
 use std::fs::{self, DirBuilder, File, Permissions, TryLockError};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -86,9 +88,57 @@ pub fn remove_unused(path: &Path) {
     }
 }
 
+/// Takes FUSE mounts of this `source` away from `path` in the mount namespace of the calling process, which must not
+/// show its mounts to others: it has them from whoever was there before it.
+///
+/// # Errors
+/// When the kernel does not allow it.
+pub fn leave_outside(path: &Path, source: &str) -> io::Result<()> {
+    const MOUNTS_MAX: usize = 64;
+    for _ in 0..MOUNTS_MAX {
+        let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+        if !mounts.lines().any(|line| is_mount_of(line, path, source)) {
+            return Ok(());
+        }
+        let point = CString::new(path.as_os_str().as_bytes())?;
+        // SAFETY: the path is a text that ends in a zero and outlives the call.
+        if unsafe { libc::umount2(point.as_ptr(), libc::MNT_DETACH | libc::UMOUNT_NOFOLLOW) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Err(io::ErrorKind::ResourceBusy.into())
+}
+
+/// Whether a line of `/proc/PID/mountinfo` (`proc_pid_mountinfo(5)`) is of such a mount there.
+fn is_mount_of(line: &str, path: &Path, source: &str) -> bool {
+    let Some((place, what)) = line.split_once(" - ") else { return false };
+    let mut what = what.split(' ');
+    let is_fuse = what.next().is_some_and(|kind| kind == "fuse" || kind.starts_with("fuse."));
+    let is_there = place.split(' ').nth(4).is_some_and(|point| Path::new(point) == path);
+    is_fuse && what.next() == Some(source) && is_there
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_trees_of_that_source_at_that_place_are_left_outside() {
+        let line = |point: &str, kind: &str, source: &str| {
+            format!("66 27 0:50 / {point} rw,nosuid shared:7 - {kind} {source} rw,user_id=0")
+        };
+        let is_left = |line: &str| is_mount_of(line, Path::new("/hpc"), "minka");
+        assert!(is_left(&line("/hpc", "fuse", "minka")) && is_left(&line("/hpc", "fuse.hpc", "minka")));
+        for other in [
+            line("/hpc2", "fuse", "minka"),
+            line("/hpc", "fuse", "host:"),
+            line("/hpc", "nfs", "minka"),
+            String::new(),
+        ] {
+            assert!(!is_left(&other), "{other}");
+        }
+        leave_outside(Path::new("/no/such"), "minka").unwrap();
+    }
 
     #[test]
     fn the_last_who_used_it_takes_it_away() {

@@ -7,16 +7,18 @@
 use std::ffi::OsString;
 use std::os::fd::AsFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
-use minka_kernel::namespace;
 use minka_kernel::spawn::{SignalQueue, adopt_descriptor, reap_any, set_program_name, wait_readable};
+use minka_kernel::{mountpoint, namespace};
 
 use crate::channel::Channel;
 use crate::error::{LabError, chain};
 use crate::message::{Go, NodeEvent, NodePlan};
 use crate::network::NodeNetwork;
 use crate::options::OWN_PROGRAM;
+use crate::supervisor::{TREE, TREE_SOURCE};
 
 /// The argument that makes a program a node's init; a descriptor follows: the supervisor's channel.
 pub(crate) const ROLE: &str = "init";
@@ -39,6 +41,9 @@ pub(crate) fn main(mut arguments: impl Iterator<Item = OsString>) -> Result<(), 
 fn start(supervisor: &Channel) -> Result<(SignalQueue, u32), LabError> {
     let plan: NodePlan = next(supervisor)?;
     namespace::keep_mounts_inside().map_err(LabError::system("separate the node's mounts"))?;
+    // A daemon that is none of a lab's may show its tree on this machine.
+    let tree = mountpoint::leave_outside(Path::new(TREE), TREE_SOURCE);
+    tree.map_err(LabError::system("leave the machine's tree outside"))?;
     namespace::mount_proc().map_err(LabError::system("mount /proc"))?;
     namespace::set_host_name(&plan.name).map_err(LabError::system("set the host name"))?;
     let mut network = NodeNetwork::create()?;

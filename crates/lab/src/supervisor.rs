@@ -36,7 +36,9 @@ use crate::node::{KILL_TIMEOUT, Node};
 pub(crate) const ROLE: &str = "supervise";
 
 /// Where nodes mount the tree of openMosix's files, if they can. They are killed, so that they cannot remove it.
-const TREE: &str = "/hpc";
+pub(crate) const TREE: &str = "/hpc";
+/// What is said to be mounted there.
+pub(crate) const TREE_SOURCE: &str = "minka";
 /// How often daemons that do not answer yet are asked again.
 const ASK_INTERVAL: Duration = Duration::from_millis(1);
 /// How long somebody who connects may take to say what they want.
