@@ -49,6 +49,7 @@ pub fn wishes(
     others: &[Other],
 ) -> Vec<Wish> {
     let mut here = *here;
+    let known = others;
     let mut others: Vec<Other> = others.iter().filter(|other| other.takes_guests()).copied().collect();
     // Who only has memory here is the usher's affair.
     let eligible =
@@ -63,7 +64,9 @@ pub fn wishes(
         let mut best: Option<(usize, usize, Wish)> = None;
         for (position, it) in left.iter().enumerate() {
             let leaving = Leaving::new(settings, prices, &here, it);
-            for (at, other) in others.iter().enumerate() {
+            let passes = passes_home(it, &it.demand, known);
+            let allowed = |(_, other): &(usize, &Other)| passes || it.home == Some(other.node);
+            for (at, other) in others.iter().enumerate().filter(allowed) {
                 let better = |wish: &Wish| best.is_none_or(|(_, _, other)| wish.gain > other.gain);
                 if let Some(wish) = leaving.judge(prices, other).filter(better) {
                     best = Some((position, at, wish));
@@ -77,6 +80,13 @@ pub fn wishes(
         wishes.push(wish);
     }
     wishes
+}
+
+/// Whether a guest could go on to another node: its memory passes through its home, which may have kept nothing of it. Who
+/// is at home can leave anyway.
+pub(super) fn passes_home(it: &Candidate, demand: &Demand, others: &[Other]) -> bool {
+    let has_room = |other: &Other| other.room.with(demand).left_mib() >= 0.0;
+    it.home.is_none_or(|home| others.iter().any(|other| other.node == home && has_room(other)))
 }
 
 /// A process that thinks of leaving: what does not depend on where it would go.

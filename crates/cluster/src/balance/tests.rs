@@ -49,6 +49,20 @@ fn processes_spread_over_free_nodes_in_one_step() {
 }
 
 #[test]
+fn a_guest_whose_home_is_full_goes_nowhere_else() {
+    let free = other(2, room(0.0, 1000.0));
+    let gone = |home: Option<NodeId>, used_mib: f64| {
+        let guest = |process| Candidate { home, ..candidate(process, 100.0, 5.0) };
+        let home = Room { used_mib, ..room(9.0, 1000.0) };
+        wished(&[guest(1), guest(2)], &[free, other(3, home)]).len()
+    };
+    let home = NodeId::new(3);
+    assert_eq!((gone(home, 850.0), gone(home, 950.0)), (1, 0));
+    assert_eq!(gone(NodeId::new(4), 0.0), 0, "nobody knows whether there is room");
+    assert_eq!(gone(None, 950.0), 1, "who is at home leaves");
+}
+
+#[test]
 fn of_a_thousand_those_that_cost_most_leave_first() {
     // Every tenth is young, and a delay matters to it.
     let computed = |process: u64| if process.is_multiple_of(10) { 1.0 } else { 1000.0 };

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use super::candidate::{Candidate, ProcessId, Settings};
 use super::cost::{Demand, Room};
 use super::ledger::Claim;
-use super::select::{Other, Wish};
+use super::select::{Other, Wish, passes_home};
 use crate::gossip::Millis;
 
 /// So long it takes, in seconds, until a decision has been taken and whoever leaves grows elsewhere.
@@ -123,9 +123,7 @@ fn fitting(short_mib: f64, mut candidates: Vec<&Candidate>, others: &[Other]) ->
 /// Which of the others takes a process.
 fn fit(it: &Candidate, demand: &Demand, growing: bool, others: &[Other]) -> Option<usize> {
     let left = |other: &Other| other.room.with(demand).left_mib();
-    // What a guest has written passes through its home on its way to another host.
-    let home = it.home.map(|home| others.iter().find(|other| other.node == home));
-    if home.is_some_and(|home| home.is_none_or(|home| left(home) < 0.0)) {
+    if !passes_home(it, demand, others) {
         return None;
     }
     let fitting = others.iter().enumerate().filter(|(_, other)| other.takes_guests() && left(other) >= 0.0);
