@@ -176,3 +176,37 @@ fn omdiscd_tells_the_daemon_what_it_hears_and_says_what_is_wrong() {
     let heard = std::fs::read_to_string(machines.path().join("one.heard")).unwrap();
     assert!(heard.contains("two is at 10.77.0.2:4760"), "{heard}");
 }
+
+#[test]
+fn nodes_are_looked_for_where_openmosix_map_says() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let mut machines = Machines::up("mapped");
+    // The list says of each other's addresses what is not true, and nobody announces itself.
+    machines.cluster(["10.77.0.201:4760", "10.77.0.202:4760"], "[ids]\none = 1\ntwo = 2\n");
+    machines.start("node1", "one");
+    machines.start("node2", "two");
+    let map = machines.path().join("map");
+    std::fs::write(&map, "1 10.77.0.201 1\n2 10.77.0.2 1\n").unwrap();
+    let directory = machines.path().display().to_string();
+    let setpe = |options: &str| {
+        format!("export MINKA_DIR={directory}/run-one; exec \"$0\" setpe {options} -f {}", map.display())
+    };
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let taken = machines.on("node1", &setpe("-w")).output().unwrap();
+        if taken.status.success() {
+            break;
+        }
+        // The other daemon may just be starting.
+        assert!(Instant::now() < deadline, "{}", String::from_utf8_lossy(&taken.stderr));
+    }
+    machines.until_other_is_at("node1", "one", "10.77.0.2:4760");
+    // Who is not there is not believed to be.
+    std::fs::write(&map, "1 10.77.0.201 1\n2 10.77.0.77 1\n").unwrap();
+    let taken = machines.on("node1", &setpe("-w")).output().unwrap();
+    let told = String::from_utf8_lossy(&taken.stderr).into_owned();
+    assert!(taken.status.code() == Some(5) && told.contains("10.77.0.77"), "{told}");
+    machines.until_other_is_at("node1", "one", "10.77.0.2:4760");
+}

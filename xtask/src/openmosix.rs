@@ -222,7 +222,7 @@ const ABSENT: &str = "\
 |---|---|
 | `mosctl quiet`, `noquiet` | The kernel wrote to the console; here there is a log, as much of it as `MINKA_LOG` says. |
 | `mosctl mfs`, `nomfs`; MFS and DFSA | Files are those of the home, wherever a process computes; what is identical on the other node is read there. |
-| `mosrun -e`, `-E`, `-r`, `-R` | The manual names them and does not say what they do. |
+| `mosrun -e`, `-E`, `-r`, `-R` | The synopsis of `mosrun(1)` names them; the manual does not, and what they did could not be found out. |
 | `mosrun` locks what it is told to run on a node | It does so with `-L`, and with `runon`, `runhome` and `nomig`. |
 | processor types for `mosctl setyard` | The manual names one, `PIII/1GHz`, which is the standard. |
 | `/proc/hpc`, `/proc/PID` | The tree is `/hpc`, and processes are in `/hpc/proc`: nothing can be added to `/proc` from outside the kernel. |

@@ -1,5 +1,5 @@
 //! `setpe`: openMosix's maps. Here the nodes of a cluster are those that have its certificates (`minka cluster`), so a map
-//! can be written and compared with them, but not make a node of a machine.
+//! says where they are, but does not make a node of a machine.
 
 mod map;
 
@@ -8,6 +8,7 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use minka_node::protocol::{Node, Steering};
 use serde_json::json;
@@ -20,6 +21,10 @@ pub(crate) use map::MapError;
 
 /// Where maps are looked for, in this order.
 const MAPS: [&str; 3] = ["/etc/openmosix.map", "/etc/mosix.map", "/etc/hpc.map"];
+
+/// How long nodes may take to prove that they are where a map says, and how often it is looked whether they have.
+const FOUND_LIMIT: Duration = Duration::from_secs(5);
+const FOUND_LOOK: Duration = Duration::from_millis(100);
 
 /// No map is near as long, in bytes.
 const BYTES_MAX: u64 = 1 << 20;
@@ -37,7 +42,7 @@ pub(super) fn setpe(arguments: &Setpe, output: &mut Output) -> Result<(), Failur
     let resolve = |name: &str| Some((name, 0).to_socket_addrs().ok()?.next()?.ip());
     let nodes = map::parse(&text, resolve).map_err(|source| Failure::Map { path: path.clone(), source })?;
     if !arguments.check {
-        let differences = differences(&nodes, &client()?.nodes()?, output);
+        let differences = take(&nodes, output)?;
         if !differences.is_empty() {
             return Err(Failure::OtherMap { path, differences });
         }
@@ -47,6 +52,44 @@ pub(super) fn setpe(arguments: &Setpe, output: &mut Output) -> Result<(), Failur
     }
     let line = output.text.with("setpe-sound", &[("nodes", nodes.len().into())]);
     output.line(&line)
+}
+
+/// Has nodes looked for where a map says that they are. Returns what is otherwise all the same.
+fn take(map: &BTreeMap<u16, Vec<IpAddr>>, output: &Output) -> Result<Vec<String>, Failure> {
+    let mut client = client()?;
+    let known = client.nodes()?;
+    let elsewhere = elsewhere(map, &known);
+    if elsewhere.is_empty() || known.iter().any(|node| node.number.is_none_or(|it| !map.contains_key(&it))) {
+        return Ok(differences(map, &known, output));
+    }
+    for (name, address) in elsewhere {
+        // Who is there has to prove it, so this is no more than a hint.
+        client.found(&name, address)?;
+    }
+    let deadline = Instant::now() + FOUND_LIMIT;
+    loop {
+        let differences = differences(map, &client.nodes()?, output);
+        if differences.is_empty() || Instant::now() > deadline {
+            return Ok(differences);
+        }
+        std::thread::sleep(FOUND_LOOK);
+    }
+}
+
+/// Where other nodes are looked for that are not where the map says, each at all the addresses that it has there.
+fn elsewhere(map: &BTreeMap<u16, Vec<IpAddr>>, known: &[Node]) -> Vec<(String, SocketAddr)> {
+    let mut elsewhere = Vec::new();
+    for node in known.iter().filter(|node| !node.this) {
+        let addresses = node.number.and_then(|number| map.get(&number));
+        let (Some(addresses), Ok(address)) = (addresses, node.address.parse::<SocketAddr>()) else {
+            continue;
+        };
+        if !addresses.contains(&address.ip()) {
+            let places = addresses.iter().map(|it| SocketAddr::new(*it, address.port()));
+            elsewhere.extend(places.map(|place| (node.name.clone(), place)));
+        }
+    }
+    elsewhere
 }
 
 /// Writes the map of the running cluster.
@@ -92,7 +135,9 @@ fn differences(map: &BTreeMap<u16, Vec<IpAddr>>, nodes: &[Node], output: &Output
     };
     for (number, addresses) in map {
         let known = nodes.iter().find(|node| node.number == Some(*number));
-        if known.and_then(host).is_none_or(|address| !addresses.contains(&address)) {
+        // A node that listens at all of its addresses may have that one.
+        let is_there = |address: IpAddr| address.is_unspecified() || addresses.contains(&address);
+        if !known.and_then(host).is_some_and(is_there) {
             let address = addresses.first().map(ToString::to_string).unwrap_or_default();
             tell("setpe-unknown", *number, address);
         }
