@@ -304,3 +304,30 @@ fn firmware_that_nobody_can_update_is_refused_with_the_reason() {
     let (code, _) = run(&["-d", "0", "-t", "GPU", "-f", "/dev/null"]);
     assert_eq!(code, 2);
 }
+
+#[test]
+fn sensors_single_checks_and_fields_that_people_know() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("machine");
+    Recording::named("b580_6_16").unwrap().plant(&root).unwrap();
+    let run = |arguments: &[&str]| {
+        let output = minka(&root, &[&["--root", root.to_str().unwrap()], arguments].concat());
+        (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
+    };
+    let json = |arguments: &[&str]| -> Value { serde_json::from_str(&run(arguments).1).unwrap() };
+    let sensors = json(&["sensor", "-j"])["devices"][0]["readings"].as_array().unwrap().clone();
+    let metrics: std::collections::BTreeSet<_> =
+        sensors.iter().map(|it| it["metric"].as_str().unwrap()).collect();
+    assert!(
+        metrics.contains("temperature") && metrics.contains("fan_speed") && !metrics.contains("frequency"),
+        "{metrics:?}"
+    );
+    let one = json(&["health", "-d", "0", "-c", "2", "-j"]);
+    let checks = one["devices"][0]["checks"].as_array().unwrap();
+    assert_eq!((checks.len(), &checks[0]["kind"]), (1, &json!("memory_temperature")), "{one}");
+    assert_eq!(run(&["health", "-l", "-c", "7"]).0, 2);
+    assert_eq!(run(&["amcsensor"]).0, 5);
+    let (code, text) =
+        run(&["--query-gpu=utilization.render,eu.active,pcie.tx.throughput.kbs", "--format=csv,noheader"]);
+    assert_eq!((code, text.as_str()), (0, "[N/A], [N/A], [N/A]\n"));
+}

@@ -41,7 +41,7 @@ pub(crate) enum XpuCommand {
     Discovery(OneDevice),
     Topology(XpuTopology),
     Stats(Devices),
-    Health(Devices),
+    Health(XpuHealth),
     Config(XpuConfig),
     #[command(name = "updatefw")]
     UpdateFw(XpuUpdateFw),
@@ -50,6 +50,9 @@ pub(crate) enum XpuCommand {
     Vgpu(XpuVgpu),
     Log(XpuLog),
     Readings(OneDevice),
+    Sensor(OneDevice),
+    #[command(name = "amcsensor")]
+    AmcSensor,
     Dump(Dump),
     Ps(OneDevice),
     Top(XpuTop),
@@ -83,6 +86,16 @@ pub(crate) struct Devices {
     pub(crate) group: Option<u32>,
     #[arg(long, value_name = "FILE")]
     pub(crate) state: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct XpuHealth {
+    #[command(flatten)]
+    pub(crate) devices: Devices,
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=6))]
+    pub(crate) component: Option<u8>,
+    #[arg(short, long)]
+    pub(crate) list: bool,
 }
 
 #[derive(Debug, clap::Args)]

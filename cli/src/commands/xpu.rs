@@ -47,6 +47,13 @@ pub(super) fn xpu(arguments: &Xpu, output: &mut Output) -> Result<(), Failure> {
         Some(XpuCommand::Token(command)) => {
             return super::token::token(command, &configuration("xpu-tokens.toml"), json, output);
         }
+        Some(XpuCommand::AmcSensor) => {
+            let reason = "no kernel shows cards' management controllers; `minka xpu sensor` shows the cards' own sensors";
+            return Err(Failure::XpuNotOffered {
+                operation: "read the sensors of management controllers",
+                reason,
+            });
+        }
         _ => {}
     }
     let pace = interval(arguments).unwrap_or(FIRST_INTERVAL).min(Duration::from_secs(1));
@@ -62,7 +69,9 @@ pub(super) fn xpu(arguments: &Xpu, output: &mut Output) -> Result<(), Failure> {
             }
         }
         Some(XpuCommand::Stats(which)) => show::stats(&grouped(&station, which)?, &station, json, output),
-        Some(XpuCommand::Health(which)) => show::health(&grouped(&station, which)?, json, output),
+        Some(XpuCommand::Health(which)) => {
+            show::health(&grouped(&station, &which.devices)?, which.component, json, output)
+        }
         Some(XpuCommand::Policy(which)) => policy::policy(which, &station, json, output),
         Some(XpuCommand::Diag(which)) => examine::diagnose(which, &station, json, output),
         Some(XpuCommand::Vgpu(which)) => examine::functions(which, &station, json, output),
@@ -72,7 +81,12 @@ pub(super) fn xpu(arguments: &Xpu, output: &mut Output) -> Result<(), Failure> {
             let device = OneDevice { device: which.device.clone() };
             firmware::updatefw(which, &chosen(&station, &device)?, json, output)
         }
-        Some(XpuCommand::Readings(which)) => show::readings(&chosen(&station, which)?, json, output),
+        Some(XpuCommand::Readings(which)) => {
+            show::readings(&chosen(&station, which)?, |_| true, json, output)
+        }
+        Some(XpuCommand::Sensor(which)) => {
+            show::readings(&chosen(&station, which)?, show::is_sensor, json, output)
+        }
         Some(XpuCommand::Ps(which)) => show::processes(&chosen(&station, which)?, &station, json, output),
         Some(XpuCommand::Top(which)) => {
             top::top(which, interval(arguments).unwrap_or(TOP_INTERVAL), &station, json, output)

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use crate::device::{CLOCK_PLACES, CORE_PLACES, POWER_PLACES, Sample};
+use crate::dump;
 use crate::metric::Metric;
 use crate::statistics::Quantity;
 
@@ -22,6 +23,10 @@ pub struct Field {
 #[derive(Debug, Clone, Copy)]
 enum Read {
     Text(fn(&Sample) -> Option<Cow<'_, str>>),
+    /// What another table has in this column ([`dump`]).
+    Column(usize),
+    /// Nothing that a kernel tells.
+    Untold,
     /// A quantity and how many of the field's units its unit is; digits behind the point.
     Quantity(Quantity, f64, usize),
     /// A metric at the first of these places where it is known; digits behind the point.
@@ -61,6 +66,10 @@ fields! {
     "energy.consumed" "J" Read::Quantity(Quantity::Energy, 1.0, 3);
     "utilization.gpu" "%" Read::Quantity(Quantity::Utilization, 1.0, 0);
     "utilization.memory" "%" Read::Quantity(Quantity::MemoryBandwidth, 1.0, 0);
+    "utilization.compute" "%" Read::Column(31);
+    "utilization.render" "%" Read::Column(32);
+    "utilization.media" "%" Read::Column(33);
+    "utilization.copy" "%" Read::Column(34);
     "utilization.encoder" "%" Read::Metric(Metric::EngineUtilization, &["video encoder"], 0);
     "utilization.decoder" "%" Read::Metric(Metric::EngineUtilization, &["video decoder"], 0);
     "memory.total" "MiB" Read::Text(|sample| mebibytes(sample, Metric::MemoryTotal));
@@ -69,6 +78,8 @@ fields! {
         let free = sample.memory_total()? - sample.memory_used()?;
         Some(format!("{:.0}", free.max(0.0) / MEBIBYTE).into())
     });
+    "memory.read.bandwidth" "kB/s" Read::Column(6);
+    "memory.write.bandwidth" "kB/s" Read::Column(7);
     "memory.bandwidth.utilization" "%" Read::Quantity(Quantity::MemoryBandwidth, 1.0, 0);
     "clocks.current.graphics" "MHz" Read::Metric(Metric::Frequency, CLOCK_PLACES, 0);
     "clocks.current.sm" "MHz" Read::Metric(Metric::Frequency, &["sm", "tile0/gt0", "gt0", "sclk"], 0);
@@ -89,6 +100,9 @@ fields! {
     "ecc.mode.current" "" Read::Text(|sample| text(sample, Metric::Property, &["memory ecc"]));
     "ecc.errors.corrected.aggregate.total" "" Read::Metric(Metric::Errors, &["corrected"], 0);
     "ecc.errors.uncorrected.aggregate.total" "" Read::Metric(Metric::Errors, &["uncorrected"], 0);
+    "eu.active" "%" Read::Untold;
+    "eu.stall" "%" Read::Untold;
+    "eu.idle" "%" Read::Untold;
     "fan.speed" "RPM" Read::Quantity(Quantity::FanSpeed, 1.0, 0);
     "temperature.gpu.critical" "" Read::Metric(Metric::TemperatureCritical, CORE_PLACES, 0);
     "memory.size.gtt" "B" Read::Metric(Metric::MemoryTotal, &["gtt"], 0);
@@ -107,6 +121,8 @@ impl Field {
             "clocks.sm" => "clocks.current.sm",
             "clocks.mem" => "clocks.current.memory",
             "clocks.max.gr" => "clocks.max.graphics",
+            "pcie.rx.throughput.kbs" => "pcie.rx.throughput",
+            "pcie.tx.throughput.kbs" => "pcie.tx.throughput",
             name => name,
         };
         FIELDS.iter().find(|field| field.name == name).copied()
@@ -125,6 +141,8 @@ impl Field {
     pub fn value(&self, sample: &Sample, units: bool) -> Option<String> {
         let value: String = match self.read {
             Read::Text(read) => read(sample)?.into_owned(),
+            Read::Column(column) => dump::cell(sample, column)?,
+            Read::Untold => return None,
             Read::Quantity(quantity, scale, digits) => format!("{:.digits$}", quantity.of(sample)? * scale),
             Read::Metric(metric, places, digits) => format!("{:.digits$}", sample.number(metric, places)?),
         };
@@ -196,6 +214,9 @@ mod tests {
         check("pci.device_id", Some("0x67DF1002"));
         check("clocks.gr", Some("798 MHz"));
         check("energy.consumed", None);
+        check("utilization.render", None);
+        check("eu.active", None);
+        check("pcie.tx.throughput.kbs", Some("647 kB/s"));
         assert!(Field::named("warp.speed").is_none());
         assert_eq!(Field::named("power.draw").unwrap().heading(true), "power.draw [W]");
     }

@@ -231,17 +231,32 @@ pub(super) fn stats(
     print(&table, output)
 }
 
-pub(super) fn health(reports: &[Report], json: bool, output: &mut Output) -> Result<(), Failure> {
-    if json {
+/// The health of devices; of one thing only, by XPU Manager's number.
+pub(super) fn health(
+    reports: &[Report],
+    only: Option<u8>,
+    json: bool,
+    output: &mut Output,
+) -> Result<(), Failure> {
+    let is_meant = |number: usize| only.is_none_or(|only| usize::from(only) == number + 1);
+    if json && only.is_none() {
         let devices = reports.iter().map(
             |report| json!({"device_id": report.sample.identity.device_id, "health": HealthBody::of(report)}),
         );
         return output.json(&json!({"devices": devices.collect::<Vec<_>>()}));
     }
+    if json {
+        let devices = reports.iter().map(|report| {
+            let checks = report.health.checks.iter().enumerate().filter(|(number, _)| is_meant(*number));
+            let checks: Vec<_> = checks.map(|(_, check)| check).collect();
+            json!({"device_id": report.sample.identity.device_id, "checks": checks})
+        });
+        return output.json(&json!({"devices": devices.collect::<Vec<_>>()}));
+    }
     let ids = ["xpu-device", "xpu-check", "xpu-health", "xpu-description"];
     let mut table = Table::new(headings(output, &ids), vec![true, false, false, false]);
     for report in reports {
-        for check in &report.health.checks {
+        for (_, check) in report.health.checks.iter().enumerate().filter(|(number, _)| is_meant(*number)) {
             table.row(vec![
                 report.sample.identity.device_id.to_string(),
                 output.text.get(&format!("xpu-check-{}", check.kind.name().replace('_', "-"))),
@@ -253,17 +268,33 @@ pub(super) fn health(reports: &[Report], json: bool, output: &mut Output) -> Res
     print(&table, output)
 }
 
-pub(super) fn readings(reports: &[Report], json: bool, output: &mut Output) -> Result<(), Failure> {
+/// What tells how the device itself is.
+pub(super) fn is_sensor(metric: Metric) -> bool {
+    matches!(metric, Metric::Temperature | Metric::Voltage | Metric::FanSpeed | Metric::Power)
+}
+
+/// The values of devices that are wanted.
+pub(super) fn readings(
+    reports: &[Report],
+    wanted: impl Fn(Metric) -> bool,
+    json: bool,
+    output: &mut Output,
+) -> Result<(), Failure> {
+    let chosen = |report: &Report| {
+        let mut all = report.sample.sorted();
+        all.retain(|reading| wanted(reading.metric));
+        all.into_iter().cloned().collect::<Vec<_>>()
+    };
     if json {
-        let devices = reports.iter().map(|report| {
-            json!({"device_id": report.sample.identity.device_id, "readings": report.sample.sorted()})
-        });
+        let devices = reports
+            .iter()
+            .map(|report| json!({"device_id": report.sample.identity.device_id, "readings": chosen(report)}));
         return output.json(&json!({"devices": devices.collect::<Vec<_>>()}));
     }
     let ids = ["xpu-device", "xpu-metric", "xpu-place", "xpu-value", "xpu-source"];
     let mut table = Table::new(headings(output, &ids), vec![true, false, false, false, false]);
     for report in reports {
-        for reading in report.sample.sorted() {
+        for reading in chosen(report) {
             let (value, source) = match &reading.value {
                 Ok(value) => {
                     (format!("{value} {}", reading.metric.unit().symbol()), reading.source.to_string())
