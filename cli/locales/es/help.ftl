@@ -12,7 +12,7 @@ help--version = Muestra la versión
 
 help-run = Ejecuta una orden en otro nodo: conserva su terminal, su directorio y su entorno
 help-run--on = Nodo en que se ejecuta: un nombre, o `best` (el mejor; lo normal)
-help-run--gpu = La ejecuta con un acelerador que nadie usa: en este nodo, o en otro que inicie programas para usted
+help-run--gpu = La ejecuta con un acelerador que nadie usa: en este nodo, o en otro que inicie programas para ti
 help-run--strict = Falla, en lugar de ejecutarla aquí, si no se la puede colocar
 help-run--command = La orden y sus argumentos
 
