@@ -118,6 +118,53 @@ fn without_its_host_it_ends_even_if_nobody_has_seen_it_do_anything() {
 }
 
 #[test]
+fn without_its_deputy_it_ends_too() {
+    let Some((cluster, _ballast)) = cluster() else { return };
+    let mut subject = Subject::start(&cluster, Manner::Quiet);
+    leave(&cluster, &mut subject, "node2");
+    is_given_back(&cluster, &subject);
+    assert!(cluster.signal_all("minka-deputy", rustix::process::Signal::KILL) > 0);
+    let reason = subject.is_ended();
+    assert!(reason.contains("deputy program was killed while it was away"), "{reason}");
+    cluster.is_quiet();
+}
+
+#[test]
+fn a_write_that_waits_for_room_is_not_cut_short() {
+    let Some((cluster, _ballast)) = cluster() else { return };
+    let file = cluster.new_file();
+    // One call with all of it; natively it returns when all has been written.
+    let script = format!(
+        "sub say {{ open my $f, '>', '{}'; print $f @_; close $f }} \
+         my $x = 'a' x 3000000; say('ready'); my $n = syswrite(STDOUT, $x); say(\"wrote $n\")",
+        file.display()
+    );
+    let (mut input, output) = std::io::pipe().expect("make a pipe");
+    let program = Program::new("perl").arguments(["-e", &script]).stdin(Stdio::null());
+    let mut running = cluster.lab().start(1, program.stdout(Stdio::from(output))).expect("start perl");
+    let told = || fs::read_to_string(&file).unwrap_or_default();
+    eventually(SOON, "perl is ready", || told().contains("ready").then_some(()));
+    let moved = cluster.client(1).migrate(running.pid_in_node() as i32, "node2", false);
+    assert!(moved.is_ok(), "{moved:?}\n{}", cluster.logs());
+    eventually(GIVEN, "its memory is given back", || own_kib(&running).filter(|kib| *kib < LEFT_KIB));
+    assert_eq!(told(), "ready", "it waits");
+    let mut all = Vec::new();
+    std::io::Read::read_to_end(&mut input, &mut all).expect("read");
+    let status = running.wait_timeout(SOON).expect("wait");
+    assert!(status.is_some_and(|status| status.success()), "{status:?}\n{}", cluster.logs());
+    assert!(all.len() == 3_000_000 && all.iter().all(|byte| *byte == b'a'), "{} bytes came", all.len());
+    assert_eq!(told(), "wrote 3000000");
+    cluster.is_quiet();
+}
+
+/// Memory that is a program's own alone, at home, in KiB.
+fn own_kib(running: &Running) -> Option<u64> {
+    let status = fs::read_to_string(Path::new(&format!("/proc/{}/status", running.pid()))).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")?.strip_suffix(" kB"))?;
+    line.trim().parse().ok()
+}
+
+#[test]
 fn one_that_waits_in_a_call_is_no_exception() {
     let Some((cluster, _ballast)) = cluster() else { return };
     let file = cluster.new_file();
@@ -133,12 +180,7 @@ fn one_that_waits_in_a_call_is_no_exception() {
     eventually(SOON, "the shell is ready", || told().contains("ready").then_some(()));
     let moved = cluster.client(1).migrate(running.pid_in_node() as i32, "node2", false);
     assert!(moved.is_ok(), "{moved:?}\n{}", cluster.logs());
-    let kib = || {
-        let status = fs::read_to_string(Path::new(&format!("/proc/{}/status", running.pid()))).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")?.strip_suffix(" kB"))?;
-        line.trim().parse::<u64>().ok()
-    };
-    eventually(GIVEN, "its memory is given back", || kib().filter(|kib| *kib < LEFT_KIB));
+    eventually(GIVEN, "its memory is given back", || own_kib(&running).filter(|kib| *kib < LEFT_KIB));
     // The end of its line comes later than the beginning: the call is made again as often as it takes.
     output.write_all(b"hel").expect("write");
     std::thread::sleep(Duration::from_millis(100));

@@ -193,6 +193,13 @@ fn early() -> Vec<Lie> {
         lie("it sends signal 1000", ENTER, after, too(signal(1000, 128), 1)),
         lie("it sends half a signal", ENTER, after, too(signal(10, 3), 1)),
         lie("it sends signals without end", ENTER, after, too(signal(40, 128), 40_000)),
+        lie(
+            "it has all pages got a thousand times",
+            ENTER,
+            (UNHARMED, UNHARMED),
+            too(FromHome::GetAll, 1_000),
+        )
+        .harmless(),
         lie("it wants all pages early a thousand times", PRECOPY, late, too(FromHome::Precopy, 1_000)),
     ]
 }

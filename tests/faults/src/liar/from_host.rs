@@ -79,6 +79,13 @@ fn away() -> Vec<Lie> {
             too(FromHost::SignalTaken, 5_000),
         )
         .harmless(),
+        lie(
+            "it has all that nobody asked it to get",
+            RUNNING,
+            (UNHARMED, UNHARMED),
+            too(FromHost::HasAll, 1_000),
+        )
+        .harmless(),
         lie("it wants to go home over and over", RUNNING, (UNHARMED, UNHARMED), too(homeward, 40)),
     ]
 }
