@@ -203,6 +203,14 @@ impl Drop for Station {
     }
 }
 
+/// The part of an interval that a device waits before its second sample, so that all of a machine's do not want the
+/// processors at the same time, and somebody who asks then has to wait: however many there are, multiples of the golden
+/// ratio lie evenly.
+fn spread(id: u32) -> f64 {
+    const GOLDEN: f64 = 0.618_033_988_749_895;
+    (f64::from(id) * GOLDEN).fract()
+}
+
 /// Takes the values of a report whose device does not answer.
 fn silence(report: &mut Report, age: f64) {
     let reason = Reason::Silent(age as u64);
@@ -277,6 +285,7 @@ impl Shared {
     }
 
     fn watch(self: Arc<Self>, mut device: Device, id: u32) {
+        let mut part = spread(id);
         loop {
             let sample = Arc::new(device.sample(Moment(self.started.elapsed().as_secs_f64())));
             if let Some(post) = lock(&self.posts).get_mut(&id) {
@@ -291,10 +300,25 @@ impl Shared {
                     device = renewed;
                 }
             }
-            let interval = *lock(&self.interval);
+            let interval = lock(&self.interval).mul_f64(std::mem::replace(&mut part, 1.0));
             if !self.wait(interval) {
                 return;
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_devices_are_sampled_one_after_another() {
+        for count in [2, 8, 64] {
+            let mut times: Vec<f64> = (0..count).map(spread).collect();
+            times.sort_by(f64::total_cmp);
+            let even = 1.0 / f64::from(count);
+            assert!(times.windows(2).all(|pair| pair[1] - pair[0] > 0.4 * even), "{times:?}");
         }
     }
 }
