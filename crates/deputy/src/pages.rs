@@ -21,7 +21,7 @@ use std::sync::{Arc, mpsc};
 /// that comes meanwhile is not kept waiting at the host.
 const STREAM_FRAME: u64 = 256 << 10;
 
-/// What the stream's thread is nicer than others: it gets a third of what they get on the same processor.
+/// How nice the stream's thread is, whatever its deputy is: it gets a third of what others get on the same processor.
 const STREAM_NICE: i32 = 5;
 
 /// Sends the pages that a guest misses.
@@ -62,7 +62,7 @@ pub(crate) fn precopied(
 pub(crate) fn stream(shared: &Arc<Shared>, (mut sender, pid): (Sender, i32)) -> Result<()> {
     // Nobody waits for these pages, so they are not to take a processor from those who serve calls and faults, or from
     // other programs. Refused, it takes its turn.
-    let _ = rustix::process::nice(STREAM_NICE);
+    let _ = rustix::process::setpriority_process(None, STREAM_NICE);
     let present = scan(shared, pid)?;
     for batch in present.chunks(4096) {
         let words: Vec<u8> = batch

@@ -287,7 +287,7 @@ pub(crate) fn first(guest: &Guest, receiver: &mut Receiver, frames: u32) -> Resu
 /// Takes in what the home streams, until its end or the channel's.
 pub(crate) fn stream(guest: &Guest, receiver: &mut Receiver) -> Result<()> {
     // Nobody waits for these pages, so they are not to take a processor from the guest. Refused, it takes its turn.
-    let _ = rustix::process::nice(STREAM_NICE);
+    let _ = rustix::process::setpriority_process(None, STREAM_NICE);
     let mut body = Vec::new();
     let mut streamed_bytes = 0;
     loop {
