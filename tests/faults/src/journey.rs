@@ -122,7 +122,7 @@ pub fn refused_at(cluster: &Cluster, subject: &Subject<'_>, point: &str, act: im
 }
 
 fn wait_a_little(mut done: impl FnMut() -> bool) -> bool {
-    for _ in 0..40 {
+    for _ in 0..120 {
         if done() {
             return true;
         }
