@@ -58,12 +58,15 @@ pub struct Account {
 }
 
 /// Lets the program that `command` starts be a user's own, in a session of its own, in a directory that this user may
-/// enter. It gets a hangup when the thread that starts it ends. Without an account it stays whose it is.
+/// enter, and with an ordinary priority. It gets a hangup when the thread that starts it ends. Without an account it stays whose it is.
 pub fn belong_to(command: &mut Command, account: Option<Account>, directory: CString) {
     let become_it = move || {
         let done = |result: libc::c_long| if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) };
         // SAFETY: it takes nothing; it fails only for leaders of groups, which a new process is not.
         done(unsafe { libc::setsid() }.into())?;
+        // The daemon's priority is not for programs. Refused, it was nicer than that already.
+        // SAFETY: it takes numbers only.
+        unsafe { libc::syscall(libc::SYS_setpriority, libc::PRIO_PROCESS, 0, 0) };
         if let Some(Account { uid, gid, groups }) = &account {
             // The bare calls: of the C library's, those would tell all threads, of which only one is left here.
             // SAFETY: pointer and length are those of `groups`.
@@ -159,6 +162,22 @@ pub fn lead_foreground_group(command: &mut Command, terminal: OwnedFd) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_users_program_does_not_get_the_daemons_priority() {
+        let started = std::thread::spawn(|| {
+            // SAFETY: these take numbers only. Who may not be less nice is nice enough already.
+            let own = unsafe {
+                libc::setpriority(libc::PRIO_PROCESS, 0, -5);
+                libc::getpriority(libc::PRIO_PROCESS, 0)
+            };
+            let mut command = Command::new("nice");
+            belong_to(&mut command, None, c"/".to_owned());
+            (own, command.output().unwrap())
+        });
+        let (own, output) = started.join().unwrap();
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("{}\n", own.max(0)));
+    }
 
     #[test]
     fn what_was_not_handed_over_cannot_be_taken() {
