@@ -85,6 +85,8 @@ pub(crate) enum Failure {
     NoService,
     #[error("empty this node first: {away} of its processes are still away, and {guests} guests still here")]
     NotEmpty { away: usize, guests: usize },
+    #[error("renew the certificates of all nodes")]
+    NotRenewed { nodes: Vec<String> },
     #[error("listen at {address}")]
     Listen {
         address: std::net::SocketAddr,
@@ -199,7 +201,9 @@ impl Failure {
             Failure::NoSuchXpu { .. } | Failure::NoSuchToken { .. } => Status::NotFound,
             Failure::XpuState(StateError::NoSuchGroup(_)) => Status::NotFound,
             Failure::XpuState(StateError::Interval(_) | StateError::Name) => Status::Usage,
-            Failure::Enroll(EnrollError::Refused { .. }) | Failure::NotEmpty { .. } => Status::Refused,
+            Failure::Enroll(EnrollError::Refused { .. })
+            | Failure::NotEmpty { .. }
+            | Failure::NotRenewed { .. } => Status::Refused,
             Failure::NoSuchField { .. }
             | Failure::NoToken
             | Failure::NoService
@@ -254,6 +258,12 @@ impl Failure {
                 let first = text.with("setpe-other", &[("path", path.into())]);
                 let help = text.get("setpe-other-help");
                 std::iter::once(first).chain(differences.iter().cloned()).chain([help]).collect()
+            }
+            Failure::NotRenewed { nodes } => {
+                let first = text.with("error-failed", &[("operation", self.to_string().into())]);
+                let because = |node: &String| text.with("error-because", &[("reason", node.clone().into())]);
+                let help = text.get("cluster-not-renewed-help");
+                std::iter::once(first).chain(nodes.iter().map(because)).chain([help]).collect()
             }
             Failure::NoSuchLabNode { node } => {
                 vec![

@@ -89,6 +89,10 @@ doctor-config = the configuration of a node
 doctor-config-mend = `minka cluster join` makes one; put it where it is looked for, or name it with --config.
 doctor-keys = the keys of the node
 doctor-keys-mend = `minka cluster join` or `add` makes them; they belong in the directory that the configuration names, mode 600.
+doctor-certificate = the certificate of the node, by the cluster's authority
+doctor-certificate-mend = It is too old, or the authority is another one by now: `minka cluster join`, as on a new machine.
+doctor-former-certificate = the certificate of the node, by the cluster's authority: another one takes its place
+doctor-former-certificate-mend = The new authority gives one out by itself; if it cannot reach this node: minka cluster rotate
 doctor-address = the address at which the node listens
 doctor-address-mend = It must be one of this machine's own: see `ip address`.
 doctor-daemon = the daemon of the node
@@ -112,6 +116,14 @@ cluster-serving = machines may join at { $address }
 cluster-joined = this machine is the node { $name } now; all that it needs is in { $directory }
     {"  "}as root: minka install { $directory }
 cluster-rotated = { $name } has a new key and a new certificate; its daemon takes them within a few seconds
+cluster-renewed = { $nodes }: have certificates by the new authority
+cluster-left-behind = { $nodes }: have none, and are refused now; to let one in again: `minka cluster remove NAME`, and
+    {"  "}there delete /etc/minka/keys, then `minka cluster join` and `minka install` as on a new machine
+cluster-succeeded = the cluster in { $directory } has a new authority; what the former one has signed is refused
+    {"  "}whoever asks nodes over HTTPS needs the new ca.pem; keep that directory safe, and destroy copies of the old one
+cluster-not-renewed-help = Until they have theirs the former authority is good, too. It goes on by itself while `minka cluster serve` runs,
+    or say it again when these nodes are there. On a node that cannot be reached from here: minka cluster rotate.
+    If the former key is in wrong hands: minka cluster rotate-authority --refuse-old.
 cluster-left = { $name } is of the cluster no more; the others refuse its certificate
     {"  "}stop its daemon: systemctl disable --now minkad
 cluster-added = { $name } is a node of the cluster now; all that its machine needs is in { $directory }

@@ -89,6 +89,10 @@ doctor-config = la configuración de un nodo
 doctor-config-mend = `minka cluster join` hace una; ponla donde se la busca, o nómbrala con --config.
 doctor-keys = las claves del nodo
 doctor-keys-mend = `minka cluster join` o `add` las hace; van en el directorio que nombra la configuración, con modo 600.
+doctor-certificate = el certificado del nodo, de la autoridad del clúster
+doctor-certificate-mend = Es demasiado viejo, o la autoridad ya es otra: `minka cluster join`, como en una máquina nueva.
+doctor-former-certificate = el certificado del nodo, de la autoridad del clúster: otra ocupa su lugar
+doctor-former-certificate-mend = La autoridad nueva lo da por sí sola; si no llega a este nodo: minka cluster rotate
 doctor-address = la dirección en que escucha el nodo
 doctor-address-mend = Debe ser una de esta misma máquina: mira `ip address`.
 doctor-daemon = el demonio del nodo
@@ -112,6 +116,14 @@ cluster-serving = las máquinas pueden unirse en { $address }
 cluster-joined = esta máquina ya es el nodo { $name }; todo lo que necesita está en { $directory }
     {"  "}como root: minka install { $directory }
 cluster-rotated = { $name } tiene una clave nueva y un certificado nuevo; su demonio los toma en unos segundos
+cluster-renewed = { $nodes }: tienen certificados de la autoridad nueva
+cluster-left-behind = { $nodes }: no lo tienen, y desde ahora se los rechaza; para volver a admitir uno: `minka cluster remove NOMBRE`, y
+    {"  "}allí borra /etc/minka/keys, y luego `minka cluster join` y `minka install` como en una máquina nueva
+cluster-succeeded = el clúster de { $directory } tiene una autoridad nueva; se rechaza lo que firmó la anterior
+    {"  "}quien pregunta a los nodos por HTTPS necesita el ca.pem nuevo; guarda bien ese directorio y destruye las copias del viejo
+cluster-not-renewed-help = Hasta que tengan el suyo vale también la autoridad anterior. Sigue por sí solo mientras corre `minka cluster serve`,
+    o dilo otra vez cuando estén esos nodos. En un nodo al que no se llega desde aquí: minka cluster rotate.
+    Si la clave anterior está en malas manos: minka cluster rotate-authority --refuse-old.
 cluster-left = { $name } ya no es del clúster; los demás rechazan su certificado
     {"  "}detén su demonio: systemctl disable --now minkad
 cluster-added = { $name } ya es un nodo del clúster; todo lo que su máquina necesita está en { $directory }

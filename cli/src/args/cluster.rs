@@ -27,6 +27,7 @@ pub(crate) enum What {
     Remove(Remove),
     List,
     Rotate(Rotate),
+    RotateAuthority(RotateAuthority),
     Leave(Leave),
 }
 
@@ -73,6 +74,12 @@ pub(crate) struct Own {
 pub(crate) struct Rotate {
     #[command(flatten)]
     pub(crate) own: Own,
+    #[arg(long)]
+    pub(crate) refuse_old: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RotateAuthority {
     #[arg(long)]
     pub(crate) refuse_old: bool,
 }

@@ -2,9 +2,11 @@
 //!
 //! What changes the list of nodes tells all nodes of it; those that are not there now hear of it from the others.
 
+mod authority;
 mod member;
 
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use minka_enroll::push::{self, Told};
@@ -25,6 +27,7 @@ pub(super) fn cluster(arguments: &Cluster, output: &mut Output) -> Result<(), Fa
         What::Serve(serve) => self::serve(arguments, serve, output),
         What::Join(join) => member::join(join, output),
         What::Rotate(rotate) => member::rotate(rotate, output),
+        What::RotateAuthority(rotate) => authority::rotate(arguments, rotate, output),
         What::Leave(leave) => member::leave(leave, output),
         What::Add(add) => self::add(arguments, add, output),
         What::Remove(remove) => self::remove(arguments, &remove.name, output),
@@ -65,6 +68,8 @@ fn serve(arguments: &Cluster, serve: &Serve, output: &mut Output) -> Result<(), 
         let line = output.text.with("cluster-serving", &[("address", address.into())]);
         output.line(&line)?;
     }
+    let caretaker = Arc::clone(&service);
+    std::thread::spawn(move || caretaker.look_after_succession());
     service.serve(&listener);
     Ok(())
 }

@@ -102,6 +102,9 @@ fn node(path: &Path) -> Vec<Finding> {
         Ok(credentials) => Finding::bad("keys", format!("{} ≠ {}", credentials.name(), config.name)),
         Err(error) => Finding::bad("keys", chain(&error)),
     });
+    if let Ok(credentials) = config.credentials() {
+        findings.push(certificate(&credentials));
+    }
     findings.push(Finding::new(
         "address",
         Verdict::Bad,
@@ -122,6 +125,16 @@ fn node(path: &Path) -> Vec<Finding> {
     let unreachable = (!unreachable.is_empty()).then(|| unreachable.join(", "));
     findings.push(Finding::new("peers", Verdict::Poor, unreachable));
     findings
+}
+
+/// Whether the others believe the node's certificate, and will tomorrow.
+fn certificate(credentials: &Credentials) -> Finding {
+    let (check, detail) = ("certificate", None);
+    match (credentials.is_current(), credentials.is_trusted()) {
+        (true, _) => Finding { check, verdict: Verdict::Good, detail },
+        (false, true) => Finding { check: "former-certificate", verdict: Verdict::Poor, detail },
+        (false, false) => Finding { check, verdict: Verdict::Bad, detail },
+    }
 }
 
 /// Whether the address is one of this machine's.

@@ -30,7 +30,7 @@ use minka_kernel::faultpoint::{self, Point};
 use minka_kernel::process::Bell;
 use minka_kernel::ptrace::{Stop, Stopped, Waited};
 use minka_kernel::spawn::{SignalQueue, wait_readable};
-use minka_link::{Credentials, NodeConfig};
+use minka_link::{CurrentCredentials, NodeConfig};
 use minka_wire::local::{DeputyOrder, DeputyReport};
 use std::cell::{Cell, RefCell};
 use std::os::fd::AsFd;
@@ -46,7 +46,8 @@ const WATCHED: [i32; 2] = [17 /* CHLD */, 29 /* IO */];
 pub(crate) struct Deputy {
     pid: i32,
     config: NodeConfig,
-    credentials: Credentials,
+    /// Not those of its beginning: the node may have got others since.
+    credentials: CurrentCredentials,
     daemon: Daemon,
     record: Arc<Record>,
     tracing: Arc<AtomicBool>,
@@ -62,7 +63,7 @@ impl Deputy {
     pub(crate) fn new(
         pid: i32,
         config: NodeConfig,
-        credentials: Credentials,
+        credentials: CurrentCredentials,
         daemon: Daemon,
     ) -> Result<Self> {
         let io = |error| Fault::Io("prepare to wait", error);
@@ -137,7 +138,7 @@ impl Deputy {
         let mut task = tracee::seize(self.pid)?;
         self.daemon.report(&DeputyReport::Armed);
         // The host may begin meanwhile. If it cannot, the next attempt says why.
-        let (config, credentials, node) = (self.config.clone(), self.credentials.clone(), to.to_owned());
+        let (config, credentials, node) = (self.config.clone(), self.credentials.get(), to.to_owned());
         let address = self.daemon.address(to);
         let opening = std::thread::spawn(move || Opened::new(&node, address, &config, &credentials).ok());
         loop {
@@ -157,7 +158,8 @@ impl Deputy {
     /// Takes the process from home to a node, and serves it there.
     fn leave(&self, found: Found, to: String, opened: Option<Opened>) -> Result<Option<String>> {
         let address = self.daemon.address(&to);
-        let prepared = match Prepared::new(self.pid, &to, address, &self.config, &self.credentials, opened) {
+        let credentials = self.credentials.get();
+        let prepared = match Prepared::new(self.pid, &to, address, &self.config, &credentials, opened) {
             Ok(prepared) => prepared,
             Err(error) => {
                 self.let_go(found)?;
@@ -327,7 +329,7 @@ impl Deputy {
 
     /// Lets the next host prepare, in a thread of its own: this one has a process to serve.
     fn prepare(&self, session: &Session, to: String) {
-        let (pid, config, credentials) = (self.pid, self.config.clone(), self.credentials.clone());
+        let (pid, config, credentials) = (self.pid, self.config.clone(), self.credentials.get());
         let (events, bell) = (session.events_in.clone(), Arc::clone(&self.bell));
         let address = self.daemon.address(&to);
         std::thread::spawn(move || {

@@ -64,7 +64,7 @@ mod timed;
 mod tracee;
 
 use minka_kernel::faultpoint::{self, Point};
-use minka_link::NodeConfig;
+use minka_link::{CurrentCredentials, NodeConfig};
 use minka_wire::local::{DeputyOrder, DeputyReport};
 use std::path::Path;
 use std::process::ExitCode;
@@ -103,7 +103,7 @@ fn start(pid: i32, config: &str, rescue: bool, daemon: &orders::Daemon) -> Resul
         return Ok(());
     }
     faultpoint::reach(Point::DeputyStarted);
-    let credentials = config.credentials().map_err(|error| fault::chain(&error))?;
+    let credentials = CurrentCredentials::new(&config).map_err(|error| fault::chain(&error))?;
     deputy::Deputy::new(pid, config, credentials, daemon.clone())
         .map_err(|error| fault::chain(&error))?
         .run();

@@ -113,6 +113,20 @@ pub fn renew(service: SocketAddr, keys: &NodeKeys, refuse_old: bool) -> Result<E
     enrolled(ask_service(service, of_node(keys)?, ask)?, key, "renew the certificate")
 }
 
+/// Shows that a node has the certificate which it was given.
+///
+/// # Errors
+/// When the service is not that of the cluster, or refuses.
+pub fn confirm(service: SocketAddr, keys: &NodeKeys) -> Result<(), EnrollError> {
+    match ask_service(service, of_node(keys)?, Ask::Confirm)? {
+        Answer::Done => Ok(()),
+        Answer::Refused { reason } => {
+            Err(EnrollError::Refused { what: "show the certificate", source: Reason(reason) })
+        }
+        Answer::Admitted { .. } => Err(EnrollError::Answer),
+    }
+}
+
 /// Has a node taken off the list.
 ///
 /// # Errors

@@ -41,6 +41,8 @@ pub(crate) enum Ask {
     },
     /// For a new certificate, for another key.
     Renew { request: NodeRequest, refuse_old: bool },
+    /// For nothing: to show that the node has the certificate which it was given.
+    Confirm,
     /// To be a node no more.
     Leave,
 }

@@ -4,7 +4,7 @@
 //! few; a right token is looked at before anything that guesses cost. Connections are few, too, and few of one
 //! address, and each has a deadline.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use minka_access::Guesses;
-use minka_link::roster::{Admitted, Roster, RosterError};
+use minka_link::roster::{AUTHORITY_FILES, Admitted, Roster, RosterError};
 use minka_link::{Credentials, KeyError, NodeKeys};
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::pem::PemObject;
@@ -39,6 +39,9 @@ const WAITING_MAX: usize = 24;
 /// So long the service uses one certificate, which holds for longer.
 const CERTIFICATE_TIME: Duration = Duration::from_secs(10 * 60);
 
+/// How often it is looked after an authority that is taking another one's place.
+const LOOK: Duration = Duration::from_secs(5);
+
 /// Why the service cannot go on, or could not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
@@ -56,11 +59,19 @@ pub enum ServiceError {
     Tls(#[source] rustls::Error),
 }
 
+/// What the service shows of itself, since when, and of which authorities.
+#[derive(Debug)]
+struct Shown {
+    made: Instant,
+    authorities: [Option<SystemTime>; 2],
+    config: Arc<ServerConfig>,
+}
+
 /// The service of one cluster.
 #[derive(Debug)]
 pub struct Service {
     directory: PathBuf,
-    shown: Mutex<Option<(Instant, Arc<ServerConfig>)>>,
+    shown: Mutex<Option<Shown>>,
     guesses: Mutex<Guesses>,
     waiting: Mutex<usize>,
     connections: Mutex<BTreeMap<IpAddr, usize>>,
@@ -85,6 +96,25 @@ impl Service {
         };
         service.config()?;
         Ok(Arc::new(service))
+    }
+
+    /// Looks after an authority that is taking another one's place. Never returns.
+    pub fn look_after_succession(&self) {
+        let mut missing = BTreeSet::new();
+        loop {
+            match push::continue_succession(&self.directory) {
+                Ok(Some(succession)) if succession.finished => {
+                    info!("all nodes have new certificates: the former authority is none any more");
+                }
+                Ok(Some(succession)) if succession.missing != missing => {
+                    info!(missing = ?succession.missing, "nodes without a certificate by the new authority");
+                    missing = succession.missing;
+                }
+                Ok(_) => {}
+                Err(error) => warn!(error = %chain(&error), "could not look after the new authority"),
+            }
+            std::thread::sleep(LOOK);
+        }
     }
 
     /// Takes connections. Never returns.
@@ -114,17 +144,24 @@ impl Service {
     /// What the service shows of itself.
     fn config(&self) -> Result<Arc<ServerConfig>, ServiceError> {
         let mut shown = lock(&self.shown);
-        if let Some((made, config)) = &*shown
-            && made.elapsed() < CERTIFICATE_TIME
+        let authorities = self.authorities();
+        if let Some(shown) = &*shown
+            && shown.made.elapsed() < CERTIFICATE_TIME
+            && shown.authorities == authorities
         {
-            return Ok(Arc::clone(config));
+            return Ok(Arc::clone(&shown.config));
         }
         let roster = Roster::open(&self.directory)?;
         let keys = roster.authority().own_keys(roster.list().version.max(1))?;
         drop(roster);
         let config = Arc::new(config(&keys)?);
-        *shown = Some((Instant::now(), Arc::clone(&config)));
+        *shown = Some(Shown { made: Instant::now(), authorities, config: Arc::clone(&config) });
         Ok(config)
+    }
+
+    /// When the files were changed that say who the authority is.
+    fn authorities(&self) -> [Option<SystemTime>; 2] {
+        AUTHORITY_FILES.map(|file| self.directory.join(file).metadata().ok()?.modified().ok())
     }
 
     fn attend(&self, stream: TcpStream, from: SocketAddr) -> io::Result<()> {
@@ -157,6 +194,7 @@ impl Service {
                 info!(%from, name, refuse_old, "renewed a certificate");
                 Ok(answer(admitted))
             }),
+            Ask::Confirm => self.confirmed(certificate),
             Ask::Leave => self.of_member(certificate, |roster, name| {
                 roster.remove(name)?;
                 info!(%from, name, "a node has left");
@@ -197,6 +235,17 @@ impl Service {
         Ok(answer(admitted))
     }
 
+    /// A node shows that it has a certificate which it was given.
+    fn confirmed(&self, certificate: Option<&CertificateDer<'_>>) -> Result<Answer, ServiceError> {
+        self.of_member(certificate, |roster, name| {
+            let shown = certificate.is_some_and(|it| roster.authority().has_issued(it));
+            if shown {
+                roster.note_renewed([name.to_owned()])?;
+            }
+            Ok(Answer::Done)
+        })
+    }
+
     /// Does something for a node that shows its certificate.
     fn of_member(
         &self,
@@ -214,7 +263,11 @@ impl Service {
             Err(error) => return Ok(refused(format!("failed to {error}"))),
         };
         let address = roster.nodes().get(&*name).copied();
+        let version = roster.list().version;
         let answer = act(&mut roster, &name)?;
+        if roster.list().version == version {
+            return Ok(answer);
+        }
         let left = address.filter(|_| !roster.nodes().contains_key(&*name));
         push::in_background(&roster, left.map(|address| (name.to_string(), address)));
         Ok(answer)
@@ -308,9 +361,9 @@ fn config(keys: &NodeKeys) -> Result<ServerConfig, ServiceError> {
         |error: rustls::pki_types::pem::Error| ServiceError::Tls(rustls::Error::General(error.to_string()));
     let provider = Arc::new(default_provider());
     let mut roots = RootCertStore::empty();
-    roots
-        .add(CertificateDer::from_pem_slice(keys.authority.as_bytes()).map_err(malformed)?)
-        .map_err(ServiceError::Tls)?;
+    for certificate in CertificateDer::pem_slice_iter(keys.authority.as_bytes()) {
+        roots.add(certificate.map_err(malformed)?).map_err(ServiceError::Tls)?;
+    }
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
         .allow_unauthenticated()
         .build()

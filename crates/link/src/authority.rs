@@ -3,6 +3,7 @@
 //! A node can have its certificate made without showing its key to anybody: it makes the key itself and sends a
 //! [`NodeRequest`], which proves that it has the key.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -16,6 +17,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde::{Deserialize, Serialize};
 
+use crate::credentials;
 use crate::keys::{self, AUTHORITY_CERTIFICATE, AUTHORITY_KEY, KeyError, NodeKeys, check_name, node_domain};
 
 /// The name under which the authority itself speaks to nodes. No node can have it.
@@ -42,6 +44,17 @@ const POINT_BYTES: usize = 65;
 pub struct Authority {
     certificate: String,
     key: KeyPair,
+    /// While it takes another one's place.
+    former: Option<Former>,
+}
+
+/// An authority whose place another one is taking: it vouches for its successor until everybody knows that.
+#[derive(Debug)]
+struct Former {
+    certificate: String,
+    key: KeyPair,
+    /// The successor's key, certified by this one: who knows only this one believes the successor for it.
+    cross: String,
 }
 
 impl Authority {
@@ -49,19 +62,63 @@ impl Authority {
     pub fn create() -> Result<Self, KeyError> {
         let key = new_key()?;
         let certificate = Self::params(&key).self_signed(&key).map_err(KeyError::Make)?;
-        Ok(Authority { certificate: certificate.pem(), key })
+        Ok(Authority { certificate: certificate.pem(), key, former: None })
     }
 
-    /// Loads the authority from a directory of keys.
+    /// Loads the authority from a directory of keys; see [`Authority::followed_by`] for its successor.
     pub fn read(directory: &Path) -> Result<Self, KeyError> {
         let certificate = keys::read_public(&directory.join(AUTHORITY_CERTIFICATE))?;
         let path = directory.join(AUTHORITY_KEY);
-        let key = KeyPair::from_pem(&keys::read_secret(&path)?).map_err(|source| KeyError::Malformed {
-            what: "the key of a cluster authority",
-            path,
-            source: Box::new(source),
-        })?;
-        Ok(Authority { certificate, key })
+        let key = key_of(&keys::read_secret(&path)?, &path)?;
+        Ok(Authority { certificate, key, former: None })
+    }
+
+    /// Makes another authority that is to take the place of this one, and all that has to be kept of it.
+    pub fn successor(&self) -> Result<Succession, KeyError> {
+        let new = Authority::create()?;
+        let mut params = Self::params(&new.key);
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.use_authority_key_identifier_extension = true;
+        let issuer = Issuer::new(Self::params(&self.key), &self.key);
+        let cross = params.signed_by(&new.key, &issuer).map_err(KeyError::Make)?.pem();
+        Ok(Succession {
+            certificate: new.certificate,
+            key: new.key.serialize_pem(),
+            cross,
+            renewed: [].into(),
+        })
+    }
+
+    /// The authority that takes the place of this one.
+    pub fn followed_by(self, succession: &Succession) -> Result<Self, KeyError> {
+        let key = key_of(&succession.key, Path::new(SUCCESSION))?;
+        let Authority { certificate, key: own, .. } = self;
+        let former = Former { certificate, key: own, cross: succession.cross.clone() };
+        Ok(Authority { certificate: succession.certificate.clone(), key, former: Some(former) })
+    }
+
+    /// The former authority is none any more.
+    pub(crate) fn leave_former(&mut self) {
+        self.former = None;
+    }
+
+    /// Whether it is still taking the place of another one.
+    pub fn is_new(&self) -> bool {
+        self.former.is_some()
+    }
+
+    /// The certificates of all authorities that nodes are to trust, the one that counts first.
+    pub fn trusted(&self) -> Vec<&str> {
+        let former = self.former.iter().map(|former| &*former.certificate);
+        std::iter::once(&*self.certificate).chain(former).collect()
+    }
+
+    /// A certificate that it has issued, with what it takes to be believed by those who know only the former one.
+    fn chain(&self, certificate: String) -> String {
+        match &self.former {
+            Some(former) => certificate + &former.cross,
+            None => certificate,
+        }
     }
 
     /// Stores the authority in a directory of keys that has none yet.
@@ -70,7 +127,7 @@ impl Authority {
         keys::write_new(&directory.join(AUTHORITY_CERTIFICATE), &self.certificate, 0o644)
     }
 
-    /// The certificate that all nodes trust (PEM).
+    /// Its certificate (PEM).
     pub fn certificate(&self) -> &str {
         &self.certificate
     }
@@ -94,17 +151,24 @@ impl Authority {
     /// The same, with a number by which the certificate can be refused later.
     pub fn issue_numbered(&self, name: &str, number: Option<u64>) -> Result<NodeKeys, KeyError> {
         let key = new_key()?;
-        let certificate = self.sign_certificate(name, &key, number, NODE_LIFE)?;
-        Ok(NodeKeys { authority: self.certificate.clone(), certificate, key: key.serialize_pem() })
+        let certificate = self.chain(self.sign_certificate(name, &key, number, NODE_LIFE)?);
+        Ok(NodeKeys { authority: self.trusted().concat(), certificate, key: key.serialize_pem() })
     }
 
     /// Makes keys with which the authority itself can speak to nodes for a while.
     pub fn own_keys(&self, number: u64) -> Result<NodeKeys, KeyError> {
         let key = new_key()?;
         let certificate = self.sign_certificate(AUTHORITY_NAME, &key, Some(number), OWN_LIFE)?;
-        // With the authority's own, for those who know nothing of it but its digest.
-        let certificate = format!("{certificate}{}", self.certificate);
-        Ok(NodeKeys { authority: self.certificate.clone(), certificate, key: key.serialize_pem() })
+        // With the authorities' own, for those who know nothing of one of them but its digest.
+        let trusted = self.trusted().concat();
+        let certificate = self.chain(certificate) + &trusted;
+        Ok(NodeKeys { authority: trusted, certificate, key: key.serialize_pem() })
+    }
+
+    /// Whether it has issued a certificate itself, and that is good at this time.
+    pub fn has_issued(&self, certificate: &CertificateDer<'_>) -> bool {
+        let Ok(own) = CertificateDer::from_pem_slice(self.certificate.as_bytes()) else { return false };
+        webpki::anchor_from_trusted_cert(&own).is_ok_and(|own| credentials::is_issued_by(&[own], certificate))
     }
 
     /// Makes the certificate of a node for a key that only the node has.
@@ -114,12 +178,14 @@ impl Authority {
     pub fn certify(&self, name: &str, request: &NodeRequest, number: u64) -> Result<String, KeyError> {
         check_name(name)?;
         let point = request.check()?;
-        self.sign_certificate(name, &point, Some(number), NODE_LIFE)
+        Ok(self.chain(self.sign_certificate(name, &point, Some(number), NODE_LIFE)?))
     }
 
-    /// Signs a list of nodes.
-    pub(crate) fn sign_roster(&self, text: &str) -> Result<Vec<u8>, KeyError> {
-        self.key.sign(&[ROSTER_CONTEXT, text.as_bytes()].concat()).map_err(KeyError::Make)
+    /// Signs a list of nodes; so does the former authority, for those who know only that one.
+    pub(crate) fn sign_roster(&self, text: &str) -> Result<Vec<Vec<u8>>, KeyError> {
+        let message = [ROSTER_CONTEXT, text.as_bytes()].concat();
+        let keys = std::iter::once(&self.key).chain(self.former.as_ref().map(|former| &former.key));
+        keys.map(|key| key.sign(&message).map_err(KeyError::Make)).collect()
     }
 
     fn sign_certificate(
@@ -148,11 +214,43 @@ impl Authority {
             params.key_identifier(key).iter().take(6).map(|byte| format!("{byte:02x}")).collect();
         params.distinguished_name = rcgen::DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, format!("Minka cluster authority {fingerprint}"));
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        // Below it there may be its successor.
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(1));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         live(&mut params, AUTHORITY_LIFE);
         params
     }
+}
+
+/// The file in which an authority that takes another one's place waits, see [`crate::roster`].
+pub(crate) const SUCCESSION: &str = "succession.toml";
+
+/// An authority that is taking another one's place, as it is kept meanwhile: a secret.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Succession {
+    /// The new authority's certificate.
+    pub(crate) certificate: String,
+    /// Its key.
+    pub(crate) key: String,
+    /// Its certificate by the former authority.
+    cross: String,
+    /// Nodes that are known to have certificates of the new authority.
+    pub(crate) renewed: BTreeSet<String>,
+}
+
+impl std::fmt::Debug for Succession {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Succession").field("renewed", &self.renewed).finish_non_exhaustive()
+    }
+}
+
+fn key_of(pem: &str, path: &Path) -> Result<KeyPair, KeyError> {
+    KeyPair::from_pem(pem).map_err(|source| KeyError::Malformed {
+        what: "the key of a cluster authority",
+        path: path.to_owned(),
+        source: Box::new(source),
+    })
 }
 
 fn new_key() -> Result<KeyPair, KeyError> {
@@ -217,6 +315,17 @@ pub struct NodeRequest {
 }
 
 impl NodeRequest {
+    /// The bytes in which it travels.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        [&self.point[..], &self.proof].concat()
+    }
+
+    /// Reads them. Whether the proof is one is found out when it is certified.
+    pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
+        let (point, proof) = bytes.split_at_checked(POINT_BYTES)?;
+        Some(NodeRequest { point: point.to_vec(), proof: proof.to_vec() })
+    }
+
     fn check(&self) -> Result<Point, KeyError> {
         let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, &self.point);
         let message = [REQUEST_CONTEXT, &self.point].concat();
@@ -271,9 +380,33 @@ mod tests {
     }
 
     #[test]
+    fn a_successor_is_believed_by_those_who_know_only_the_former_and_the_other_way_round() {
+        let former = Authority::create().unwrap();
+        let credentials = |keys: NodeKeys| Credentials::new(&keys).unwrap();
+        let old = credentials(former.issue("old").unwrap());
+        let succession = former.successor().unwrap();
+        let authority = former.followed_by(&succession).unwrap();
+        assert!(authority.is_new() && authority.trusted().len() == 2);
+        let new = credentials(authority.issue("new").unwrap());
+        let mut authority = authority;
+        authority.leave_former();
+        let later = credentials(authority.issue("later").unwrap());
+        let check = |one: &Credentials, other: &Credentials, expected| {
+            assert_eq!(crate::channel::meet(one, other).is_ok(), expected, "{} {}", one.name(), other.name());
+        };
+        check(&old, &new, true);
+        check(&new, &old, true);
+        check(&new, &later, true);
+        check(&later, &new, true);
+        check(&old, &later, false);
+        check(&later, &old, false);
+        assert_eq!([&old, &new, &later].map(Credentials::is_current), [true; 3]);
+    }
+
+    #[test]
     fn what_one_authority_has_signed_another_has_not() {
         let [one, other] = [(); 2].map(|()| Authority::create().unwrap());
-        let signature = one.sign_roster("text").unwrap();
+        let signature = one.sign_roster("text").unwrap().remove(0);
         assert!(has_signed(one.certificate(), "text", &signature));
         assert!(!has_signed(other.certificate(), "text", &signature));
         assert!(!has_signed(one.certificate(), "texts", &signature));

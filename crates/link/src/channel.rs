@@ -233,9 +233,15 @@ impl std::fmt::Debug for Shared {
 /// Two ends of a channel, for tests in this crate.
 #[cfg(test)]
 pub(crate) fn pair() -> (Channel, Channel) {
-    use minka_wire::preamble::{Lane, Purpose, SessionId};
     let authority = crate::Authority::create().unwrap();
     let [a, b] = ["a", "b"].map(|name| Credentials::new(&authority.issue(name).unwrap()).unwrap());
+    meet(&a, &b).unwrap()
+}
+
+/// What becomes of one node's connecting to another.
+#[cfg(test)]
+pub(crate) fn meet(one: &Credentials, other: &Credentials) -> Result<(Channel, Channel), ChannelError> {
+    use minka_wire::preamble::{Lane, Purpose, SessionId};
     let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let address = listener.local_addr().unwrap();
     let (preamble, tuning) = (
@@ -246,8 +252,10 @@ pub(crate) fn pair() -> (Channel, Channel) {
         let accepting = scope.spawn(|| {
             let stream = listener.accept().unwrap().0;
             let preamble = read_preamble(&stream, &tuning).unwrap();
-            accept(&b, stream, &preamble, &tuning).unwrap()
+            accept(other, stream, &preamble, &tuning)
         });
-        (connect(&a, address, "b", &preamble, &tuning).unwrap(), accepting.join().unwrap())
+        let connected = connect(one, address, other.name(), &preamble, &tuning);
+        let accepted = accepting.join().unwrap();
+        Ok((connected?, accepted?))
     })
 }

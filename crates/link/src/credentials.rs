@@ -7,7 +7,7 @@ use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
     client::{ClientSessionMemoryCache, Resumption},
     crypto::{CryptoProvider, aws_lc_rs},
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, TrustAnchor, UnixTime, pem::PemObject},
     server::{ServerSessionMemoryCache, WebPkiClientVerifier},
 };
 
@@ -34,6 +34,7 @@ pub struct Credentials {
     name: Arc<str>,
     authority: Arc<str>,
     roots: Arc<RootCertStore>,
+    own: CertificateDer<'static>,
     refused: Arc<RwLock<Refused>>,
 }
 
@@ -48,6 +49,7 @@ impl Credentials {
         })?;
         let key = PrivateKeyDer::from_pem_slice(keys.key.as_bytes())
             .map_err(|error| malformed("the key of a node", keys::NODE_KEY, error))?;
+        let own = chain.first().cloned().unwrap_or_else(|| Vec::new().into());
 
         let mut client = ClientConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(&[&rustls::version::TLS13])
@@ -77,8 +79,24 @@ impl Credentials {
             name: name.into(),
             authority: keys.authority.as_str().into(),
             roots: authorities,
+            own,
             refused: Arc::default(),
         })
+    }
+
+    /// The certificates of the authorities that it trusts (PEM); lists of nodes are believed by the first.
+    pub fn trusted(&self) -> &str {
+        &self.authority
+    }
+
+    /// Whether its own certificate is by the authority that counts, and not by one whose place that has taken.
+    pub fn is_current(&self) -> bool {
+        self.roots.roots.first().is_some_and(|first| is_issued_by(std::slice::from_ref(first), &self.own))
+    }
+
+    /// Whether its own certificate is by an authority that it trusts, and good at this time.
+    pub fn is_trusted(&self) -> bool {
+        is_issued_by(&self.roots.roots, &self.own)
     }
 
     /// The name of this node, from its own certificate.
@@ -104,11 +122,9 @@ impl Credentials {
     /// The node that a certificate is for, if it is the authority's and not refused. It is as much as a handshake checks,
     /// for what comes without one.
     pub(crate) fn judge(&self, certificate: &CertificateDer<'_>) -> Result<Box<str>, ChannelError> {
-        let end = webpki::EndEntityCert::try_from(certificate).map_err(|_| ChannelError::Nameless)?;
-        let usage = webpki::KeyUsage::client_auth();
-        let algorithms = aws_lc_rs::default_provider().signature_verification_algorithms.all;
-        end.verify_for_usage(algorithms, &self.roots.roots, &[], UnixTime::now(), usage, None, None)
-            .map_err(|_| ChannelError::Nameless)?;
+        if !is_issued_by(&self.roots.roots, certificate) {
+            return Err(ChannelError::Nameless);
+        }
         self.admit(certificate)
     }
 
@@ -133,6 +149,14 @@ impl Credentials {
     pub(crate) fn server(&self) -> Arc<ServerConfig> {
         self.server.clone()
     }
+}
+
+/// Whether a node's certificate is by one of these authorities itself, and good at this time.
+pub(crate) fn is_issued_by(authorities: &[TrustAnchor<'_>], certificate: &CertificateDer<'_>) -> bool {
+    let Ok(end) = webpki::EndEntityCert::try_from(certificate) else { return false };
+    let usage = webpki::KeyUsage::client_auth();
+    let algorithms = aws_lc_rs::default_provider().signature_verification_algorithms.all;
+    end.verify_for_usage(algorithms, authorities, &[], UnixTime::now(), usage, None, None).is_ok()
 }
 
 /// What the certificate of the peer has to be for.

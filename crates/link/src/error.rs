@@ -96,6 +96,9 @@ pub enum ChannelError {
     /// A frame is malformed, or the one to be sent is too long. In the latter case the channel remains usable.
     #[error("handle a frame")]
     Frame(#[from] FrameError),
+    /// A node's certificate could not be renewed.
+    #[error("renew the certificate of a node")]
+    Renewal(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The keys could not be used.
     #[error("use the keys of the channel")]
     Keys(#[source] rustls::Error),

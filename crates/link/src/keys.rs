@@ -11,6 +11,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use thiserror::Error;
 
 pub use crate::authority::Authority;
@@ -166,6 +168,25 @@ impl NodeKeys {
         }
         write_new(&directory.join(NODE_KEY), &self.key, 0o600)?;
         write_new(&directory.join(NODE_CERTIFICATE), &self.certificate, 0o644)
+    }
+}
+
+/// Whether a text is one certificate of an authority.
+pub(crate) fn check_authority(text: &str) -> Result<(), KeyError> {
+    let failed = |source: Box<dyn std::error::Error + Send + Sync>| KeyError::Malformed {
+        what: "the certificate of an authority",
+        path: AUTHORITY_CERTIFICATE.into(),
+        source,
+    };
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
+    let [certificate] = &found.map_err(|error| failed(error.into()))?[..] else {
+        return Err(failed("there is not one certificate".into()));
+    };
+    let certificate = webpki::EndEntityCert::try_from(certificate).map_err(|error| failed(error.into()))?;
+    // Those of nodes have names.
+    match certificate.valid_dns_names().next() {
+        Some(_) => Err(failed("it is a node's".into())),
+        None => Ok(()),
     }
 }
 

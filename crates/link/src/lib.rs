@@ -22,12 +22,14 @@ mod authority;
 mod channel;
 pub mod config;
 mod credentials;
+mod current;
 mod error;
 mod exchange;
 mod handshake;
 pub mod keys;
 mod receiver;
 mod record;
+mod renewal;
 pub mod roster;
 mod seal;
 mod sender;
@@ -38,10 +40,12 @@ pub use authority::{AUTHORITY_NAME, NodeKey, NodeRequest, digest_of};
 pub use channel::{Channel, Closer, accept, connect, read_preamble};
 pub use config::{BalanceConfig, BalanceMode, ConfigError, NodeConfig, PoolConfig, PoolKind};
 pub use credentials::{Credentials, Refused};
+pub use current::CurrentCredentials;
 pub use error::ChannelError;
 pub use exchange::{answer_roster, exchange_rosters};
 pub use keys::{Authority, KeyError, NodeKeys};
 pub use receiver::Receiver;
+pub use renewal::{answer_renewal, offer_renewal};
 pub use seal::{
     DatagramKeys, KeyId, Opened, Opener, SEAL_BYTES, SealError, Sealer, agree_on_keys, answer_keys,
     unknown_key,

@@ -2,7 +2,7 @@
 //!
 //! Anybody on the network may connect, so nothing that is read here is believed: the preamble only says
 //! which program gets the connection, and that program demands the peer's certificate. The daemon itself takes those
-//! that bring keys for datagrams, and those that compare lists of nodes.
+//! that bring keys for datagrams, those that compare lists of nodes, and those that bring a new certificate.
 
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsFd;
@@ -60,6 +60,9 @@ impl Daemon {
                     Ok(preamble) if preamble.purpose == Purpose::Start => {
                         daemon.answer_start(stream, &preamble)
                     }
+                    Ok(preamble) if preamble.purpose == Purpose::Renew => {
+                        daemon.answer_renewal(stream, &preamble)
+                    }
                     Ok(preamble) => daemon.pass_on(&stream, &preamble),
                     // Mostly another daemon that looked whether this node can be reached.
                     Err(error) => debug!(%address, error = %chain(&error), "closed a connection"),
@@ -73,7 +76,7 @@ impl Daemon {
         let socket = match preamble.purpose {
             Purpose::Open => self.open(preamble),
             Purpose::Join => self.host_socket(preamble),
-            Purpose::Keys | Purpose::Roster | Purpose::Start => None,
+            Purpose::Keys | Purpose::Roster | Purpose::Start | Purpose::Renew => None,
         };
         let Some(socket) = socket else {
             debug!(%session, purpose = ?preamble.purpose, "closed a connection: no place for it");

@@ -38,6 +38,7 @@ mod serve;
 mod settings;
 pub mod start;
 pub mod tree;
+mod trust;
 mod zygote;
 
 pub use cluster::{

@@ -43,13 +43,19 @@ const TELL: u8 = b'V';
 
 /// What the daemon knows of its list.
 #[derive(Debug, Default)]
-pub(crate) struct Charter(Mutex<State>);
+pub(crate) struct Charter {
+    state: Mutex<State>,
+    /// Held while the own certificate is exchanged.
+    renewing: Mutex<()>,
+}
 
 #[derive(Debug, Default)]
 struct State {
     version: u64,
     /// The list as it was signed; empty if it was not.
     text: String,
+    /// The authorities that it names.
+    authorities: Vec<String>,
     /// Whether this node is in it.
     removed: bool,
     /// Somebody's list is being fetched.
@@ -65,7 +71,12 @@ impl Charter {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Only one at a time exchanges the own certificate.
+    pub(crate) fn renewing(&self) -> MutexGuard<'_, ()> {
+        self.renewing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -99,10 +110,14 @@ impl Daemon {
         if !first && old[1] != changed[1] {
             self.take_certificate(cluster);
         }
+        // They may have been changed with the certificate, or could not be written before.
+        let authorities = self.charter.lock().authorities.clone();
+        self.trust(cluster, &keys, &authorities);
+        self.keep_trust(&keys, &authorities);
     }
 
     /// Where the list is, and the directory of the keys.
-    fn files(&self) -> Option<(Option<PathBuf>, PathBuf)> {
+    pub(crate) fn files(&self) -> Option<(Option<PathBuf>, PathBuf)> {
         let config = NodeConfig::read_with(&self.settings.config, Some(&List::default())).ok()?;
         Some((config.map, config.keys))
     }
@@ -123,21 +138,6 @@ impl Daemon {
         }
     }
 
-    /// This node has another certificate.
-    fn take_certificate(self: &Arc<Self>, cluster: &Arc<Cluster>) {
-        let config = NodeConfig::read_with(&self.settings.config, Some(&List::default()));
-        let keys = config.ok().map(|config| config.read_keys().and_then(|keys| Credentials::new(&keys)));
-        match keys {
-            Some(Ok(credentials)) if credentials.name() == self.settings.node => {
-                credentials.refuse(cluster.keyring.credentials().refused());
-                cluster.keyring.renew(credentials);
-                info!("this node has another certificate now");
-            }
-            Some(Err(error)) => warn!(error = %chain(&error), "the certificate stays as it was"),
-            _ => warn!("the certificate stays as it was: the new one is for another node"),
-        }
-    }
-
     /// Takes a list over if it is newer than the own one; `false` if it is not.
     fn adopt(
         self: &Arc<Self>,
@@ -153,20 +153,29 @@ impl Daemon {
             }
             state.version = list.version;
             text.clone_into(&mut state.text);
+            list.authorities.clone_into(&mut state.authorities);
+        }
+        let files = self.files();
+        if let Some((_, keys)) = &files {
+            self.trust(cluster, keys, &list.authorities);
         }
         if first {
             return Ok(true);
         }
         info!(version = list.version, nodes = list.nodes.len(), "the list of nodes has changed");
         self.apply(cluster, &list);
-        if let Some((Some(map), _)) = self.files()
-            && List::text(&map).ok().as_deref() != Some(text)
+        if let Some((Some(map), _)) = &files
+            && List::text(map).ok().as_deref() != Some(text)
         {
             // It holds all the same; the next daemon will hear of it from others.
-            match roster::replace(&map, text) {
-                Ok(()) => self.charter.lock().changed[0] = modified(Some(&map)),
+            match roster::replace(map, text) {
+                Ok(()) => self.charter.lock().changed[0] = modified(Some(map)),
                 Err(error) => warn!(error = %chain(&error), "the list of nodes could not be written"),
             }
+        }
+        // After the list: whoever finds only that believes it by the former authority.
+        if let Some((_, keys)) = &files {
+            self.keep_trust(keys, &list.authorities);
         }
         self.tell_many(cluster);
         Ok(true)

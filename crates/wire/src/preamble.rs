@@ -48,12 +48,14 @@ pub enum Purpose {
     Roster = 4,
     /// A program is started for a user of the other node. The session and the lane mean nothing then.
     Start = 5,
+    /// The authority has the node get a new certificate. The session and the lane mean nothing then.
+    Renew = 6,
 }
 
 impl Purpose {
     /// All purposes, in the order of their numbers.
-    pub const ALL: [Purpose; 5] =
-        [Purpose::Open, Purpose::Join, Purpose::Keys, Purpose::Roster, Purpose::Start];
+    pub const ALL: [Purpose; 6] =
+        [Purpose::Open, Purpose::Join, Purpose::Keys, Purpose::Roster, Purpose::Start, Purpose::Renew];
 }
 
 /// Which of a session's channels a connection is, so that a fault never waits behind a stream of pages.

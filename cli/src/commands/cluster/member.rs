@@ -92,6 +92,10 @@ pub(super) fn rotate(rotate: &Rotate, output: &mut Output) -> Result<(), Failure
     let (config, service) = own(&rotate.own)?;
     let enrolled = client::renew(service, &config.read_keys()?, rotate.refuse_old)?;
     enrolled.keys.replace(&config.keys)?;
+    // If that cannot be shown, the authority will ask.
+    if let Err(error) = client::confirm(service, &enrolled.keys) {
+        output.remark(&crate::failure::chain(&error));
+    }
     take_list(&config, &enrolled.list)?;
     if output.is_json() {
         return output.json(&json!({"name": config.name, "keys": config.keys}));

@@ -77,6 +77,24 @@ impl Office {
     }
 }
 
+#[test]
+fn a_certificate_that_is_exchanged_is_shown_from_then_on() {
+    let mut office = Office::open();
+    let reader = office.token("reader", Role::Read);
+    assert_eq!(office.ask(&reader, "GET", "/v1/node", "").status, 200);
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let put = |name: &str, text: &str| {
+        std::fs::write(office.path("new"), text).unwrap();
+        std::fs::rename(office.path("new"), office.path(name)).unwrap();
+    };
+    put("key.pem", &made.signing_key.serialize_pem());
+    // Half of a pair is of no use.
+    assert_eq!(office.ask(&reader, "GET", "/v1/node", "").status, 200);
+    put("cert.pem", &made.cert.pem());
+    office.certificate = made.cert.der().clone();
+    assert_eq!(office.ask(&reader, "GET", "/v1/node", "").status, 200);
+}
+
 impl Drop for Office {
     fn drop(&mut self) {
         drop(self.service.take());

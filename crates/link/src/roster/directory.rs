@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::{
     KEYS, List, NODE_FILE, NODES_FILE, Nodes, RosterError, make_private, number_of, number_of_name, replace,
+    succession,
 };
 use crate::authority::{AUTHORITY_NAME, NodeRequest};
 use crate::keys::{self, Authority, KeyError};
@@ -17,7 +18,7 @@ use crate::keys::{self, Authority, KeyError};
 /// What a machine gets that has become a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admitted {
-    /// The authority's certificate.
+    /// The certificate of the authority; where it takes another one's place, of both, its own first.
     pub authority: String,
     /// The node's own.
     pub certificate: String,
@@ -62,8 +63,26 @@ impl Roster {
         List::text(&directory.join(NODES_FILE))?;
         let lock = lock(directory)?;
         let list = List::read(&directory.join(NODES_FILE))?;
-        let authority = Authority::read(directory)?;
+        let authority = succession::authority(directory, &list)?;
         Ok(Roster { directory: directory.to_owned(), authority, list, _lock: lock })
+    }
+
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    pub(super) fn path(&self, file: &str) -> PathBuf {
+        self.directory.join(file)
+    }
+
+    /// Looks again who decides.
+    pub(super) fn read_authority(&mut self) -> Result<(), RosterError> {
+        self.authority = succession::authority(&self.directory, &self.list)?;
+        Ok(())
+    }
+
+    pub(super) fn leave_former(&mut self) {
+        self.authority.leave_former();
     }
 
     /// All nodes.
@@ -98,6 +117,7 @@ impl Roster {
             Ok(authority.issue_numbered(name, Some(list.version))?)
         })?;
         issued.write(&keys)?;
+        self.note_renewed([name.to_owned()])?;
         replace(&directory.join(NODE_FILE), &node_file(name, address, None))?;
         self.tell_all()?;
         Ok(directory)
@@ -115,6 +135,7 @@ impl Roster {
             list.insert(name, address)?;
             Ok(authority.certify(name, request, list.version)?)
         })?;
+        self.note_renewed([name.to_owned()])?;
         self.admitted(certificate)
     }
 
@@ -150,12 +171,12 @@ impl Roster {
         })
     }
 
-    fn admitted(&self, certificate: String) -> Result<Admitted, RosterError> {
-        let authority = self.authority.certificate().to_owned();
+    pub(super) fn admitted(&self, certificate: String) -> Result<Admitted, RosterError> {
+        let authority = self.authority.trusted().concat();
         Ok(Admitted { authority, certificate, list: self.signed()? })
     }
 
-    fn no_such(&self, name: &str) -> RosterError {
+    pub(super) fn no_such(&self, name: &str) -> RosterError {
         RosterError::NoSuchNode { name: name.to_owned(), path: self.directory.join(NODES_FILE) }
     }
 
@@ -180,7 +201,7 @@ impl Roster {
     }
 
     /// Makes the next version of the list, and writes it.
-    fn change<T>(
+    pub(super) fn change<T>(
         &mut self,
         change: impl FnOnce(&mut List, &Authority) -> Result<T, RosterError>,
     ) -> Result<T, RosterError> {

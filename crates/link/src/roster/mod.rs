@@ -26,8 +26,13 @@
 //! The last line is the authority's signature over all the lines before it. So any node can pass the list on to any other,
 //! and nobody needs to be believed but the authority: the highest version counts. A list without a version is somebody's
 //! own and is not passed on.
+//!
+//! Since an authority has taken another one's place the list says, before all else, whose certificates are good:
+//! `authorities = ['…', '…']`, of which the first counts. Until the former one is gone it signs the list, too, in a
+//! line of its own, for those who have not heard of the new one (`succession`).
 
 mod directory;
+mod succession;
 
 use std::{
     collections::BTreeMap,
@@ -44,6 +49,7 @@ use serde::Deserialize;
 use thiserror::Error;
 
 pub use directory::{Admitted, Roster, node_file};
+pub use succession::{AUTHORITY_FILES, Standing};
 
 use crate::credentials::{Credentials, Refused};
 use crate::keys::{self, Authority, KeyError};
@@ -58,8 +64,13 @@ pub const KEYS: &str = "keys";
 /// No list of nodes is longer, in bytes, so that it fits one frame.
 pub const ROSTER_BYTES_MAX: usize = 1000 << 10;
 
-/// How the line of the signature begins.
+/// How the line of a signature begins.
 const SIGNED: &str = "# signed ";
+
+/// So many authorities are good at a time at most, and sign a list: one, and the one whose place it takes.
+const AUTHORITIES_MAX: usize = 2;
+/// No certificate of an authority is near as long, in bytes.
+const AUTHORITY_BYTES_MAX: usize = 4 << 10;
 
 /// Why the nodes of a cluster could not be read or changed.
 #[derive(Debug, Error)]
@@ -116,6 +127,9 @@ pub enum RosterError {
     /// The list is not signed by this cluster's authority.
     #[error("believe a list of nodes: the cluster's authority has not signed it")]
     NotSigned,
+    /// The list names authorities that cannot be any.
+    #[error("trust the authorities of a list of nodes: they are too many, or too long")]
+    Authorities,
     /// Numbers for nodes have run out.
     #[error("number the node {name}: there are none left")]
     Full {
@@ -140,6 +154,10 @@ pub struct List {
     /// Each change makes a higher one; 0 for a list that somebody keeps by hand.
     #[serde(default)]
     pub version: u64,
+    /// The certificates of the authorities whose certificates are good, the one that counts first; none: the one that a node
+    /// has always known.
+    #[serde(default)]
+    pub authorities: Vec<String>,
     /// All nodes.
     #[serde(default)]
     pub nodes: Nodes,
@@ -172,6 +190,7 @@ impl List {
         for name in list.nodes.keys().chain(list.refused.keys()) {
             keys::check_name(name)?;
         }
+        check_authorities(&list.authorities)?;
         Ok(list)
     }
 
@@ -180,8 +199,9 @@ impl List {
     /// # Errors
     /// When the authority that these credentials are from has not signed exactly this.
     pub fn verify(text: &str, credentials: &Credentials) -> Result<Self, RosterError> {
-        let (content, signature) = split(text).ok_or(RosterError::NotSigned)?;
-        if text.len() > ROSTER_BYTES_MAX || !credentials.has_signed(content, &signature) {
+        let (content, signatures) = split(text).ok_or(RosterError::NotSigned)?;
+        let is_signed = || signatures.iter().any(|signature| credentials.has_signed(content, signature));
+        if text.len() > ROSTER_BYTES_MAX || !is_signed() {
             return Err(RosterError::NotSigned);
         }
         Self::parse(Path::new(NODES_FILE), text)
@@ -191,10 +211,15 @@ impl List {
     pub fn sign(&self, authority: &Authority) -> Result<String, RosterError> {
         let mut text = format!(
             "# Minka: the nodes of this cluster. The same file on all of them; `minka cluster` changes it.\n\
-             version = {}\n\n[nodes]\n",
+             version = {}\n",
             self.version
         );
         // Writing to a String does not fail, here and below.
+        if !self.authorities.is_empty() {
+            let quoted: Vec<_> = self.authorities.iter().map(|it| format!("'''\n{it}'''")).collect();
+            let _ = writeln!(text, "authorities = [{}]", quoted.join(", "));
+        }
+        let _ = writeln!(text, "\n[nodes]");
         for (name, address) in &self.nodes {
             let _ = writeln!(text, "{name} = \"{address}\"");
         }
@@ -206,24 +231,44 @@ impl List {
         for (name, number) in &self.refused {
             let _ = writeln!(text, "{name} = {number}");
         }
-        let signature = authority.sign_roster(&text)?;
-        let _ = write!(text, "{SIGNED}");
-        for byte in signature {
-            let _ = write!(text, "{byte:02x}");
+        for signature in authority.sign_roster(&text)? {
+            let digits: String = signature.iter().map(|byte| format!("{byte:02x}")).collect();
+            let _ = writeln!(text, "{SIGNED}{digits}");
         }
-        text.push('\n');
         Ok(text)
     }
 }
 
-/// The lines before the signature, and the signature.
-fn split(text: &str) -> Option<(&str, Vec<u8>)> {
-    let start = text.rfind(SIGNED).filter(|start| text[..*start].ends_with('\n'))?;
+/// The lines before the signatures, and the signatures.
+fn split(text: &str) -> Option<(&str, Vec<Vec<u8>>)> {
+    let mut content = text;
+    let mut signatures = Vec::new();
+    while let Some((before, signature)) = last_signature(content)
+        && signatures.len() < AUTHORITIES_MAX
+    {
+        content = before;
+        signatures.push(signature);
+    }
+    (!signatures.is_empty()).then_some((content, signatures))
+}
+
+/// The text before its last line, and the signature that this is.
+fn last_signature(text: &str) -> Option<(&str, Vec<u8>)> {
+    let start = text.strip_suffix('\n')?.rfind('\n')? + 1;
     let (content, line) = text.split_at(start);
     let digits = line.strip_prefix(SIGNED)?.strip_suffix('\n')?;
     let pair = |at: usize| u8::from_str_radix(digits.get(at..at + 2)?, 16).ok();
     let signature: Option<Vec<u8>> = (0..digits.len()).step_by(2).map(pair).collect();
     Some((content, signature?))
+}
+
+/// Whether authorities can be trusted at all: few certificates, each of which is one.
+fn check_authorities(authorities: &[String]) -> Result<(), RosterError> {
+    let is_short = authorities.iter().all(|it| it.len() <= AUTHORITY_BYTES_MAX);
+    if authorities.len() > AUTHORITIES_MAX || !is_short {
+        return Err(RosterError::Authorities);
+    }
+    authorities.iter().try_for_each(|it| Ok(keys::check_authority(it)?))
 }
 
 /// openMosix's rule: the last two parts of the address.
@@ -256,14 +301,19 @@ pub fn replace(path: &Path, text: &str) -> Result<(), RosterError> {
     let write = || {
         let mut file = File::create(&new)?;
         file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&new, path)
+        sync_rename(&file, &new, path)
     };
     write().map_err(|source| {
         // Half a file is of use to nobody.
         let _ = fs::remove_file(&new);
         RosterError::Write { path: path.to_owned(), source }
     })
+}
+
+/// Puts a file that is written where it belongs.
+fn sync_rename(file: &File, new: &Path, path: &Path) -> io::Result<()> {
+    file.sync_all()?;
+    fs::rename(new, path)
 }
 
 #[cfg(test)]
@@ -276,6 +326,7 @@ mod tests {
         let credentials = Credentials::new(&authority.issue("a").unwrap()).unwrap();
         let list = List {
             version: 7,
+            authorities: Vec::new(),
             nodes: [("a".to_owned(), "10.0.0.1:4660".parse().unwrap())].into(),
             ids: [("a".to_owned(), NonZeroU16::MIN)].into(),
             refused: [("b".to_owned(), 5)].into(),
@@ -295,7 +346,54 @@ mod tests {
         for wrong in ["", "\n", "version = 9\n", "# signed \n", "\n# signed zz\n", "\n# signed 3\n"] {
             assert!(List::verify(wrong, &credentials).is_err(), "{wrong}");
         }
-        let more = format!("{text}[ids]\n");
-        assert!(List::verify(&more, &credentials).is_err());
+        for more in ["[ids]\n", "# signed 30\n# signed 30\n", "\n"] {
+            assert!(List::verify(&format!("{text}{more}"), &credentials).is_err(), "{more}");
+        }
+    }
+
+    #[test]
+    fn while_an_authority_takes_anothers_place_lists_are_believed_by_all_and_then_by_its_own() {
+        let former = Authority::create().unwrap();
+        let old = Credentials::new(&former.issue("a").unwrap()).unwrap();
+        let without_both = List { version: 1, ..List::default() }.sign(&former).unwrap();
+        let succession = former.successor().unwrap();
+        let authority = former.followed_by(&succession).unwrap();
+        let both = Credentials::new(&authority.issue("a").unwrap()).unwrap();
+        let authorities: Vec<String> = authority.trusted().iter().map(|it| (*it).to_owned()).collect();
+        assert_eq!(authorities.concat(), both.trusted());
+        let list = List { version: 2, authorities, ..List::default() };
+        let text = list.sign(&authority).unwrap();
+        let mut authority = authority;
+        authority.leave_former();
+        let alone = Credentials::new(&authority.issue("a").unwrap()).unwrap();
+        for credentials in [&old, &both, &alone] {
+            assert_eq!(List::verify(&text, credentials).unwrap(), list);
+        }
+        let later = List { version: 3, authorities: vec![authority.certificate().to_owned()], ..list };
+        let later = later.sign(&authority).unwrap();
+        let believed = |text: &str| [&old, &both, &alone].map(|it| List::verify(text, it).is_ok());
+        assert_eq!(believed(&later), [false, true, true]);
+        // Who has the former authority's key says nothing to those who know of the new one.
+        assert_eq!(believed(&without_both), [true, false, false]);
+    }
+
+    #[test]
+    fn authorities_that_cannot_be_any_are_refused() {
+        let authority = Authority::create().unwrap();
+        let credentials = Credentials::new(&authority.issue("a").unwrap()).unwrap();
+        let good = authority.certificate();
+        let check = |authorities: &[&str], expected: &str| {
+            let authorities = authorities.iter().map(|it| (*it).to_owned()).collect();
+            let text = List { version: 1, authorities, ..List::default() }.sign(&authority).unwrap();
+            let refused = List::verify(&text, &credentials).unwrap_err().to_string();
+            assert!(refused.contains(expected), "{refused}");
+        };
+        check(&[good, good, good], "too many");
+        check(&[&"x".repeat(5000)], "too long");
+        check(&[""], "find the certificate of an authority");
+        check(&["no certificate\n"], "find the certificate of an authority");
+        check(&[&format!("{good}{good}")], "find the certificate of an authority");
+        let node = authority.issue("a").unwrap().certificate;
+        check(&[&node], "find the certificate of an authority");
     }
 }

@@ -8,4 +8,5 @@ mod endings;
 mod fixture;
 mod frames;
 mod handshakes;
+mod renewal;
 mod strangers;

@@ -74,6 +74,11 @@ impl Keyring {
         self.lock().remove(&node);
     }
 
+    /// All have to agree on keys anew, and to show who they are for it.
+    pub(crate) fn forget_all(&self) {
+        self.lock().clear();
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<NodeId, PeerKeys>> {
         self.peers.lock().unwrap_or_else(PoisonError::into_inner)
     }
