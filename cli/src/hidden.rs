@@ -14,6 +14,7 @@ pub(crate) fn route() -> Option<ExitCode> {
         "__hpc" => Some(helper(minka_hpc::NAME, || minka_hpc::main(arguments))),
         "__host" => Some(helper(HOST, || host(false))),
         "__xpu" => Some(helper(commands::xpu::resident::NAME, commands::xpu::resident::main)),
+        minka_accel::compute::COMMAND => Some(minka_accel::compute::main(arguments)),
         minka_accel::sysman::COMMAND => Some(minka_accel::sysman::main(arguments)),
         zygote::NAME => Some(helper(c"minka-zygote", zygote::main)),
         minka_bench::PROBE_COMMAND => Some(minka_bench::probe_main(arguments)),

@@ -213,12 +213,24 @@ pub(crate) struct XpuDiag {
     pub(crate) devices: Devices,
     #[arg(short = 'l', long, value_name = "LEVEL", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=3))]
     pub(crate) level: u8,
+    #[arg(long, value_name = "N", value_delimiter = ',', conflicts_with_all = ["level", "precheck"])]
+    #[arg(value_parser = clap::value_parser!(u8).range(1..=9))]
+    pub(crate) singletest: Vec<u8>,
+    #[arg(long, conflicts_with_all = ["level", "precheck", "singletest"])]
+    pub(crate) stress: bool,
+    #[arg(long, value_name = "MIN", requires = "stress", default_value = "10", value_parser = minutes)]
+    pub(crate) stresstime: f64,
     #[arg(long)]
     pub(crate) precheck: bool,
     #[arg(long, requires = "precheck")]
     pub(crate) listtypes: bool,
     #[arg(long, value_name = "TIME", requires = "precheck", allow_hyphen_values = true, value_parser = ago)]
     pub(crate) since: Option<f64>,
+}
+
+fn minutes(text: &str) -> Result<f64, String> {
+    let minutes = text.parse().ok().filter(|minutes: &f64| *minutes > 0.0 && *minutes <= 1440.0);
+    minutes.ok_or_else(|| "expected minutes, at most 1440".to_owned())
 }
 
 fn ago(text: &str) -> Result<f64, String> {

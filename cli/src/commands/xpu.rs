@@ -1,6 +1,7 @@
 //! `minka xpu`: accelerators of any vendor, read here or served to others.
 
 mod config;
+mod diagnose;
 mod examine;
 mod firmware;
 mod lasting;
@@ -73,7 +74,7 @@ pub(super) fn xpu(arguments: &Xpu, output: &mut Output) -> Result<(), Failure> {
             show::health(&grouped(&station, &which.devices)?, which.component, json, output)
         }
         Some(XpuCommand::Policy(which)) => policy::policy(which, &station, json, output),
-        Some(XpuCommand::Diag(which)) => examine::diagnose(which, &station, json, output),
+        Some(XpuCommand::Diag(which)) => diagnose::diagnose(which, &station, json, output),
         Some(XpuCommand::Vgpu(which)) => examine::functions(which, &station, json, output),
         Some(XpuCommand::Log(which)) => examine::bundle(which, &station),
         Some(XpuCommand::Config(which)) => config::config(which, &station, json, output),
@@ -179,7 +180,7 @@ fn named(station: &Station, device: &str) -> Result<Report, Failure> {
         let address = identity.pci.as_ref().map(|pci| pci.address.as_str());
         identity.device_id.to_string() == wanted
             || address == Some(wanted.as_str())
-            || identity.uuid == wanted
+            || identity.uuid.eq_ignore_ascii_case(&wanted)
     });
     found.ok_or_else(|| Failure::NoSuchXpu { device: device.to_owned() })
 }

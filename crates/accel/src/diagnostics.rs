@@ -1,14 +1,15 @@
 //! Whether a device can be worked with, as XPU Manager's diagnostics ask on three levels.
 //!
-//! What takes no library is done: environment, libraries, rights, other users, sensors. What takes a program that
-//! computes on the device (Level Zero's, CUDA's or HIP's) is not done, and each such test says so: its result is
-//! unknown, never passed.
+//! Environment, libraries, rights, other users and sensors take no library. What computes on the device is done where
+//! CUDA's driver or OpenCL knows it ([`compute`](crate::compute)); otherwise each such test says why not, and its result
+//! is unknown, never passed. What was measured is shown without a judgement: there is no reference.
 
 use std::path::Path;
 
 use rustix::fs::Access;
 use serde::Serialize;
 
+use crate::compute::{Bench, Ended, Figure, Found, Task, Trial};
 use crate::device::Sample;
 use crate::health::{Health, State};
 use crate::identity::Identity;
@@ -31,7 +32,7 @@ pub enum Outcome {
 }
 
 /// A test and how it came out.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Component {
     /// XPU Manager's name of the test.
     #[serde(rename = "component_type")]
@@ -40,6 +41,8 @@ pub struct Component {
     pub result: Outcome,
     /// In words: what was found, or what the test lacks.
     pub message: String,
+    /// What was measured.
+    pub figures: Vec<Figure>,
 }
 
 /// The tests of each level, besides those before it.
@@ -61,6 +64,32 @@ const LEVELS: [&[&str]; 3] = [
         "XPUM_DIAG_XE_LINK_THROUGHPUT",
     ],
 ];
+
+/// XPU Manager's tests by number.
+const SINGLES: [&str; 9] = [
+    "XPUM_DIAG_PERFORMANCE_COMPUTATION",
+    "XPUM_DIAG_MEMORY_ERROR",
+    "XPUM_DIAG_PERFORMANCE_MEMORY_BANDWIDTH",
+    "XPUM_DIAG_MEDIA_CODEC",
+    "XPUM_DIAG_INTEGRATION_PCIE",
+    "XPUM_DIAG_PERFORMANCE_POWER",
+    "XPUM_DIAG_LIGHT_COMPUTATION",
+    "XPUM_DIAG_LIGHT_CODEC",
+    "XPUM_DIAG_XE_LINK_THROUGHPUT",
+];
+
+/// For so long a device is kept busy while its power is watched.
+const POWER_SECONDS: f64 = 6.0;
+
+/// The tests of a level from 1 to 3, and of those before it.
+pub fn of_level(level: u8) -> Vec<&'static str> {
+    LEVELS.iter().take(level.into()).flat_map(|level| level.iter().copied()).collect()
+}
+
+/// The test of a number from 1 to 9.
+pub fn of_number(number: u8) -> Option<&'static str> {
+    SINGLES.get(usize::from(number).checked_sub(1)?).copied()
+}
 
 /// Variables that hide devices from programs, or change what those are told.
 const VARIABLES: &[&str] = &[
@@ -103,17 +132,114 @@ pub struct Patient<'a> {
     pub health: &'a Health,
     /// The value of an environment variable.
     pub variable: fn(&str) -> Option<String>,
+    /// What computes on it; nothing where it is a recording.
+    pub clinic: Option<Clinic<'a>>,
 }
 
-/// Does the tests of a level from 1 to 3, and of those before it.
-pub fn run(patient: &Patient<'_>, level: u8) -> Vec<Component> {
-    let names = LEVELS.iter().take(level.into()).flat_map(|level| level.iter().copied());
-    names
-        .map(|name| {
-            let (result, message) = test(patient, name);
-            Component { name, result, message }
-        })
-        .collect()
+/// What it takes to compute on a device.
+#[derive(Clone, Copy)]
+pub struct Clinic<'a> {
+    /// Who does it.
+    pub bench: &'a Bench,
+    /// The device's power at the moment, in watts.
+    pub watts: &'a dyn Fn() -> Option<f64>,
+}
+
+impl std::fmt::Debug for Clinic<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Clinic").field("bench", &self.bench).finish_non_exhaustive()
+    }
+}
+
+/// Told which test is being done and how much of it has been, of 1; says whether to go on.
+pub type Watch<'a> = &'a mut dyn FnMut(&'static str, f64) -> bool;
+
+/// Does tests.
+pub fn run(patient: &Patient<'_>, tests: &[&'static str], watch: Watch<'_>) -> Vec<Component> {
+    let mut components = Vec::new();
+    for name in tests {
+        if !watch(name, 0.0) {
+            break;
+        }
+        components.push(match trial(name) {
+            Some(trial) => compute(patient, name, trial, watch),
+            None => {
+                let (result, message) = test(patient, name);
+                Component { name, result, message, figures: Vec::new() }
+            }
+        });
+    }
+    components
+}
+
+/// Whether a test computes on the device.
+pub fn computes(name: &str) -> bool {
+    trial(name).is_some()
+}
+
+/// What a test computes, if it does.
+fn trial(name: &str) -> Option<Trial> {
+    match name {
+        "XPUM_DIAG_LIGHT_COMPUTATION" => Some(Trial::Function),
+        "XPUM_DIAG_INTEGRATION_PCIE" => Some(Trial::Link),
+        "XPUM_DIAG_PERFORMANCE_COMPUTATION" => Some(Trial::Computation),
+        "XPUM_DIAG_PERFORMANCE_POWER" => Some(Trial::Stress),
+        "XPUM_DIAG_PERFORMANCE_MEMORY_BANDWIDTH" => Some(Trial::Bandwidth),
+        "XPUM_DIAG_PERFORMANCE_MEMORY_ALLOCATION" => Some(Trial::Allocation),
+        "XPUM_DIAG_MEMORY_ERROR" => Some(Trial::Errors),
+        _ => None,
+    }
+}
+
+fn compute(patient: &Patient<'_>, name: &'static str, trial: Trial, watch: Watch<'_>) -> Component {
+    let component = |result, message, figures| Component { name, result, message, figures };
+    let not_done = |why: &str| component(Outcome::Unknown, format!("not done: {why}"), Vec::new());
+    let Some(clinic) = patient.clinic else {
+        return not_done("a recorded device computes nothing");
+    };
+    let used = patient.sample.memory_used().unwrap_or(0.0) as u64;
+    let Some(task) = Task::of(&patient.sample.identity, trial, POWER_SECONDS, used) else {
+        return not_done("the device is not on a PCI bus");
+    };
+    let mut watts: Option<f64> = None;
+    let ended = clinic.bench.run(&task, &mut |done| {
+        if trial == Trial::Stress {
+            watts = watts.into_iter().chain((clinic.watts)()).reduce(f64::max);
+        }
+        watch(name, done)
+    });
+    match ended {
+        Ended::NotDone(why) => not_done(&why),
+        Ended::Stopped(_) => not_done("it was stopped"),
+        Ended::Broken(why) => component(Outcome::Fail, why, Vec::new()),
+        Ended::Found(Found { right: false, words, figures }) => component(Outcome::Fail, words, figures),
+        Ended::Found(Found { words, mut figures, .. }) => {
+            let (result, words) = match trial {
+                Trial::Link => (Outcome::Pass, words + &link(patient.sample)),
+                Trial::Stress => match watts {
+                    Some(watts) => {
+                        let unit = "W".to_owned();
+                        figures.push(Figure { name: "greatest power".to_owned(), value: watts, unit });
+                        (Outcome::Pass, format!("at most {watts:.0} W; no reference; {words}"))
+                    }
+                    None => (Outcome::Unknown, format!("not done: it tells no power; {words}")),
+                },
+                _ => (Outcome::Pass, words),
+            };
+            component(result, words, figures)
+        }
+    }
+}
+
+/// What the link carries at most, where it is known: each lane's transfers are bits, of which 128 of 130 (before
+/// 8 GT/s 8 of 10) are content.
+fn link(sample: &Sample) -> String {
+    let speed = sample.number(Metric::LinkSpeed, &[""]);
+    let Some((speed, width)) = speed.zip(sample.number(Metric::LinkWidth, &[""])) else {
+        return String::new();
+    };
+    let share = if speed < 8.0 { 0.8 } else { 128.0 / 130.0 };
+    format!("; its link carries {:.1} GB/s at most", speed * width * share / 8.0)
 }
 
 /// How all tests together came out: failed if one did, unknown if one was not done.
@@ -138,13 +264,9 @@ fn test(patient: &Patient<'_>, name: &str) -> (Outcome, String) {
         "XPUM_DIAG_XE_LINK_THROUGHPUT" => {
             (Outcome::Unknown, "not done: the kernel shows no links between cards of this device".to_owned())
         }
-        "XPUM_DIAG_MEDIA_CODEC" => (
-            Outcome::Unknown,
-            "not done: it takes a media runtime, which this program does not use".to_owned(),
-        ),
         _ => (
             Outcome::Unknown,
-            "not done: it takes a compute runtime, which this program does not use".to_owned(),
+            "not done: it takes a media runtime, which this program does not use".to_owned(),
         ),
     }
 }
@@ -251,7 +373,8 @@ mod tests {
         let mut device = discovery::discover(&root).devices.remove(0);
         let sample = device.sample(Moment(0.0));
         let health = Judge::default().judge(&sample);
-        run(&Patient { root: &root, sample: &sample, health: &health, variable }, level)
+        let patient = Patient { root: &root, sample: &sample, health: &health, variable, clinic: None };
+        run(&patient, &of_level(level), &mut |_, _| true)
     }
 
     fn of<'a>(components: &'a [Component], name: &str) -> (Outcome, &'a str) {
@@ -271,6 +394,46 @@ mod tests {
             assert_ne!(verdict(&components), Outcome::Pass);
         }
         assert_eq!(of(&examine(&directory, 2, |_| None), "SYSMAN").0, Outcome::Pass);
+    }
+
+    #[test]
+    fn tests_have_numbers_and_end_when_somebody_wants_it() {
+        assert_eq!(of_number(7), Some("XPUM_DIAG_LIGHT_COMPUTATION"));
+        assert_eq!((of_number(0), of_number(10)), (None, None));
+        let directory = plant("b580_6_16");
+        let root = Root::at(directory.path());
+        let sample = discovery::discover(&root).devices.remove(0).sample(Moment(0.0));
+        let health = Judge::default().judge(&sample);
+        let patient =
+            Patient { root: &root, sample: &sample, health: &health, variable: |_| None, clinic: None };
+        let mut left = 2;
+        let components = run(&patient, &of_level(3), &mut |_, _| {
+            left -= 1;
+            left >= 0
+        });
+        assert_eq!(components.len(), 2);
+    }
+
+    #[test]
+    fn a_link_carries_what_its_lanes_do() {
+        let directory = plant("b580_6_16");
+        let root = Root::at(directory.path());
+        let mut sample = discovery::discover(&root).devices.remove(0).sample(Moment(0.0));
+        let mut check = |speed: f64, expected: &str| {
+            for (metric, value) in [(Metric::LinkSpeed, speed), (Metric::LinkWidth, 16.0)] {
+                sample.readings.retain(|reading| reading.metric != metric);
+                let value = Ok(crate::Value::Number(value));
+                sample.readings.push(crate::Reading {
+                    metric,
+                    location: "".into(),
+                    value,
+                    source: "".into(),
+                });
+            }
+            assert_eq!(link(&sample), expected);
+        };
+        check(32.0, "; its link carries 63.0 GB/s at most");
+        check(2.5, "; its link carries 4.0 GB/s at most");
     }
 
     #[test]

@@ -11,15 +11,15 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::device::{Device, Source};
+use crate::device::{Device, Instrument, Moment, Source};
 use crate::drm::Inquiry;
 use crate::identity::{Identity, Pci};
-use crate::metric::Metric;
+use crate::metric::{Kind, Metric};
 use crate::nvidia::Library;
 use crate::pmu::Counters;
 use crate::probe::Probe;
 use crate::root::Root;
-use crate::value::Reason;
+use crate::value::{Reading, Reason};
 use crate::{amdgpu, hwmon, intel, mic, pcie};
 
 /// More devices than this are not looked at.
@@ -52,7 +52,12 @@ pub fn discover_with(root: &Root, library: &Result<Library, Reason>) -> Discover
     let (mut devices, mut absences) = (Vec::new(), Vec::new());
     match library {
         Ok(library) => devices.extend(library.devices().into_iter().map(|(index, identity)| {
-            Device::new(identity, Source::Nvml(library.clone(), index), Vec::new())
+            let place = Place::of(root, &identity);
+            let device = Device::new(identity, Source::Nvml(library.clone(), index), Vec::new());
+            match place {
+                Some(place) => device.with_instrument(Box::new(place)),
+                None => device,
+            }
         })),
         Err(reason) => absences.push(("nvml", reason.clone())),
     }
@@ -125,6 +130,31 @@ fn graphics(root: &Root, card: &str) -> Option<Device> {
         device = device.with_instrument(Box::new(helper.reader(&address)));
     }
     Some(device)
+}
+
+/// Where on its bus a device is that a library reads.
+#[derive(Debug)]
+struct Place {
+    root: Root,
+    probes: Vec<Probe>,
+}
+
+impl Place {
+    fn of(root: &Root, identity: &Identity) -> Option<Self> {
+        let path = format!("sys/bus/pci/devices/{}", identity.pci.as_ref()?.address);
+        let mut probes = common(root, &path);
+        probes.retain(|probe| probe.metric().kind() == Kind::Setting);
+        (!probes.is_empty()).then(|| Place { root: root.clone(), probes })
+    }
+}
+
+impl Instrument for Place {
+    fn read(&mut self, settings: bool, _: Moment) -> Vec<Reading> {
+        if !settings {
+            return Vec::new();
+        }
+        self.probes.iter_mut().map(|probe| probe.read(&self.root)).collect()
+    }
 }
 
 /// What the bus tells of every device.

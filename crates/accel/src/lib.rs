@@ -20,9 +20,10 @@
 //! asked of the device file), [`pmu`] (what is counted), [`sysman`] (what a library adds),
 //! [`device`] and [`discovery`], [`counter`] (what makes rates safe), [`health`] and [`limits`], [`config`] (what can
 //! be changed), [`policy`] (what is done when a device is not well),
-//! [`diagnostics`] and [`precheck`] (whether one can be worked with), [`vgpu`].
+//! [`diagnostics`], [`compute`] and [`precheck`] (whether one can be worked with), [`vgpu`].
 
 pub mod amdgpu;
+pub mod compute;
 pub mod config;
 pub mod counter;
 pub mod device;
@@ -33,6 +34,7 @@ pub mod dump;
 pub mod exposition;
 pub mod fixture;
 pub mod health;
+mod helper;
 pub mod hwmon;
 pub mod identity;
 pub mod intel;

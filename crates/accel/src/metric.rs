@@ -59,6 +59,7 @@ metrics! {
     EuActive, "eu_active", Percent, Gauge, "Share of the time in which execution units were active.";
     MemoryTotal, "memory_total", Byte, Setting, "Memory that the device has.";
     MemoryUsed, "memory_used", Byte, Gauge, "Memory of the device in use.";
+    MemoryReserved, "memory_reserved", Byte, Gauge, "Memory of the device that the driver keeps for itself, beside what is in use.";
     MemoryWindow, "memory_window", Byte, Setting, "Size of the window through which the host sees the device's memory.";
     Temperature, "temperature", Celsius, Gauge, "Temperature of a part of the device.";
     TemperatureMaximum, "temperature_maximum", Celsius, Setting, "The driver's maximum for a sensor; no limit by itself.";

@@ -3,7 +3,7 @@
 //! Each reading's source is the name of the library's function. A machine without the library has no such
 //! devices and says so; a function that fails costs its own reading only.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,7 +12,9 @@ use nvml_wrapper::bitmasks::device::ThrottleReasons;
 use nvml_wrapper::enum_wrappers::device::{
     Clock, EccCounter, MemoryError, TemperatureSensor, TemperatureThreshold,
 };
+use nvml_wrapper::enums::device::{SampleValue, UsedGpuMemory};
 use nvml_wrapper::error::NvmlError;
+use nvml_wrapper::structs::device::FieldId;
 
 use crate::identity::{DeviceType, Identity, Pci};
 use crate::metric::Metric;
@@ -20,6 +22,9 @@ use crate::probe::believed;
 use crate::value::{Reading, Reason, Value};
 
 pub(crate) mod settings;
+
+/// `NVML_FI_DEV_MEMORY_TEMP`, in whole °C.
+const MEMORY_TEMP: u32 = 82;
 
 /// The library, started.
 #[derive(Clone)]
@@ -72,14 +77,23 @@ impl Library {
         })
     }
 
-    /// How many processes use a device.
-    pub fn users(&self, index: u32) -> Result<usize, Reason> {
+    /// The processes that use a device, and the bytes of its memory that each has, if the library tells.
+    pub fn processes(&self, index: u32) -> Result<BTreeMap<u32, Option<u64>>, Reason> {
         let users = || {
             let device = self.0.device_by_index(index)?;
             let computing = device.running_compute_processes()?;
             let drawing = device.running_graphics_processes()?;
-            let pids: BTreeSet<u32> = computing.iter().chain(&drawing).map(|process| process.pid).collect();
-            Ok(pids.len())
+            let mut users = BTreeMap::new();
+            for process in computing.into_iter().chain(drawing) {
+                let bytes = match process.used_gpu_memory {
+                    UsedGpuMemory::Used(bytes) => Some(bytes),
+                    UsedGpuMemory::Unavailable => None,
+                };
+                // Who computes and draws is told twice, each time with all that it has.
+                let known = users.entry(process.pid).or_insert(bytes);
+                *known = (*known).max(bytes);
+            }
+            Ok(users)
         };
         users().map_err(|error: NvmlError| reason(&error))
     }
@@ -140,11 +154,14 @@ fn live(device: &nvml_wrapper::Device<'_>, readings: &mut Readings) {
         Ok(info) => {
             readings.add(Metric::MemoryTotal, "vram", "nvmlDeviceGetMemoryInfo", Ok(info.total as f64));
             readings.add(Metric::MemoryUsed, "vram", "nvmlDeviceGetMemoryInfo", Ok(info.used as f64));
+            let reserved = Ok(info.reserved as f64);
+            readings.add(Metric::MemoryReserved, "vram", "nvmlDeviceGetMemoryInfo", reserved);
         }
         Err(error) => readings.add(Metric::MemoryUsed, "vram", "nvmlDeviceGetMemoryInfo", Err(error)),
     }
     let temperature = device.temperature(TemperatureSensor::Gpu);
     readings.add(Metric::Temperature, "gpu", "nvmlDeviceGetTemperature", temperature.map(f64::from));
+    readings.add(Metric::Temperature, "memory", "NVML_FI_DEV_MEMORY_TEMP", memory_temperature(device));
     let milli = |value: u32| f64::from(value) / 1e3;
     readings.add(Metric::Power, "card", "nvmlDeviceGetPowerUsage", device.power_usage().map(milli));
     let energy = device.total_energy_consumption().map(|millijoules| millijoules as f64 / 1e3);
@@ -167,13 +184,30 @@ fn live(device: &nvml_wrapper::Device<'_>, readings: &mut Readings) {
     throttle(device, readings);
     let replays = device.pcie_replay_counter().map(f64::from);
     readings.add(Metric::PcieReplays, "", "nvmlDeviceGetPcieReplayCounter", replays);
-    let errors = [("corrected", MemoryError::Corrected), ("uncorrected", MemoryError::Uncorrected)];
-    for (name, kind) in errors {
-        let count = device.total_ecc_errors(kind, EccCounter::Aggregate).map(|count| count as f64);
+    let errors = [
+        ("corrected", MemoryError::Corrected, EccCounter::Aggregate),
+        ("uncorrected", MemoryError::Uncorrected, EccCounter::Aggregate),
+        ("corrected since the start", MemoryError::Corrected, EccCounter::Volatile),
+        ("uncorrected since the start", MemoryError::Uncorrected, EccCounter::Volatile),
+    ];
+    for (name, kind, counter) in errors {
+        let count = device.total_ecc_errors(kind, counter).map(|count| count as f64);
         readings.add(Metric::Errors, name, "nvmlDeviceGetTotalEccErrors", count);
     }
-    let state = device.performance_state().map(|state| format!("{state:?}"));
+    let state = device.performance_state().map(|state| match state.as_c() {
+        number @ 0..=15 => format!("P{number}"),
+        _ => "unknown".to_owned(),
+    });
     readings.text(Metric::State, "performance", "nvmlDeviceGetPerformanceState", state);
+}
+
+/// The memory's temperature, which only a field tells.
+fn memory_temperature(device: &nvml_wrapper::Device<'_>) -> Result<f64, NvmlError> {
+    let told = device.field_values_for(&[FieldId(MEMORY_TEMP)])?.into_iter().next();
+    match told.ok_or(NvmlError::NotSupported)??.value? {
+        SampleValue::U32(celsius) => Ok(celsius.into()),
+        _ => Err(NvmlError::NotSupported),
+    }
 }
 
 fn throttle(device: &nvml_wrapper::Device<'_>, readings: &mut Readings) {
@@ -257,6 +291,14 @@ fn lasting(nvml: &Nvml, device: &nvml_wrapper::Device<'_>, readings: &mut Readin
         nvml.sys_driver_version(),
     );
     readings.text(Metric::Property, "serial number", "nvmlDeviceGetSerial", device.serial());
+    let persistence = device.is_in_persistent_mode().map(|on| if on { "on" } else { "off" }.to_owned());
+    readings.text(Metric::Property, "persistence mode", "nvmlDeviceGetPersistenceMode", persistence);
+    let capability = device.cuda_compute_capability();
+    let capability = capability.map(|version| format!("{}.{}", version.major, version.minor));
+    readings.text(Metric::Property, "compute capability", "nvmlDeviceGetCudaComputeCapability", capability);
+    let pending =
+        device.is_ecc_enabled().map(|state| if state.pending_enabled { "on" } else { "off" }.to_owned());
+    readings.text(Metric::Property, "memory ecc from the next start", "nvmlDeviceGetEccMode", pending);
     let ecc =
         device.is_ecc_enabled().map(|state| if state.currently_enabled { "on" } else { "off" }.to_owned());
     readings.text(Metric::Property, "memory ecc", "nvmlDeviceGetEccMode", ecc);

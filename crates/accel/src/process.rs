@@ -9,12 +9,14 @@
 //!   drm-resident-vram0: 64 KiB                memory, by region; drm-memory-vram0 from drivers that do not tell that
 //! ```
 //!
-//! A client that is open several times, in one process or by inheritance, is counted once.
+//! A client that is open several times, in one process or by inheritance, is counted once. Of NVIDIA's devices, whose
+//! driver tells nothing there, their library says who uses them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use crate::nvidia::Library;
 use crate::root::Root;
 
 /// More processes than this are not looked at, nor more files of one.
@@ -210,21 +212,46 @@ pub fn list(root: &Root) -> (Vec<Process>, usize) {
         }
         processes.extend(devices.into_values());
     }
+    processes.extend(root.library().map(|library| known_to(library, root)).unwrap_or_default());
     (processes, hidden)
 }
 
+/// Those that NVIDIA's library knows.
+fn known_to(library: &Library, root: &Root) -> Vec<Process> {
+    let mut known = Vec::new();
+    for (index, identity) in library.devices() {
+        let Some(pci) = identity.pci else { continue };
+        let users = library.processes(index).unwrap_or_default();
+        let own = |pid: u32| root.is_machine() && pid == std::process::id();
+        known.extend(users.into_iter().filter(|(pid, _)| !own(*pid)).map(|(pid, bytes)| Process {
+            memory_bytes: bytes,
+            ..Process::new(root, &pid.to_string(), &pci.address)
+        }));
+    }
+    known
+}
+
+impl Process {
+    /// One of which nothing is known yet.
+    fn new(root: &Root, name: &str, pci_address: &str) -> Self {
+        Process {
+            process_id: name.parse().unwrap_or(0),
+            process_name: root.text(&format!("proc/{name}/comm")).unwrap_or_default(),
+            pci_address: pci_address.to_owned(),
+            memory_bytes: None,
+            shared_bytes: None,
+            regions: BTreeMap::new(),
+            engine_ns: BTreeMap::new(),
+            engine_cycles: BTreeMap::new(),
+            engine_capacity: BTreeMap::new(),
+        }
+    }
+}
+
 fn add(root: &Root, name: &str, client: Client, devices: &mut BTreeMap<String, Process>) {
-    let process = devices.entry(client.pci_address.clone()).or_insert_with(|| Process {
-        process_id: name.parse().unwrap_or(0),
-        process_name: root.text(&format!("proc/{name}/comm")).unwrap_or_default(),
-        pci_address: client.pci_address.clone(),
-        memory_bytes: None,
-        shared_bytes: None,
-        regions: BTreeMap::new(),
-        engine_ns: BTreeMap::new(),
-        engine_cycles: BTreeMap::new(),
-        engine_capacity: BTreeMap::new(),
-    });
+    let process = devices
+        .entry(client.pci_address.clone())
+        .or_insert_with(|| Process::new(root, name, &client.pci_address));
     let sum = |one: Option<u64>, other: Option<u64>| match (one, other) {
         (None, None) => None,
         (one, other) => Some(one.unwrap_or(0).saturating_add(other.unwrap_or(0))),

@@ -62,6 +62,9 @@ fields! {
     "power.draw" "W" Read::Quantity(Quantity::Power, 1.0, 2);
     "power.draw.gpu" "W" Read::Quantity(Quantity::Power, 1.0, 2);
     "power.limit" "W" Read::Metric(Metric::PowerLimit, POWER_PLACES, 2);
+    "enforced.power.limit" "W" Read::Metric(Metric::PowerLimit, POWER_PLACES, 2);
+    "power.default_limit" "W" Read::Metric(Metric::PowerLimitDefault, POWER_PLACES, 2);
+    "power.min_limit" "W" Read::Metric(Metric::PowerLimitMinimum, POWER_PLACES, 2);
     "power.max_limit" "W" Read::Metric(Metric::PowerLimitMaximum, POWER_PLACES, 2);
     "energy.consumed" "J" Read::Quantity(Quantity::Energy, 1.0, 3);
     "utilization.gpu" "%" Read::Quantity(Quantity::Utilization, 1.0, 0);
@@ -75,9 +78,11 @@ fields! {
     "memory.total" "MiB" Read::Text(|sample| mebibytes(sample, Metric::MemoryTotal));
     "memory.used" "MiB" Read::Text(|sample| mebibytes(sample, Metric::MemoryUsed));
     "memory.free" "MiB" Read::Text(|sample| {
-        let free = sample.memory_total()? - sample.memory_used()?;
+        let reserved = sample.number(Metric::MemoryReserved, MEMORY).unwrap_or(0.0);
+        let free = sample.memory_total()? - sample.memory_used()? - reserved;
         Some(format!("{:.0}", free.max(0.0) / MEBIBYTE).into())
     });
+    "memory.reserved" "MiB" Read::Text(|sample| mebibytes(sample, Metric::MemoryReserved));
     "memory.read.bandwidth" "kB/s" Read::Column(6);
     "memory.write.bandwidth" "kB/s" Read::Column(7);
     "memory.bandwidth.utilization" "%" Read::Quantity(Quantity::MemoryBandwidth, 1.0, 0);
@@ -87,6 +92,7 @@ fields! {
     "clocks.current.media" "MHz" Read::Metric(Metric::Frequency, MEDIA, 0);
     "clocks.current.video" "MHz" Read::Metric(Metric::Frequency, MEDIA, 0);
     "clocks.max.graphics" "MHz" Read::Metric(Metric::FrequencyHighest, CLOCK_PLACES, 0);
+    "clocks.max.sm" "MHz" Read::Metric(Metric::FrequencyHighest, &["sm", "tile0/gt0", "gt0", "sclk"], 0);
     "clocks.max.memory" "MHz" Read::Metric(Metric::FrequencyHighest, &["mclk", "memory"], 0);
     "clocks.max.media" "MHz" Read::Metric(Metric::FrequencyHighest, MEDIA, 0);
     "clocks.throttle.reason" "" Read::Text(throttle);
@@ -97,9 +103,15 @@ fields! {
     "pcie.rx.throughput" "kB/s" Read::Quantity(Quantity::PcieReceived, 1e-3, 0);
     "pcie.tx.throughput" "kB/s" Read::Quantity(Quantity::PcieSent, 1e-3, 0);
     "pcie.replay.counter" "" Read::Metric(Metric::PcieReplays, WHOLE, 0);
-    "ecc.mode.current" "" Read::Text(|sample| text(sample, Metric::Property, &["memory ecc"]));
+    "ecc.mode.current" "" Read::Text(|sample| enabled(sample, "memory ecc"));
+    "ecc.mode.pending" "" Read::Text(|sample| enabled(sample, "memory ecc from the next start"));
+    "ecc.errors.corrected.volatile.total" "" Read::Metric(Metric::Errors, &["corrected since the start"], 0);
+    "ecc.errors.uncorrected.volatile.total" "" Read::Metric(Metric::Errors, &["uncorrected since the start"], 0);
     "ecc.errors.corrected.aggregate.total" "" Read::Metric(Metric::Errors, &["corrected"], 0);
     "ecc.errors.uncorrected.aggregate.total" "" Read::Metric(Metric::Errors, &["uncorrected"], 0);
+    "pstate" "" Read::Text(|sample| text(sample, Metric::State, &["performance"]));
+    "persistence_mode" "" Read::Text(|sample| enabled(sample, "persistence mode"));
+    "compute_cap" "" Read::Text(|sample| text(sample, Metric::Property, &["compute capability"]));
     "eu.active" "%" Read::Untold;
     "eu.stall" "%" Read::Untold;
     "eu.idle" "%" Read::Untold;
@@ -120,6 +132,9 @@ impl Field {
             "clocks.gr" | "clocks.current.gr" => "clocks.current.graphics",
             "clocks.sm" => "clocks.current.sm",
             "clocks.mem" => "clocks.current.memory",
+            "clocks.max.mem" => "clocks.max.memory",
+            "clocks.video" => "clocks.current.video",
+            "pcie.link.gen.gpucurrent" => "pcie.link.gen.current",
             "clocks.max.gr" => "clocks.max.graphics",
             "pcie.rx.throughput.kbs" => "pcie.rx.throughput",
             "pcie.tx.throughput.kbs" => "pcie.tx.throughput",
@@ -153,6 +168,15 @@ impl Field {
 fn text<'a>(sample: &'a Sample, metric: Metric, places: &[&str]) -> Option<Cow<'a, str>> {
     let mut found = places.iter().filter_map(|place| sample.at(metric, place)?.value.as_ref().ok());
     found.next().map(|value| value.to_string().into())
+}
+
+/// Whether something is on, in the words of `nvidia-smi`.
+fn enabled<'a>(sample: &'a Sample, place: &str) -> Option<Cow<'a, str>> {
+    match text(sample, Metric::Property, &[place])?.as_ref() {
+        "on" => Some("Enabled".into()),
+        "off" => Some("Disabled".into()),
+        other => Some(other.to_owned().into()),
+    }
 }
 
 fn driver(sample: &Sample) -> Option<Cow<'_, str>> {

@@ -153,7 +153,7 @@ impl Station {
     /// How many processes use a device of NVIDIA's library; none if it is no such device, or the library does not tell.
     pub fn nvidia_users(&self, identity: &Identity) -> Option<usize> {
         let index = identity.path.strip_prefix("nvml/")?.parse().ok()?;
-        self.shared.library.as_ref().ok()?.users(index).ok()
+        Some(self.shared.library.as_ref().ok()?.processes(index).ok()?.len())
     }
 
     /// The tree that is read.

@@ -10,18 +10,18 @@
 //! The library has been seen to crash, to hang and to tell nonsense; all of that costs its own values only. It tells what
 //! no file does: traffic of memory, use of groups of engines, counters of errors.
 
-use std::io::{self, BufRead, Read, Write};
+use std::io::{self, BufRead, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use minka_kernel::sysman::Sysman;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 
 use crate::counter::{Meter, Step};
 use crate::device::{Instrument, Moment};
+use crate::helper::{self, Conversation};
 use crate::metric::Metric;
 use crate::value::{Reading, Reason, Value};
 
@@ -30,9 +30,6 @@ pub const COMMAND: &str = "__sysman";
 
 /// The library's usual name.
 pub const LIBRARY: &str = "libze_loader.so.1";
-
-/// No line is longer.
-const LINE_BYTES_MAX: usize = 64 * 1024;
 
 /// An answer takes no longer; the first one loads the library, and may take so much more.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -76,10 +73,7 @@ enum Answer {
 
 /// The hidden program: asked by lines, it answers by lines.
 pub fn main(mut arguments: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
-    // Whoever asked may be gone while the library hangs, and nobody wants its core.
-    let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
-    let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
-    let _ = rustix::process::setrlimit(rustix::process::Resource::Core, none);
+    helper::prepare();
     let path =
         arguments.next().and_then(|path| path.into_string().ok()).unwrap_or_else(|| LIBRARY.to_owned());
     let library = Sysman::open(&path);
@@ -191,7 +185,7 @@ fn keep_asking(shared: &Weak<Shared>, program: &dyn Fn() -> Command) {
         let mut answers = 0;
         let failure = match Conversation::begin(program()) {
             Ok(mut conversation) => loop {
-                match conversation.ask(if answers == 0 { FIRST_PATIENCE } else { PATIENCE }) {
+                match ask(&mut conversation, if answers == 0 { FIRST_PATIENCE } else { PATIENCE }) {
                     Ok(Answer::Devices(devices)) => {
                         answers += 1;
                         if !tell(Ok(Arc::new(devices)), 0) {
@@ -223,67 +217,12 @@ fn keep_asking(shared: &Weak<Shared>, program: &dyn Fn() -> Command) {
     }
 }
 
-/// One process that asks the library.
-struct Conversation {
-    child: Child,
-    questions: ChildStdin,
-    answers: ChildStdout,
-}
-
-impl Conversation {
-    fn begin(mut program: Command) -> io::Result<Self> {
-        program.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut child = program.spawn()?;
-        match (child.stdin.take(), child.stdout.take()) {
-            (Some(questions), Some(answers)) => Ok(Conversation { child, questions, answers }),
-            _ => Err(io::ErrorKind::BrokenPipe.into()),
-        }
-    }
-
-    fn ask(&mut self, patience: Duration) -> Result<Answer, String> {
-        let until = Instant::now() + patience;
-        let ended = |this: &mut Self| match this.child.try_wait() {
-            Ok(Some(status)) => format!("its program ended: {status}"),
-            _ => "its program has closed its mouth".to_owned(),
-        };
-        if self.questions.write_all(b"\n").and_then(|()| self.questions.flush()).is_err() {
-            return Err(ended(self));
-        }
-        let mut line = Vec::new();
-        let mut piece = [0; 4096];
-        while !line.ends_with(b"\n") {
-            let left = until.saturating_duration_since(Instant::now());
-            let time = Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };
-            let mut watched = [PollFd::new(&self.answers, PollFlags::IN)];
-            match poll(&mut watched, Some(&time)) {
-                Ok(0) => return Err(format!("no answer within {} s", patience.as_secs())),
-                Err(rustix::io::Errno::INTR) => continue,
-                Err(error) => return Err(error.to_string()),
-                Ok(_) => {}
-            }
-            match self.answers.read(&mut piece) {
-                Ok(0) => {
-                    // Its end is noticed a moment after its pipe's.
-                    std::thread::sleep(Duration::from_millis(20));
-                    return Err(ended(self));
-                }
-                Ok(length) => line.extend_from_slice(&piece[..length]),
-                Err(error) => return Err(error.to_string()),
-            }
-            if line.len() > LINE_BYTES_MAX {
-                return Err("an answer without end".to_owned());
-            }
-        }
-        serde_json::from_slice(&line).map_err(|_| "an answer that makes no sense".to_owned())
-    }
-}
-
-impl Drop for Conversation {
-    fn drop(&mut self) {
-        // It may hang in the library.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// Asks what the library tells now.
+fn ask(conversation: &mut Conversation, patience: Duration) -> Result<Answer, String> {
+    conversation.say("")?;
+    let line = conversation.hear(patience)?;
+    let line = line.ok_or_else(|| format!("no answer within {} s", patience.as_secs()))?;
+    serde_json::from_slice(&line).map_err(|_| "an answer that makes no sense".to_owned())
 }
 
 /// A device's part of what is told.

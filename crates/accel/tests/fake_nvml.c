@@ -50,11 +50,31 @@ int nvmlDeviceGetUtilizationRates(void *device, rates *to) {
 int nvmlDeviceGetMemoryInfo_v2(void *device, memory *to) {
     to->total = 8ull << 30;
     to->used = 3ull << 30;
-    to->free = to->total - to->used;
+    to->reserved = 1ull << 29;
+    to->free = to->total - to->used - to->reserved;
     return lost;
 }
 int nvmlDeviceGetTemperature(void *device, int sensor, unsigned *to) { *to = MODE == 3 ? 4000000000u : 61; return lost; }
 int nvmlDeviceGetPowerUsage(void *device, unsigned *to) { *to = MODE == 3 ? 4000000000u : 123400; return lost; }
+typedef struct { unsigned field, scope; long long timestamp, latency; int type, outcome; unsigned long long value; } field;
+int nvmlDeviceGetFieldValues(void *device, int count, field *to) {
+    for (int i = 0; i < count; i++) {
+        to[i].type = 1;
+        to[i].outcome = to[i].field == 82 ? OK : NOT_SUPPORTED;
+        to[i].value = MODE == 3 ? 4000000000u : 47;
+    }
+    return lost;
+}
+int nvmlDeviceGetPerformanceState(void *device, int *to) { *to = MODE == 3 ? 32 : 2; return lost; }
+typedef struct { unsigned pid; unsigned long long used; unsigned gpu, compute; } process;
+static int list(unsigned *count, process *to, unsigned pid, unsigned long long used) {
+    if (*count < 1) { *count = 1; return 7; }
+    *count = 1;
+    *to = (process){pid, used, -1, -1};
+    return lost;
+}
+int nvmlDeviceGetComputeRunningProcesses_v3(void *device, unsigned *count, process *to) { return list(count, to, 4242, 5ull << 20); }
+int nvmlDeviceGetGraphicsRunningProcesses_v3(void *device, unsigned *count, process *to) { return list(count, to, 4243, -1ull); }
 int nvmlDeviceGetTotalEnergyConsumption(void *device, unsigned long long *to) { *to = 5000; return lost; }
 int nvmlDeviceGetClockInfo(void *device, int clock, unsigned *to) { *to = 1000 + clock; return lost; }
 int nvmlDeviceGetMaxClockInfo(void *device, int clock, unsigned *to) { *to = 1980; return lost; }

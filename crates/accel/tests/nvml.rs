@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use minka_accel::config::{Change, ConfigError, Content, Desk, Span, Write};
 use minka_accel::nvidia::Library;
-use minka_accel::{Identity, Metric, Moment, Root, Sample, discovery};
+use minka_accel::query::Field;
+use minka_accel::{Identity, Metric, Moment, Root, Sample, discovery, process};
 
 /// Compiles the stand-in in a mode of its own and starts it.
 fn library(mode: u32) -> (tempfile::TempDir, Library) {
@@ -50,6 +51,8 @@ fn what_the_library_tells_is_shown_and_what_it_lacks_is_null() {
     check(Metric::Utilization, "", 37.0);
     check(Metric::MemoryUsed, "vram", f64::from(3) * f64::from(1 << 30));
     check(Metric::Temperature, "gpu", 61.0);
+    check(Metric::Temperature, "memory", 47.0);
+    check(Metric::MemoryReserved, "vram", f64::from(1 << 29));
     check(Metric::Power, "card", 123.4);
     check(Metric::Energy, "card", 5.0);
     check(Metric::Frequency, "graphics", 1000.0);
@@ -58,6 +61,52 @@ fn what_the_library_tells_is_shown_and_what_it_lacks_is_null() {
     // Functions that are not in the library.
     assert_eq!(reason(&sample, Metric::EngineUtilization), "the library is too old for it");
     assert_eq!(reason(&sample, Metric::Errors), "the library is too old for it");
+}
+
+#[test]
+fn fields_and_processes_are_as_nvidia_smi_tells_them() {
+    let (_directory, library) = library(0);
+    let (identity, sample) = sample(&library);
+    let check = |name: &str, expected: Option<&str>| {
+        assert_eq!(Field::named(name).unwrap().value(&sample, true).as_deref(), expected, "{name}");
+    };
+    check("memory.free", Some("4608 MiB"));
+    check("memory.reserved", Some("512 MiB"));
+    check("temperature.memory", Some("47"));
+    check("pstate", Some("P2"));
+    check("ecc.mode.current", Some("Enabled"));
+    check("ecc.mode.pending", Some("Enabled"));
+    check("clocks.max.sm", Some("1980 MHz"));
+    check("power.min_limit", Some("200.00 W"));
+    // Functions that are not in the library.
+    check("persistence_mode", None);
+    check("ecc.errors.corrected.volatile.total", None);
+
+    let machine = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(machine.path().join("proc/4242")).unwrap();
+    std::fs::write(machine.path().join("proc/4242/comm"), "trainer\n").unwrap();
+    let root = Root::at(machine.path()).with_library(Some(library));
+    let (processes, _) = process::list(&root);
+    let told: Vec<_> = processes.iter().map(|one| (one.process_id, one.memory_bytes)).collect();
+    assert_eq!(told, [(4242, Some(5 << 20)), (4243, None)]);
+    assert_eq!(processes[0].process_name, "trainer");
+    assert_eq!(Some(&processes[0].pci_address), identity.pci.as_ref().map(|pci| &pci.address));
+}
+
+#[test]
+fn a_device_of_the_library_is_where_the_bus_says() {
+    let (_directory, library) = library(0);
+    let machine = tempfile::tempdir().unwrap();
+    let folder = machine.path().join("sys/bus/pci/devices/0000:41:00.0");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("local_cpulist"), "0-15\n").unwrap();
+    let mut devices = discovery::discover_with(&Root::at(machine.path()), &Ok(library)).devices;
+    assert_eq!(devices.len(), 1);
+    for moment in [0.0, 1.0] {
+        let sample = devices[0].sample(Moment(moment));
+        let near = sample.at(Metric::Property, "processors of the host nearby").unwrap();
+        assert_eq!(near.value.as_ref().unwrap().to_string(), "0-15");
+    }
 }
 
 #[test]

@@ -14,7 +14,7 @@
 //! | [`seccomp`] | a guest's calls as notifications |
 //! | [`uffd`], [`pagemap`], [`memory`], [`shared`] | memory: faults, written pages, reading and writing, sharing |
 //! | [`drm`], [`perf`] | what graphics drivers tell of their devices, and counters of events |
-//! | [`sysman`] | a vendor's library, for a process that has nothing to lose |
+//! | [`sysman`], [`compute`] | vendors' libraries, for a process that has nothing to lose |
 //! | [`faultpoint`] | where a test can have a program fail |
 //! | [`process`], [`procfs`], [`futex`], [`cpu`] | small requests |
 //! | [`namespace`], [`netlink`], [`spawn`] | what a lab is made of |
@@ -22,11 +22,13 @@
 
 #![allow(unsafe_code)]
 
+pub mod compute;
 pub mod cpu;
 pub mod drm;
 pub mod faultpoint;
 pub mod futex;
 pub mod inject;
+mod library;
 pub mod memory;
 pub mod mountpoint;
 pub mod namespace;

@@ -1,10 +1,11 @@
 //! Level Zero's Sysman: a library of Intel's that is looked for when the program runs, and called.
 //!
-//! Whatever this library does wrong it does in the process that calls it: so only a process does that has nothing to lose.
 //! Layouts and numbers are of `zes_api.h` 1.4, which later versions keep.
 
-use std::ffi::{CStr, CString, c_char, c_void};
+use std::ffi::{CStr, c_void};
 use std::fmt;
+
+use crate::library::Library;
 
 /// No list of the library's is believed to be longer.
 const LIST_MAX: u32 = 64;
@@ -129,19 +130,13 @@ const _: () = assert!(size_of::<Structure<7>>() == 72); // zes_ras_state_t
 /// The library, loaded and started.
 #[derive(Debug)]
 pub struct Sysman {
-    library: Handle,
+    library: Library,
 }
 
 impl Sysman {
     /// Loads and starts it.
     pub fn open(path: &str) -> Result<Self, SysmanError> {
-        let name = CString::new(path).map_err(|error| SysmanError::NoLibrary(error.to_string()))?;
-        // SAFETY: the name ends with a zero. What the library does when it is loaded is the caller's risk, who is
-        // nothing but this.
-        let library = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
-        if library.is_null() {
-            return Err(SysmanError::NoLibrary(last_error()));
-        }
+        let library = Library::open(path).map_err(SysmanError::NoLibrary)?;
         let sysman = Sysman { library };
         let (name, address) = match sysman.find(c"zesInit") {
             Some(address) => ("zesInit", address),
@@ -155,9 +150,7 @@ impl Sysman {
     }
 
     fn find(&self, name: &CStr) -> Option<Handle> {
-        // SAFETY: the library is open and the name ends with a zero.
-        let address = unsafe { libc::dlsym(self.library, name.as_ptr()) };
-        (!address.is_null()).then_some(address)
+        self.library.find(name)
     }
 
     fn get<const N: usize>(&self, name: &'static CStr, handle: Handle, kind: u32) -> Option<Structure<N>> {
@@ -257,16 +250,6 @@ fn collect(call: impl Fn(*mut u32, *mut Handle) -> u32) -> Vec<Handle> {
 
 fn succeed(name: &'static str, outcome: u32) -> Result<(), SysmanError> {
     if outcome == 0 { Ok(()) } else { Err(SysmanError::Failed(name, outcome)) }
-}
-
-fn last_error() -> String {
-    // SAFETY: the text is the loader's and stays until its next call from this thread.
-    let text: *const c_char = unsafe { libc::dlerror() };
-    if text.is_null() {
-        return "no reason told".to_owned();
-    }
-    // SAFETY: it ends with a zero.
-    unsafe { CStr::from_ptr(text) }.to_string_lossy().chars().take(200).collect()
 }
 
 #[cfg(test)]

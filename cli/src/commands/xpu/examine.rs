@@ -1,4 +1,5 @@
-//! `minka xpu diag`, `vgpu`, `log` and `topology -f`: what is wrong, what can be divided, and files for those who help.
+//! `minka xpu diag --precheck`, `vgpu`, `log` and `topology -f`: what the kernel tells, what can be divided, and files for
+//! those who help.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter};
@@ -8,54 +9,19 @@ use std::path::Path;
 use minka_accel::station::Report;
 use minka_accel::{Identity, Station, kernel_log, precheck, vgpu};
 use minka_accel_service::bundle;
-use minka_accel_service::rest::diagnostics::Diagnosis;
 use minka_accel_service::rest::topology;
 use minka_accel_service::rest::vgpu::{FunctionList, VgpuPrecheck};
 use minka_accel_service::settings::SettingsError;
 use minka_accel_service::state::Store;
 use serde_json::json;
 
-use super::{grouped, lasting, named, show};
+use super::{lasting, named, show};
 use crate::args::xpu::{XpuDiag, XpuLog, XpuVgpu};
 use crate::failure::Failure;
 use crate::output::{Output, Table, printable};
 
-fn headings(output: &Output, ids: &[&str]) -> Vec<String> {
-    ids.iter().map(|id| output.text.get(id)).collect()
-}
-
-pub(super) fn diagnose(
-    arguments: &XpuDiag,
-    station: &Station,
-    json: bool,
-    output: &mut Output,
-) -> Result<(), Failure> {
-    if arguments.precheck {
-        return look_through(arguments, station, json, output);
-    }
-    let reports = grouped(station, &arguments.devices)?;
-    let examined = reports.iter().map(|report| Diagnosis::make(station.root(), report, arguments.level));
-    let examined: Vec<Diagnosis> = examined.collect();
-    if json {
-        return output.json(&json!({"device_list": examined}));
-    }
-    let mut table = Table::new(
-        headings(output, &["xpu-device", "xpu-test", "xpu-result", "xpu-description"]),
-        vec![true, false, false, false],
-    );
-    for (report, diagnosis) in reports.iter().zip(&examined) {
-        for (name, result, message) in diagnosis.rows() {
-            let id = report.sample.identity.device_id.to_string();
-            let name = name.trim_start_matches("XPUM_DIAG_").replace('_', " ").to_lowercase();
-            let result = output.text.get(&format!("xpu-result-{}", result.to_lowercase()));
-            table.row(vec![id, name, result, printable(message)]);
-        }
-    }
-    show::print(&table, output)
-}
-
 /// Looks through the kernel's log.
-fn look_through(
+pub(super) fn look_through(
     arguments: &XpuDiag,
     station: &Station,
     json: bool,
@@ -70,7 +36,7 @@ fn look_through(
             return output.json(&json!({"error_type_list": precheck::KINDS}));
         }
         let mut table = Table::new(
-            headings(output, &["xpu-number", "xpu-name", "xpu-severity"]),
+            show::headings(output, &["xpu-number", "xpu-name", "xpu-severity"]),
             vec![true, false, false],
         );
         for kind in &precheck::KINDS {
@@ -104,7 +70,7 @@ fn look_through(
         };
     }
     let ids = ["xpu-address", "xpu-name", "xpu-severity", "xpu-count", "xpu-message"];
-    let mut table = Table::new(headings(output, &ids), vec![false, false, false, true, false]);
+    let mut table = Table::new(show::headings(output, &ids), vec![false, false, false, true, false]);
     for finding in findings {
         table.row(vec![
             finding.address.unwrap_or_else(|| "–".to_owned()),
@@ -150,7 +116,7 @@ pub(super) fn functions(
     if json {
         return output.json(&list);
     }
-    let mut table = Table::new(headings(output, &["xpu-number", "xpu-address"]), vec![true, false]);
+    let mut table = Table::new(show::headings(output, &["xpu-number", "xpu-address"]), vec![true, false]);
     for (number, address) in list.rows() {
         table.row(vec![number.to_string(), address.to_owned()]);
     }

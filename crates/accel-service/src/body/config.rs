@@ -103,16 +103,17 @@ impl DeviceConfig {
             metric.kind() == Kind::Setting && parts.iter().any(|part| metric.name().starts_with(part))
         };
         let device = sample.identity.device_id;
-        let ecc = sample.at(Metric::Property, "memory ecc");
+        let told = |place| {
+            let reading = sample.at(Metric::Property, place);
+            reading.and_then(|reading| reading.value.as_ref().ok()).map(ToString::to_string)
+        };
         let changed = current.changed.into_iter();
         DeviceConfig {
             device,
             power_limit: current.power_limit,
             power_valid_range: current.power_range.map(|(least, greatest)| format!("{least} to {greatest}")),
-            memory_ecc_current_state: ecc
-                .and_then(|reading| reading.value.as_ref().ok())
-                .map(ToString::to_string),
-            memory_ecc_pending_state: None,
+            memory_ecc_current_state: told("memory ecc"),
+            memory_ecc_pending_state: told("memory ecc from the next start"),
             tiles: current.tiles.iter().map(|tile| TileConfig::of(device, tile, current.standby)).collect(),
             changed: changed.map(|(file, before, now)| ChangedSetting { file, before, now }).collect(),
             readings: sample

@@ -1,13 +1,15 @@
 //! Diagnostics of devices and groups.
 
 use std::sync::{Arc, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::post;
 use axum::{Json, Router};
-use minka_accel::diagnostics::{self, Component, Outcome, Patient};
+use minka_accel::Station;
+use minka_accel::compute::Bench;
+use minka_accel::diagnostics::{self, Clinic, Component, Outcome, Patient, Watch};
 use minka_accel::station::Report;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -25,6 +27,9 @@ pub(super) fn routes() -> Router<Arc<App>> {
         .route("/rest/v1/devices/{id}/diagnostics", post(diagnose).get(diagnosis))
         .route("/rest/v1/groups/{id}/diagnostics", post(diagnose_group).get(group_diagnosis))
 }
+
+/// Whoever begins diagnostics waits so long for their end; those that compute take longer, and are asked for later.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How thorough diagnostics are.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
@@ -45,6 +50,18 @@ pub struct DiagnosticComponent {
     result: String,
     /// What was found, or what the test lacks.
     message: String,
+    /// What was measured, by tests that compute.
+    figures: Vec<DiagnosticFigure>,
+}
+
+/// Something that was measured.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct DiagnosticFigure {
+    name: String,
+    value: f64,
+    unit: String,
+    /// What such a device should reach: nobody says.
+    reference: Option<f64>,
 }
 
 /// Diagnostics of a device.
@@ -81,17 +98,49 @@ fn word(outcome: Outcome) -> String {
 }
 
 impl Diagnosis {
-    /// Examines a device; takes as long as looking at all processes.
-    pub fn make(root: &minka_accel::Root, report: &Report, level: u8) -> Self {
+    /// One that has begun.
+    fn begun(device_id: u32, level: u8) -> Self {
+        let now = time::text(SystemTime::now());
+        Diagnosis {
+            device_id,
+            level,
+            finished: false,
+            result: word(Outcome::Unknown),
+            message: "it goes on".to_owned(),
+            component_count: 0,
+            start_time: now.clone(),
+            end_time: now,
+            component_list: Vec::new(),
+        }
+    }
+
+    /// Examines a device of a level from 1 to 3.
+    pub fn make(station: &Station, report: &Report, level: u8, watch: Watch<'_>) -> Self {
+        Diagnosis::make_of(station, report, level, &diagnostics::of_level(level), watch)
+    }
+
+    /// Examines a device by some tests; takes as long as they do.
+    pub fn make_of(
+        station: &Station,
+        report: &Report,
+        level: u8,
+        tests: &[&'static str],
+        watch: Watch<'_>,
+    ) -> Self {
+        let device_id = report.sample.identity.device_id;
         let start_time = time::text(SystemTime::now());
         let variable = |name: &str| std::env::var(name).ok();
-        let patient = Patient { root, sample: &report.sample, health: &report.health, variable };
-        let components = diagnostics::run(&patient, level);
+        let root = station.root();
+        let watts = || station.report(device_id)?.sample.power();
+        let bench = Bench::default();
+        let clinic = root.is_machine().then_some(Clinic { bench: &bench, watts: &watts });
+        let patient = Patient { root, sample: &report.sample, health: &report.health, variable, clinic };
+        let components = diagnostics::run(&patient, tests, watch);
         let of = |outcome| components.iter().filter(|component| component.result == outcome).count();
         let (failed, left) = (of(Outcome::Fail), of(Outcome::Unknown));
         let message = format!("{} passed, {failed} failed, {left} not done", of(Outcome::Pass));
         Diagnosis {
-            device_id: report.sample.identity.device_id,
+            device_id,
             level,
             finished: true,
             result: word(diagnostics::verdict(&components)),
@@ -101,6 +150,11 @@ impl Diagnosis {
             end_time: time::text(SystemTime::now()),
             component_list: components.into_iter().map(DiagnosticComponent::of).collect(),
         }
+    }
+
+    /// Whether a test failed.
+    pub fn failed(&self) -> bool {
+        self.result == "Fail"
     }
 
     /// Name, result and message of each test.
@@ -117,7 +171,27 @@ impl DiagnosticComponent {
             finished: true,
             result: word(component.result),
             message: component.message,
+            figures: component.figures.into_iter().map(DiagnosticFigure::of).collect(),
         }
+    }
+}
+
+impl DiagnosticFigure {
+    fn of(figure: minka_accel::compute::Figure) -> Self {
+        DiagnosticFigure { name: figure.name, value: figure.value, unit: figure.unit, reference: None }
+    }
+}
+
+/// Takes away what has begun and never came to its end.
+struct Examined {
+    app: Arc<App>,
+    devices: Vec<u32>,
+}
+
+impl Drop for Examined {
+    fn drop(&mut self) {
+        let mut known = self.app.diagnoses.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|id, diagnosis| diagnosis.finished || !self.devices.contains(id));
     }
 }
 
@@ -125,17 +199,28 @@ async fn examine(app: &Arc<App>, devices: Vec<u32>, level: u8) -> Result<(), Pro
     if !(1..=3).contains(&level) {
         return Err(Problem::unprocessable("a level is from 1 to 3"));
     }
-    let reports = devices.into_iter().map(|id| report(app, id)).collect::<Result<Vec<_>, _>>()?;
-    let asked = Arc::clone(app);
-    beside(move || {
+    let reports = devices.iter().map(|id| report(app, *id)).collect::<Result<Vec<_>, _>>()?;
+    {
+        let mut known = app.diagnoses.lock().unwrap_or_else(PoisonError::into_inner);
+        let busy = devices.iter().find(|id| known.get(id).is_some_and(|diagnosis| !diagnosis.finished));
+        if let Some(id) = busy {
+            let text = format!("device {id} is being examined already");
+            return Err(Problem::new(StatusCode::CONFLICT, text));
+        }
+        known.extend(devices.iter().map(|id| (*id, Diagnosis::begun(*id, level))));
+    }
+    let examined = Examined { app: Arc::clone(app), devices };
+    let work = beside(move || {
+        let app = &examined.app;
         for report in reports {
-            let diagnosis = Diagnosis::make(asked.station.root(), &report, level);
-            let mut known = asked.diagnoses.lock().unwrap_or_else(PoisonError::into_inner);
+            let diagnosis = Diagnosis::make(&app.station, &report, level, &mut |_, _| true);
+            let mut known = app.diagnoses.lock().unwrap_or_else(PoisonError::into_inner);
             known.insert(report.sample.identity.device_id, diagnosis);
         }
         Ok::<_, Problem>(())
-    })
-    .await
+    });
+    // What takes longer goes on by itself.
+    tokio::time::timeout(PATIENCE, work).await.unwrap_or(Ok(()))
 }
 
 fn known(app: &App, id: u32) -> Option<Diagnosis> {
@@ -199,7 +284,7 @@ pub(crate) async fn group_diagnosis(
     Ok(Json(GroupDiagnosis {
         group_id: id,
         device_count: devices.len(),
-        finished: device_list.len() == devices.len(),
+        finished: device_list.len() == devices.len() && device_list.iter().all(|one| one.finished),
         device_list,
     }))
 }
