@@ -222,12 +222,12 @@ const ABSENT: &str = "\
 |---|---|
 | `mosctl quiet`, `noquiet` | The kernel wrote to the console; here there is a log, as much of it as `MINKA_LOG` says. |
 | `mosctl mfs`, `nomfs`; MFS and DFSA | Files are those of the home, wherever a process computes; what is identical on the other node is read there. |
-| `mosrun -e`, `-E`, `-r`, `-R` | The synopsis of `mosrun(1)` names them; the manual does not, and what they did could not be found out. |
+| `mosrun -e`, `-E`, `-r`, `-R` | The synopsis of `mosrun(1)` puts them, as two pairs of opposites, beside the options of the decay (`-c`, `-i`, `-n`, `-s`, `-f`, `-t`, `-d`); the manual does not name them, and the sources are lost. They are refused. MOSIX's later `mosrun` means other things by these letters: `-r` the host's name (here `-ID`, or `minka run --on NAME`), `-e` that an unsupported call fails and does not end the program (here it takes the program home, where it works), `-E` a batch job, `-R` to go on from a checkpoint (there are none). |
 | `mosrun` locks what it is told to run on a node | It does so with `-L`, and with `runon`, `runhome` and `nomig`. |
 | processor types for `mosctl setyard` | The manual names one, `PIII/1GHz`, which is the standard. |
 | `/proc/hpc`, `/proc/PID` | The tree is `/hpc`, and processes are in `/hpc/proc`: nothing can be added to `/proc` from outside the kernel. |
 | `/proc/hpc/admin/dfsalinks`, `nomfs`, `mfscosts` | As above: there is no MFS. |
-| `/proc/hpc/admin/gateways` | The list of nodes says where each is reached. |
+| `/proc/hpc/admin/gateways`; nodes as gateways | It was how many gateways there may be between two nodes. Here a gateway is any router: nodes use the addresses of the list by whichever way the kernel knows (README, several networks). `ALIAS` in a map is another address of a node. |
 | `/proc/hpc/admin/quiet` | As above. |
 | writing to `config` and `overheads` | Nodes need certificates (`minka cluster add`); what moving costs cannot be set. |
 | `/proc/PID/selected`, `migfilter`, `mignodes`, `migpolicy` | There is no MFS; whoever is to go somewhere is sent there (`mosrun -j`). |

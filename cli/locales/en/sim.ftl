@@ -18,7 +18,7 @@ sim-ours = Minka
 
 help-sim-gossip = Show how old what nodes know of each other is, against the formulas, for 32 to 10,000 nodes
 help-sim-gossip--nodes = Only one cluster, of so many nodes
-help-sim-gossip--window = How many entries a datagram has
+help-sim-gossip--window = How many entries a datagram has (normally 32, and no more than a quarter of the cluster, for which the formulas hold)
 help-sim-gossip--seed = What chance begins with: the same seed gives the same figures
 help-sim-gossip--loss = How many of the datagrams are lost
 help-sim-gossip--dead = How many of the nodes die

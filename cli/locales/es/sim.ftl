@@ -18,7 +18,7 @@ sim-ours = Minka
 
 help-sim-gossip = Muestra la edad de lo que unos nodos saben de otros, frente a las fórmulas, con 32 a 10 000 nodos
 help-sim-gossip--nodes = Solo un clúster, de tantos nodos
-help-sim-gossip--window = Cuántas entradas lleva un datagrama
+help-sim-gossip--window = Cuántas entradas lleva un datagrama (normalmente 32, y no más que un cuarto del clúster, para lo que valen las fórmulas)
 help-sim-gossip--seed = Con qué empieza el azar: la misma semilla da las mismas cifras
 help-sim-gossip--loss = Cuántos de los datagramas se pierden
 help-sim-gossip--dead = Cuántos de los nodos mueren

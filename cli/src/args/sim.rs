@@ -26,8 +26,8 @@ pub(crate) struct Balance {
 pub(crate) struct Gossip {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=10_000))]
     pub(crate) nodes: Option<u32>,
-    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=32), requires = "nodes")]
-    pub(crate) window: u32,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=32), requires = "nodes")]
+    pub(crate) window: Option<u32>,
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) seed: u64,
     #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = percent(), requires = "nodes")]

@@ -66,7 +66,8 @@ fn gossip(arguments: &Gossip, output: &mut Output) -> Result<(), Failure> {
         slow: part(arguments.slow),
         partition_s: arguments.partition,
     };
-    let row = gossip::row(&Trial { faults, ..Trial::new(nodes, arguments.window, arguments.seed) });
+    let window = arguments.window.unwrap_or_else(|| gossip::window(nodes));
+    let row = gossip::row(&Trial { faults, ..Trial::new(nodes, window, arguments.seed) });
     if output.is_json() { output.json(&row) } else { ages(&[row], output) }
 }
 

@@ -58,6 +58,15 @@ pub struct Report {
     pub rows: Vec<Row>,
 }
 
+/// The window for which the formulas hold in a cluster of so many nodes: that of real nodes, or a quarter of the cluster.
+///
+/// The formula for the oldest entry counts for how long it has been waited for, and takes an entry that comes for new. It is up
+/// to two steps old then. With 32 of 64 nodes in a window the wait is 9 steps, and those two are a sixth of it; with 16 of
+/// them it is 18, and with 32 of 1000 nodes 234.
+pub fn window(nodes: u32) -> u32 {
+    (nodes / 4).clamp(2, 32)
+}
+
 /// Simulates all sizes up to so many nodes, on all processors.
 pub fn run(nodes_max: u32, seed: u64) -> Report {
     let sizes: Vec<_> = SIZES.into_iter().filter(|(nodes, _)| *nodes <= nodes_max).collect();
@@ -130,6 +139,16 @@ mod tests {
         let larger = row(&Trial::new(128, 16, 3));
         assert_eq!(larger.bytes_per_s, report.bytes_per_s);
         assert_eq!(larger, row(&Trial::new(128, 16, 3)));
+    }
+
+    #[test]
+    fn the_window_that_is_taken_without_being_asked_for_is_one_for_which_the_formulas_hold() {
+        for nodes in [32, 64, 256] {
+            let row = row(&Trial::new(nodes, window(nodes), 1));
+            let near = |ratio: Option<f64>| ratio.is_some_and(|ratio| (0.9..=1.1).contains(&ratio));
+            assert!(near(row.mean_age_ratio) && near(row.max_age_ratio), "{row:?}");
+        }
+        assert_eq!([2, 100, 10_000].map(window), [2, 25, 32]);
     }
 
     #[test]
