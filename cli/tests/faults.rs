@@ -210,7 +210,7 @@ fn a_thousand_machines_with_wrong_tokens_stay_out_and_keep_nobody_waiting() {
                     let token = minka_enroll::token::Token::parse(&text).unwrap();
                     let began = Instant::now();
                     let address = service.parse().unwrap();
-                    let outcome = minka_enroll::client::join(address, &token, "guesser", None, 4660);
+                    let outcome = minka_enroll::client::join(address, &token, "guesser", &[], 4660);
                     inside.fetch_add(usize::from(outcome.is_ok()), Ordering::Relaxed);
                     waited
                         .fetch_add(usize::from(began.elapsed() >= Duration::from_secs(1)), Ordering::Relaxed);

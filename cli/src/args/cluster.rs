@@ -53,8 +53,8 @@ pub(crate) struct Join {
     pub(crate) token_file: Option<PathBuf>,
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
-    #[arg(long, value_name = "ADDRESS")]
-    pub(crate) reached_at: Option<IpAddr>,
+    #[arg(long, value_name = "ADDRESS", value_parser = own)]
+    pub(crate) reached_at: Vec<IpAddr>,
     #[arg(long, value_name = "PORT", default_value_t = PORT, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) port: u16,
     #[arg(long, value_name = "DIR")]
@@ -96,6 +96,8 @@ pub(crate) struct Add {
     pub(crate) name: String,
     #[arg(value_name = "ADDRESS", value_parser = address)]
     pub(crate) address: SocketAddr,
+    #[arg(value_name = "OTHER", value_parser = own)]
+    pub(crate) others: Vec<IpAddr>,
 }
 
 #[derive(Debug, Args)]
@@ -107,6 +109,13 @@ pub(crate) struct Remove {
 /// An address of a node, with a port or without.
 fn address(text: &str) -> Result<SocketAddr, String> {
     address_with(text, PORT)
+}
+
+/// An address of a node in a network, without a port.
+fn own(text: &str) -> Result<IpAddr, String> {
+    let expected = || "expected an address of the machine without a port, as 192.168.1.10".to_owned();
+    let ip: IpAddr = text.parse().map_err(|_| expected())?;
+    address_with(text, PORT).map(|_| ip)
 }
 
 /// The address of an authority's service, with a port or without.
@@ -162,6 +171,8 @@ mod tests {
         assert_eq!(address("10.0.0.1:5000"), Ok(([10, 0, 0, 1], 5000).into()));
         assert_eq!(address("fd00::1").unwrap().port(), 4660);
         assert_eq!(address("[fd00::1]:7").unwrap().port(), 7);
+        assert_eq!(own("10.0.0.1"), Ok([10, 0, 0, 1].into()));
+        assert!(["10.0.0.1:1", "0.0.0.0", "", "224.0.0.1"].iter().all(|wrong| own(wrong).is_err()));
         for wrong in ["", "here", "0.0.0.0", "::", "224.0.0.1", "10.0.0.1:0", "10.0.0.256"] {
             assert!(address(wrong).is_err(), "{wrong}");
         }

@@ -77,7 +77,7 @@ fn serve(arguments: &Cluster, serve: &Serve, output: &mut Output) -> Result<(), 
 fn add(arguments: &Cluster, add: &Add, output: &mut Output) -> Result<(), Failure> {
     check_name(&add.name)?;
     let mut roster = Roster::open(&arguments.dir)?;
-    let directory = roster.add(&add.name, add.address)?;
+    let directory = roster.add(&add.name, add.address, &add.others)?;
     let told = tell_others(roster, &add.name, None)?;
     if output.is_json() {
         let config = directory.join(NODE_FILE);
@@ -145,7 +145,8 @@ fn list(arguments: &Cluster, output: &mut Output) -> Result<(), Failure> {
     let headings = ["nodes-node", "nodes-address"].map(|id| output.text.get(id)).to_vec();
     let mut table = Table::new(headings, vec![false, false]);
     for (name, address) in roster.nodes() {
-        table.row(vec![name.clone(), address.to_string()]);
+        let others = roster.list().others(name).iter().map(|other| format!(", {other}"));
+        table.row(vec![name.clone(), std::iter::once(address.to_string()).chain(others).collect()]);
     }
     table.lines().iter().try_for_each(|line| output.line(line))
 }

@@ -3,117 +3,20 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+mod machines;
+mod networks;
 
-use serde_json::Value;
+use std::time::Instant;
 
-const MINKA: &str = env!("CARGO_BIN_EXE_minka");
-
-/// How long anything may take on a machine that has much else to do.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A lab whose nodes serve as machines. Each is taken down with the test.
-struct Machines {
-    lab: String,
-    scratch: tempfile::TempDir,
-    daemons: Vec<Child>,
-}
-
-impl Machines {
-    fn up(name: &str) -> Self {
-        let lab = format!("{name}-{}", std::process::id());
-        let machines = Machines { lab, scratch: tempfile::tempdir().unwrap(), daemons: Vec::new() };
-        let up = machines.minka(&["lab", "up", "--nodes", "2", "--name", &machines.lab]);
-        assert!(up.status.success(), "{}", String::from_utf8_lossy(&up.stderr));
-        machines
-    }
-
-    fn path(&self) -> &Path {
-        self.scratch.path()
-    }
-
-    fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(MINKA);
-        command.args(words).current_dir(self.path()).env("LC_ALL", "C").env_remove("MINKA_DIR");
-        command.stdin(Stdio::null());
-        command
-    }
-
-    fn minka(&self, words: &[&str]) -> Output {
-        self.command(words).output().unwrap()
-    }
-
-    /// Makes a cluster of `one` and `two` that listen at all of their addresses.
-    fn cluster(&self, addresses: [&str; 2], settings: &str) {
-        assert!(self.minka(&["cluster", "init"]).status.success());
-        for (name, address) in ["one", "two"].iter().zip(addresses) {
-            let added = self.minka(&["cluster", "add", name, address]);
-            assert!(added.status.success(), "{added:?}");
-            let config = self.path().join(format!("minka-cluster/{name}/node.toml"));
-            let text = std::fs::read_to_string(&config).unwrap();
-            let text = text.replace(&format!("\"{address}\""), "\"0.0.0.0:4760\"");
-            std::fs::write(config, format!("{text}{settings}")).unwrap();
-        }
-    }
-
-    /// Runs something on a machine.
-    fn on(&self, machine: &str, script: &str) -> Command {
-        let words = ["lab", "exec", "--name", &self.lab, machine, "--", "sh", "-c", script, MINKA];
-        self.command(&words)
-    }
-
-    fn start(&mut self, machine: &str, name: &str) {
-        let directory = self.path().display().to_string();
-        let script = format!(
-            "cd {directory} && export MINKA_DIR={directory}/run-{name} && \
-             exec \"$0\" node serve --config minka-cluster/{name}/node.toml 2> {name}.log"
-        );
-        let daemon = self.on(machine, &script).stdout(Stdio::null()).spawn().unwrap();
-        self.daemons.push(daemon);
-    }
-
-    /// What a node says of the other one.
-    fn other(&self, machine: &str, name: &str) -> Value {
-        let directory = self.path().display().to_string();
-        let script = format!("export MINKA_DIR={directory}/run-{name}; exec \"$0\" --json nodes");
-        let output = self.on(machine, &script).output().unwrap();
-        let nodes: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
-        nodes.get(1).cloned().unwrap_or_default()
-    }
-
-    fn until_other_is_at(&self, machine: &str, name: &str, address: &str) {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let other = self.other(machine, name);
-            if other["member"] == true && other["address"] == address && other["reachable"] == true {
-                return;
-            }
-            let log = std::fs::read_to_string(self.path().join(format!("{name}.log"))).unwrap_or_default();
-            assert!(Instant::now() < deadline, "{name} says {other}\n{log}");
-            std::thread::sleep(Duration::from_millis(200));
-        }
-    }
-}
-
-impl Drop for Machines {
-    fn drop(&mut self) {
-        let _ = self.minka(&["lab", "down", "--name", &self.lab]);
-        for daemon in &mut self.daemons {
-            let _ = daemon.kill();
-            let _ = daemon.wait();
-        }
-    }
-}
+use crate::machines::{Machines, PATIENCE};
 
 #[test]
 fn a_node_whose_address_changes_is_found_by_what_it_says() {
     if !rustix::process::geteuid().is_root() {
         return;
     }
-    let mut machines = Machines::up("roam");
-    machines.cluster(["10.77.0.1:4760", "10.77.0.2:4760"], "");
+    let mut machines = Machines::up("roam", 2);
+    machines.cluster(&[&["10.77.0.1:4760"], &["10.77.0.2:4760"]], "");
     machines.start("node1", "one");
     machines.start("node2", "two");
     machines.until_other_is_at("node1", "one", "10.77.0.2:4760");
@@ -139,10 +42,10 @@ fn nodes_find_each_other_by_multicast() {
     if !rustix::process::geteuid().is_root() {
         return;
     }
-    let mut machines = Machines::up("multicast");
+    let mut machines = Machines::up("multicast", 2);
     // The list says of each other's addresses what is not true.
     let settings = "[discovery]\nmulticast = true\ninterfaces = [\"eth0\"]\n";
-    machines.cluster(["10.77.0.201:4760", "10.77.0.202:4760"], settings);
+    machines.cluster(&[&["10.77.0.201:4760"], &["10.77.0.202:4760"]], settings);
     machines.start("node1", "one");
     machines.start("node2", "two");
     machines.until_other_is_at("node1", "one", "10.77.0.2:4760");
@@ -154,8 +57,8 @@ fn omdiscd_tells_the_daemon_what_it_hears_and_says_what_is_wrong() {
     if !rustix::process::geteuid().is_root() {
         return;
     }
-    let mut machines = Machines::up("omdiscd");
-    machines.cluster(["10.77.0.201:4760", "10.77.0.202:4760"], "");
+    let mut machines = Machines::up("omdiscd", 2);
+    machines.cluster(&[&["10.77.0.201:4760"], &["10.77.0.202:4760"]], "");
     let directory = machines.path().display().to_string();
     let words = |name: &str| format!("omdiscd -m 1 --config {directory}/minka-cluster/{name}/node.toml");
     // A lab's node has no default route.
@@ -182,9 +85,9 @@ fn nodes_are_looked_for_where_openmosix_map_says() {
     if !rustix::process::geteuid().is_root() {
         return;
     }
-    let mut machines = Machines::up("mapped");
+    let mut machines = Machines::up("mapped", 2);
     // The list says of each other's addresses what is not true, and nobody announces itself.
-    machines.cluster(["10.77.0.201:4760", "10.77.0.202:4760"], "[ids]\none = 1\ntwo = 2\n");
+    machines.cluster(&[&["10.77.0.201:4760"], &["10.77.0.202:4760"]], "[ids]\none = 1\ntwo = 2\n");
     machines.start("node1", "one");
     machines.start("node2", "two");
     let map = machines.path().join("map");

@@ -78,7 +78,8 @@ pub struct Enrolled {
     pub list: String,
 }
 
-/// Becomes a node of the cluster that a token is for. Others reach it at `address` or, without, at the one that it asks from.
+/// Becomes a node of the cluster that a token is for. Others reach it at the first of `addresses` or, without any, at the one
+/// that it asks from, and at the rest in other networks.
 ///
 /// # Errors
 /// When the service is not that of the cluster, or refuses.
@@ -86,12 +87,16 @@ pub fn join(
     service: SocketAddr,
     token: &Token,
     name: &str,
-    address: Option<IpAddr>,
+    addresses: &[IpAddr],
     port: u16,
 ) -> Result<Enrolled, EnrollError> {
     let key = NodeKey::create()?;
-    let ask =
-        Ask::Join { token: token.shown(), name: name.to_owned(), address, port, request: key.request()? };
+    let (address, others) = match addresses {
+        [first, others @ ..] => (Some(*first), others.to_vec()),
+        [] => (None, Vec::new()),
+    };
+    let (token_shown, name) = (token.shown(), name.to_owned());
+    let ask = Ask::Join { token: token_shown, name, address, others, port, request: key.request()? };
     let provider = Arc::new(default_provider());
     let pinned = Pinned::new(token.authority, Arc::clone(&provider));
     let config = ClientConfig::builder_with_provider(provider)

@@ -36,6 +36,9 @@ pub(crate) enum Ask {
         name: String,
         /// Where others reach it; without, where it asks from.
         address: Option<std::net::IpAddr>,
+        /// And in other networks.
+        #[serde(default)]
+        others: Vec<std::net::IpAddr>,
         port: u16,
         request: NodeRequest,
     },

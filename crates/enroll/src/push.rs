@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
-use minka_link::roster::{Nodes, Roster, RosterError};
+use minka_link::roster::{Nodes, OtherAddresses, Roster, RosterError};
 use minka_link::{ChannelError, Credentials, Tuning, exchange_rosters, offer_renewal};
 use tracing::{debug, info, warn};
 
@@ -33,6 +33,8 @@ struct News {
     credentials: Credentials,
     text: String,
     nodes: Nodes,
+    /// Where they are in other networks.
+    others: OtherAddresses,
 }
 
 impl News {
@@ -43,6 +45,7 @@ impl News {
             credentials: Credentials::new(&keys)?,
             text: roster.signed()?,
             nodes: roster.nodes().clone().into_iter().chain(removed).collect(),
+            others: roster.list().addresses.clone(),
         })
     }
 
@@ -75,7 +78,12 @@ impl News {
                     loop {
                         let next = todo.lock().unwrap_or_else(PoisonError::into_inner).pop();
                         let Some((name, address)) = next else { return };
-                        let outcome = act(*address, name, &tuning);
+                        let mut outcome = act(*address, name, &tuning);
+                        for other in self.others.get(name).into_iter().flatten() {
+                            if matches!(outcome, Err(ChannelError::Reach { .. })) {
+                                outcome = act(SocketAddr::new(*other, address.port()), name, &tuning);
+                            }
+                        }
                         let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
                         match outcome {
                             Ok(()) => told.told.push(name.clone()),

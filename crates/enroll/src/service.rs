@@ -185,9 +185,11 @@ impl Service {
 
     fn answer(&self, ask: Ask, certificate: Option<&CertificateDer<'_>>, from: IpAddr) -> Answer {
         let outcome = match ask {
-            Ask::Join { token, name, address, port, request } => {
+            Ask::Join { token, name, address, others, port, request } => {
                 let address = SocketAddr::new(address.unwrap_or(from).to_canonical(), port);
-                self.join(&token, from, &name, address, |roster| roster.admit(&name, address, &request))
+                self.join(&token, from, &name, (address, &others), |roster| {
+                    roster.admit(&name, address, &others, &request)
+                })
             }
             Ask::Renew { request, refuse_old } => self.of_member(certificate, |roster, name| {
                 let admitted = roster.renew(name, &request, refuse_old)?;
@@ -212,7 +214,7 @@ impl Service {
         token: &crate::token::Shown,
         from: IpAddr,
         name: &str,
-        address: SocketAddr,
+        (address, others): (SocketAddr, &[IpAddr]),
         admit: impl FnOnce(&mut Roster) -> Result<Admitted, RosterError>,
     ) -> Result<Answer, ServiceError> {
         // Without the lock, so that nobody who guesses keeps others from it.
@@ -225,7 +227,7 @@ impl Service {
             return Ok(self.guessed(from));
         }
         // A name that is taken does not cost the token.
-        roster.check(name, address)?;
+        roster.check(name, address, others)?;
         if !tokens.take(token)? {
             return Ok(self.guessed(from));
         }

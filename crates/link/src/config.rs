@@ -12,6 +12,9 @@
 //!
 //! Instead of `[peers]`, or besides, `map = "cluster.toml"` names the file of all nodes; see [`crate::roster`].
 //!
+//! A node that is in several networks has an address in each: a table `[addresses]` says the others of each peer, as
+//! `b = ["10.1.0.2"]`.
+//!
 //! Nodes have numbers, too, as in openMosix: what the last two parts of the address come to (10.0.0.2 is number 2,
 //! 192.168.10.220 is 2780), or, where that does not tell them apart, their names. A table `[ids]` can say others, the same
 //! in all nodes' files.
@@ -48,7 +51,7 @@ pub use xpu::{XpuConfig, XpuTls};
 use crate::{
     credentials::{Credentials, Refused},
     keys::{self, KeyError, NodeKeys},
-    roster::{List, Numbers, RosterError, number_of, number_of_name},
+    roster::{List, Numbers, OtherAddresses, RosterError, number_of, number_of_name},
     socket::Tuning,
 };
 
@@ -122,6 +125,9 @@ pub struct NodeConfig {
     /// The other nodes, by name, and where they listen.
     #[serde(default)]
     pub peers: BTreeMap<String, SocketAddr>,
+    /// Their addresses in other networks, with the same ports.
+    #[serde(default)]
+    pub addresses: OtherAddresses,
     /// A file of all nodes, this one among them; they are added to the peers.
     pub map: Option<PathBuf>,
     /// The version of that file.
@@ -230,6 +236,7 @@ impl NodeConfig {
         let ids: Numbers = ids.map(|(name, number)| (name.clone(), *number)).collect();
         self.ids.extend(ids);
         self.peers.extend(list.nodes.into_iter().filter(|(name, _)| *name != self.name));
+        self.addresses.extend(list.addresses);
         (self.version, self.refused) = (list.version, list.refused);
     }
 

@@ -68,7 +68,7 @@ mod tests {
     fn what_has_changed_is_read_again() {
         let scratch = tempfile::tempdir().unwrap();
         let mut roster = Roster::create(scratch.path()).unwrap();
-        let node = roster.add("a", "10.0.0.1:1".parse().unwrap()).unwrap();
+        let node = roster.add("a", "10.0.0.1:1".parse().unwrap(), &[]).unwrap();
         let config = NodeConfig::read(&node.join(NODE_FILE)).unwrap();
         let current = CurrentCredentials::new(&config).unwrap();
         let before = current.get();

@@ -257,7 +257,9 @@ impl Daemon {
     pub(crate) fn found(self: &Arc<Self>, name: &str, address: SocketAddr) {
         let Some(cluster) = self.cluster().filter(|_| name != self.settings.node) else { return };
         let known = cluster.directory.named(name);
-        if known.is_some_and(|member| member.address == address && cluster.is_up(name)) {
+        let is_there = known.is_some_and(|member| member.address == address);
+        // One in several networks is heard in each of them.
+        if (is_there || cluster.directory.knows(name, address)) && cluster.is_up(name) {
             return;
         }
         // A name that is not known is one of a newer list, which that node has.

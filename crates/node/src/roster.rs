@@ -303,6 +303,11 @@ impl Daemon {
         });
     }
 
+    /// Whether a node is at an address, which it has to prove; it is looked for there from then on.
+    pub(crate) fn is_at(self: &Arc<Self>, cluster: &Arc<Cluster>, peer: &str, address: SocketAddr) -> bool {
+        self.fetch(cluster, peer, address).is_ok()
+    }
+
     fn fetch(
         self: &Arc<Self>,
         cluster: &Arc<Cluster>,

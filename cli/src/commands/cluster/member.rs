@@ -35,7 +35,7 @@ pub(super) fn join(join: &Join, output: &mut Output) -> Result<(), Failure> {
     // Before the token is used up.
     let keys = directory.join(KEYS);
     make(&keys)?;
-    let enrolled = client::join(join.address, &token, &name, join.reached_at, join.port)?;
+    let enrolled = client::join(join.address, &token, &name, &join.reached_at, join.port)?;
     enrolled.keys.write(&keys)?;
     roster::replace(&directory.join(NODES_FILE), &enrolled.list)?;
     // At all addresses: the machine may have another one tomorrow.

@@ -4,13 +4,13 @@
 //! directory for as long as it reads and changes it.
 
 use std::fs::File;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 
 use super::{
-    KEYS, List, NODE_FILE, NODES_FILE, Nodes, RosterError, make_private, number_of, number_of_name, replace,
-    succession,
+    KEYS, List, NODE_FILE, NODES_FILE, Nodes, OTHER_NETWORKS_MAX, RosterError, make_private, number_of,
+    number_of_name, replace, succession,
 };
 use crate::authority::{AUTHORITY_NAME, NodeRequest};
 use crate::keys::{self, Authority, KeyError};
@@ -105,20 +105,29 @@ impl Roster {
         List::text(&self.directory.join(NODES_FILE))
     }
 
-    /// Makes the directory of a new node, and tells all others' of it. Returns the new one.
-    pub fn add(&mut self, name: &str, address: SocketAddr) -> Result<PathBuf, RosterError> {
-        self.check(name, address)?;
+    /// Makes the directory of a new node, and tells all others' of it. Returns the new one. In other networks it may have other
+    /// addresses, with the same port.
+    pub fn add(
+        &mut self,
+        name: &str,
+        address: SocketAddr,
+        others: &[IpAddr],
+    ) -> Result<PathBuf, RosterError> {
+        self.check(name, address, others)?;
         let directory = self.directory.join(name);
         make_private(&directory)?;
         let keys = directory.join(KEYS);
         make_private(&keys)?;
         let issued = self.change(|list, authority| {
-            list.insert(name, address)?;
+            list.insert(name, address, others)?;
             Ok(authority.issue_numbered(name, Some(list.version))?)
         })?;
         issued.write(&keys)?;
         self.note_renewed([name.to_owned()])?;
-        replace(&directory.join(NODE_FILE), &node_file(name, address, None))?;
+        // In several networks it listens at all of its addresses.
+        let any: IpAddr = if address.is_ipv4() { [0, 0, 0, 0].into() } else { [0_u16; 8].into() };
+        let listen = if others.is_empty() { address } else { SocketAddr::new(any, address.port()) };
+        replace(&directory.join(NODE_FILE), &node_file(name, listen, None))?;
         self.tell_all()?;
         Ok(directory)
     }
@@ -128,11 +137,12 @@ impl Roster {
         &mut self,
         name: &str,
         address: SocketAddr,
+        others: &[IpAddr],
         request: &NodeRequest,
     ) -> Result<Admitted, RosterError> {
-        self.check(name, address)?;
+        self.check(name, address, others)?;
         let certificate = self.change(|list, authority| {
-            list.insert(name, address)?;
+            list.insert(name, address, others)?;
             Ok(authority.certify(name, request, list.version)?)
         })?;
         self.note_renewed([name.to_owned()])?;
@@ -165,6 +175,7 @@ impl Roster {
         }
         self.change(|list, _| {
             list.nodes.remove(name);
+            list.addresses.remove(name);
             list.ids.remove(name);
             list.refused.insert(name.to_owned(), list.version);
             Ok(())
@@ -180,11 +191,11 @@ impl Roster {
         RosterError::NoSuchNode { name: name.to_owned(), path: self.directory.join(NODES_FILE) }
     }
 
-    /// Whether a node can have this name and address.
+    /// Whether a node can have this name and these addresses.
     ///
     /// # Errors
-    /// When another one has it, or the name is none.
-    pub fn check(&self, name: &str, address: SocketAddr) -> Result<(), RosterError> {
+    /// When another one has one of them, there are too many, or the name is none.
+    pub fn check(&self, name: &str, address: SocketAddr, others: &[IpAddr]) -> Result<(), RosterError> {
         keys::check_name(name)?;
         if name == AUTHORITY_NAME {
             return Err(KeyError::Name { name: name.to_owned() }.into());
@@ -194,8 +205,15 @@ impl Roster {
         if self.list.nodes.contains_key(name) {
             return Err(taken("there is a node", name));
         }
-        if let Some((other, _)) = self.list.nodes.iter().find(|(_, at)| **at == address) {
+        let new: Vec<_> = places(address, others).collect();
+        let has_one = |(other, at): &(&String, &SocketAddr)| {
+            places(**at, self.list.others(other)).any(|place| new.contains(&place))
+        };
+        if let Some((other, _)) = self.list.nodes.iter().find(has_one) {
             return Err(taken("its address belongs to", other));
+        }
+        if others.len() > OTHER_NETWORKS_MAX {
+            return Err(RosterError::Networks);
         }
         Ok(())
     }
@@ -225,9 +243,23 @@ impl Roster {
     }
 }
 
+/// All places where a node is.
+fn places(address: SocketAddr, others: &[IpAddr]) -> impl Iterator<Item = SocketAddr> {
+    let others = others.iter().map(move |other| SocketAddr::new(*other, address.port()));
+    std::iter::once(address).chain(others)
+}
+
 impl List {
-    fn insert(&mut self, name: &str, address: SocketAddr) -> Result<(), RosterError> {
+    /// A node's addresses in other networks.
+    pub fn others(&self, name: &str) -> &[IpAddr] {
+        self.addresses.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    fn insert(&mut self, name: &str, address: SocketAddr, others: &[IpAddr]) -> Result<(), RosterError> {
         let number = self.free_number(name, address)?;
+        if !others.is_empty() {
+            self.addresses.insert(name.to_owned(), others.to_vec());
+        }
         self.nodes.insert(name.to_owned(), address);
         self.ids.insert(name.to_owned(), number);
         Ok(())
@@ -292,9 +324,9 @@ mod tests {
         let scratch = tempfile::tempdir().unwrap();
         let directory = scratch.path().join("cluster");
         let mut roster = Roster::create(&directory).unwrap();
-        let first = roster.add("a", address(1)).unwrap();
+        let first = roster.add("a", address(1), &[]).unwrap();
         drop(roster);
-        let second = Roster::open(&directory).unwrap().add("b", address(2)).unwrap();
+        let second = Roster::open(&directory).unwrap().add("b", address(2), &[]).unwrap();
         for (own, name, other, at) in [(&first, "a", "b", 2), (&second, "b", "a", 1)] {
             let config = NodeConfig::read(&own.join(NODE_FILE)).unwrap();
             assert_eq!(config.name, name);
@@ -309,8 +341,8 @@ mod tests {
     fn a_node_that_is_taken_off_is_forgotten_by_the_others() {
         let scratch = tempfile::tempdir().unwrap();
         let mut roster = Roster::create(scratch.path()).unwrap();
-        let first = roster.add("a", address(1)).unwrap();
-        roster.add("b", address(2)).unwrap();
+        let first = roster.add("a", address(1), &[]).unwrap();
+        roster.add("b", address(2), &[]).unwrap();
         roster.remove("b").unwrap();
         assert!(NodeConfig::read(&first.join(NODE_FILE)).unwrap().peers.is_empty());
         assert!(matches!(roster.remove("b"), Err(RosterError::NoSuchNode { .. })));
@@ -320,15 +352,29 @@ mod tests {
     fn names_and_addresses_are_given_once() {
         let scratch = tempfile::tempdir().unwrap();
         let mut roster = Roster::create(scratch.path()).unwrap();
-        roster.add("a", address(1)).unwrap();
-        let error = roster.add("a", address(2)).unwrap_err();
+        roster.add("a", address(1), &[]).unwrap();
+        let error = roster.add("a", address(2), &[]).unwrap_err();
         assert_eq!(error.to_string(), "add the node a: there is a node a already");
-        let error = roster.add("b", address(1)).unwrap_err();
+        let error = roster.add("b", address(1), &[]).unwrap_err();
         assert_eq!(error.to_string(), "add the node b: its address belongs to a already");
-        assert!(matches!(roster.add("B", address(3)), Err(RosterError::Keys(KeyError::Name { .. }))));
+        assert!(matches!(roster.add("B", address(3), &[]), Err(RosterError::Keys(KeyError::Name { .. }))));
         assert!(matches!(Roster::create(scratch.path()), Err(RosterError::Exists { .. })));
+        // In whichever network.
+        let in_other = [address(3).ip(), [10, 1, 0, 3].into()];
+        roster.add("b", "10.1.0.2:4660".parse().unwrap(), &in_other).unwrap();
+        for at in ["10.0.0.3:4660", "10.1.0.3:4660"] {
+            let error = roster.add("c", at.parse().unwrap(), &[]).unwrap_err();
+            assert_eq!(error.to_string(), "add the node c: its address belongs to b already");
+        }
+        roster.add("c", "10.0.0.3:4661".parse().unwrap(), &[]).unwrap();
+        assert!(matches!(
+            roster.add("d", address(9), &[[10, 2, 0, 1].into(); 8]),
+            Err(RosterError::Networks)
+        ));
+        roster.remove("b").unwrap();
+        assert!(roster.list().addresses.is_empty());
         drop(roster);
-        assert_eq!(Roster::open(scratch.path()).unwrap().nodes().len(), 1);
+        assert_eq!(Roster::open(scratch.path()).unwrap().nodes().len(), 2);
     }
 
     #[test]
@@ -341,8 +387,8 @@ mod tests {
         };
         let key = NodeKey::create().unwrap();
         let request = key.request().unwrap();
-        let (a, _) = credentials(roster.admit("a", address(1), &request).unwrap(), &key);
-        let (_, list) = credentials(roster.admit("b", address(2), &request).unwrap(), &key);
+        let (a, _) = credentials(roster.admit("a", address(1), &[], &request).unwrap(), &key);
+        let (_, list) = credentials(roster.admit("b", address(2), &[], &request).unwrap(), &key);
         assert_eq!(List::verify(&list, &a).unwrap().ids["b"].get(), 2);
         let refused = |roster: &Roster| roster.list().refused.clone();
         roster.renew("b", &request, false).unwrap();
@@ -352,10 +398,10 @@ mod tests {
         assert_eq!(refused(&roster), [("b".to_owned(), version - 1)].into());
         roster.remove("b").unwrap();
         assert_eq!(refused(&roster), [("b".to_owned(), version + 1)].into());
-        roster.admit("b", address(2), &request).unwrap();
+        roster.admit("b", address(2), &[], &request).unwrap();
         assert!(refused(&roster)["b"] < roster.list().version);
         assert!(matches!(roster.renew("c", &request, false), Err(RosterError::NoSuchNode { .. })));
-        assert!(roster.admit("authority", address(9), &request).is_err());
+        assert!(roster.admit("authority", address(9), &[], &request).is_err());
     }
 
     #[test]
@@ -366,7 +412,7 @@ mod tests {
         let old = "[nodes]\na = \"10.0.0.1:1\"\nb = \"10.1.0.1:1\"\nc = \"10.0.0.3:1\"\n";
         std::fs::write(scratch.path().join(NODES_FILE), old).unwrap();
         let mut roster = Roster::open(scratch.path()).unwrap();
-        roster.add("d", "10.2.0.3:1".parse().unwrap()).unwrap();
+        roster.add("d", "10.2.0.3:1".parse().unwrap(), &[]).unwrap();
         let ids = &roster.list().ids;
         assert_eq!((ids["a"], ids["b"], ids["c"].get()), (number_of_name("a"), number_of_name("b"), 3));
         assert_eq!(ids["d"], number_of_name("d"));

@@ -15,6 +15,8 @@
 //! [nodes]
 //! a = "10.0.0.1:4660"
 //! b = "10.0.0.2:4660"
+//! [addresses]                      # of those that are in several networks: their addresses in the others
+//! b = ["10.1.0.2"]
 //! [ids]                            # their numbers, which never change
 //! a = 1
 //! b = 2
@@ -130,6 +132,9 @@ pub enum RosterError {
     /// The list names authorities that cannot be any.
     #[error("trust the authorities of a list of nodes: they are too many, or too long")]
     Authorities,
+    /// A node is in more networks than anybody is.
+    #[error("know a node in more than {} networks", OTHER_NETWORKS_MAX + 1)]
+    Networks,
     /// Numbers for nodes have run out.
     #[error("number the node {name}: there are none left")]
     Full {
@@ -143,6 +148,12 @@ pub enum RosterError {
 
 /// The nodes of a cluster by name, and where they listen.
 pub type Nodes = BTreeMap<String, SocketAddr>;
+
+/// In how many other networks a node may be.
+pub const OTHER_NETWORKS_MAX: usize = 7;
+
+/// Further addresses of nodes, in other networks than the first one's; the port is the same.
+pub type OtherAddresses = BTreeMap<String, Vec<IpAddr>>;
 
 /// The numbers of nodes by name.
 pub type Numbers = BTreeMap<String, NonZeroU16>;
@@ -161,6 +172,9 @@ pub struct List {
     /// All nodes.
     #[serde(default)]
     pub nodes: Nodes,
+    /// Their addresses in other networks.
+    #[serde(default)]
+    pub addresses: OtherAddresses,
     /// Their numbers, where they are said.
     #[serde(default)]
     pub ids: Numbers,
@@ -189,6 +203,9 @@ impl List {
             .map_err(|source| RosterError::Parse { path: path.to_owned(), source: Box::new(source) })?;
         for name in list.nodes.keys().chain(list.refused.keys()) {
             keys::check_name(name)?;
+        }
+        if list.addresses.values().any(|others| others.len() > OTHER_NETWORKS_MAX) {
+            return Err(RosterError::Networks);
         }
         check_authorities(&list.authorities)?;
         Ok(list)
@@ -222,6 +239,13 @@ impl List {
         let _ = writeln!(text, "\n[nodes]");
         for (name, address) in &self.nodes {
             let _ = writeln!(text, "{name} = \"{address}\"");
+        }
+        if !self.addresses.is_empty() {
+            let _ = writeln!(text, "\n[addresses]");
+        }
+        for (name, addresses) in &self.addresses {
+            let quoted: Vec<_> = addresses.iter().map(|address| format!("\"{address}\"")).collect();
+            let _ = writeln!(text, "{name} = [{}]", quoted.join(", "));
         }
         let _ = writeln!(text, "\n[ids]");
         for (name, number) in &self.ids {
@@ -328,6 +352,8 @@ mod tests {
             version: 7,
             authorities: Vec::new(),
             nodes: [("a".to_owned(), "10.0.0.1:4660".parse().unwrap())].into(),
+            addresses: [("a".to_owned(), vec!["10.1.0.1".parse().unwrap(), "fd00::1".parse().unwrap()])]
+                .into(),
             ids: [("a".to_owned(), NonZeroU16::MIN)].into(),
             refused: [("b".to_owned(), 5)].into(),
         };

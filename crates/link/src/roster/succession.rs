@@ -164,8 +164,8 @@ mod tests {
 
     fn cluster(directory: &Path) -> Roster {
         let mut roster = Roster::create(directory).unwrap();
-        roster.add("a", "10.0.0.1:1".parse().unwrap()).unwrap();
-        roster.add("b", "10.0.0.2:1".parse().unwrap()).unwrap();
+        roster.add("a", "10.0.0.1:1".parse().unwrap(), &[]).unwrap();
+        roster.add("b", "10.0.0.2:1".parse().unwrap(), &[]).unwrap();
         roster
     }
 
@@ -188,7 +188,7 @@ mod tests {
         // Who joins has a certificate by the new one; the others are told to have.
         let key = NodeKey::create().unwrap();
         let request = key.request().unwrap();
-        let admitted = roster.admit("c", "10.0.0.3:1".parse().unwrap(), &request).unwrap();
+        let admitted = roster.admit("c", "10.0.0.3:1".parse().unwrap(), &[], &request).unwrap();
         let keys = key.certified(admitted.authority, admitted.certificate);
         assert!(Credentials::new(&keys).unwrap().is_current());
         roster.note_renewed(names(&["a", "stranger"])).unwrap();

@@ -1,6 +1,6 @@
 //! Who the nodes of the cluster are: names, numbers and addresses, from the configuration.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
@@ -31,6 +31,8 @@ pub(crate) struct Member {
     pub(crate) name: Arc<str>,
     pub(crate) number: NodeId,
     pub(crate) address: SocketAddr,
+    /// Where it is in other networks.
+    pub(crate) others: Vec<SocketAddr>,
 }
 
 /// What a node needs to take part in its cluster.
@@ -56,7 +58,7 @@ impl ClusterSettings {
         let credentials = config.credentials()?;
         let numbers = config.numbers()?;
         // All of them have one.
-        let own = member(&numbers, &config.name, config.listen).ok_or(ClusterError::Nobody)?;
+        let own = member(&numbers, &config.name, config.listen, &[]).ok_or(ClusterError::Nobody)?;
         let others = Self::others(config)?;
         let (balance, groups) = (config.balance.clone(), config.guests.control_groups.clone());
         let (pool, discovery) = (config.pool.clone(), config.discovery.clone());
@@ -66,16 +68,19 @@ impl ClusterSettings {
     /// The other nodes of a configuration, by number.
     pub(crate) fn others(config: &NodeConfig) -> Result<Vec<Member>, ClusterError> {
         let numbers = config.numbers()?;
-        let others = config.peers.iter().filter_map(|(name, address)| member(&numbers, name, *address));
+        let networks = |name: &String| config.addresses.get(name).map_or(&[][..], Vec::as_slice);
+        let others = config.peers.iter();
+        let others = others.filter_map(|(name, at)| member(&numbers, name, *at, networks(name)));
         let mut others: Vec<_> = others.collect();
         others.sort_by_key(|other| other.number);
         Ok(others)
     }
 }
 
-fn member(numbers: &Numbers, name: &str, address: SocketAddr) -> Option<Member> {
+fn member(numbers: &Numbers, name: &str, address: SocketAddr, others: &[IpAddr]) -> Option<Member> {
     let number = NodeId::new(numbers.get(name)?.get())?;
-    Some(Member { name: name.into(), number, address })
+    let others = others.iter().map(|other| SocketAddr::new(*other, address.port())).collect();
+    Some(Member { name: name.into(), number, address, others })
 }
 
 /// Who the nodes are at present.
@@ -91,11 +96,16 @@ pub(crate) struct Directory {
 struct Known {
     member: Member,
     seen: Option<SocketAddr>,
+    /// Where it has proved to be, the newest last.
+    proved: Vec<SocketAddr>,
 }
+
+/// So many places where a node has been are remembered.
+const PROVED_MAX: usize = 4;
 
 impl Directory {
     pub(crate) fn new(own: Member, others: Vec<Member>) -> Self {
-        let others = others.into_iter().map(|member| Known { member, seen: None });
+        let others = others.into_iter().map(Known::new);
         Directory { own, others: RwLock::new(others.collect()) }
     }
 
@@ -110,18 +120,21 @@ impl Directory {
             others.iter().filter(|other| known.iter().all(|it| it.member != **other)).cloned().collect();
         let is_left = |it: &Known| others.iter().any(|other| other.number == it.member.number);
         let gone = known.iter().filter(|it| !is_left(it)).map(|it| it.member.clone()).collect();
-        let seen = |member: &Member| known.iter().find(|it| it.member == *member)?.seen;
-        *known = others.into_iter().map(|member| Known { seen: seen(&member), member }).collect();
+        let before = |member: &Member| known.iter().find(|it| it.member == *member).cloned();
+        *known =
+            others.into_iter().map(|member| before(&member).unwrap_or_else(|| Known::new(member))).collect();
         (new, gone)
     }
 
     /// A node has shown itself at an address, by something that only it can have sent: true if that is news. Who only
-    /// looks different because of the port it sends from is not somewhere else.
+    /// looks different because of the port it sends from is not somewhere else; nor is who sends from another one of its own
+    /// networks, for each end chooses for itself by which one it reaches the other.
     pub(crate) fn see(&self, number: NodeId, at: SocketAddr) -> bool {
         let is_news = |it: &Known| {
             it.member.number == number
                 && at.port() == it.member.address.port()
                 && at.ip().to_canonical() != it.address().ip().to_canonical()
+                && !it.is_own(at)
         };
         // Nearly always there is nothing new, and nobody has to wait.
         if !self.read().iter().any(is_news) {
@@ -140,7 +153,33 @@ impl Directory {
             return false;
         };
         it.seen = Some(at);
+        it.proved.retain(|proved| *proved != at);
+        let surplus = (it.proved.len() + 1).saturating_sub(PROVED_MAX);
+        it.proved.drain(..surplus);
+        it.proved.push(at);
         true
+    }
+
+    /// Whether a node is known to be at an address, too.
+    pub(crate) fn knows(&self, name: &str, at: SocketAddr) -> bool {
+        self.read().iter().any(|it| *it.member.name == *name && (it.is_own(at) || it.proved.contains(&at)))
+    }
+
+    /// Where else a node may be than where it is reached now, the best first.
+    pub(crate) fn elsewhere(&self, name: &str) -> Vec<SocketAddr> {
+        let others = self.read();
+        let Some(it) = others.iter().find(|it| *it.member.name == *name) else { return Vec::new() };
+        let mut places: Vec<SocketAddr> = it.own().chain(it.proved.iter().copied()).collect();
+        let mut seen = std::collections::BTreeSet::from([it.address()]);
+        places.retain(|place| seen.insert(*place));
+        places
+    }
+
+    /// Where a node in several networks is reached best, if that is not where it is reached now.
+    pub(crate) fn better(&self, name: &str) -> Option<SocketAddr> {
+        let others = self.read();
+        let it = others.iter().find(|it| *it.member.name == *name && !it.member.others.is_empty())?;
+        Some(it.member.address).filter(|best| *best != it.address())
     }
 
     /// The node of that number.
@@ -181,6 +220,21 @@ impl Directory {
 }
 
 impl Known {
+    fn new(member: Member) -> Self {
+        Known { member, seen: None, proved: Vec::new() }
+    }
+
+    /// Its own addresses, the best first.
+    fn own(&self) -> impl Iterator<Item = SocketAddr> {
+        std::iter::once(self.member.address).chain(self.member.others.iter().copied())
+    }
+
+    /// Whether it is in several networks, and this is its address in one of them.
+    fn is_own(&self, at: SocketAddr) -> bool {
+        let at = SocketAddr::new(at.ip().to_canonical(), at.port());
+        !self.member.others.is_empty() && self.own().any(|own| own == at)
+    }
+
     fn address(&self) -> SocketAddr {
         self.seen.unwrap_or(self.member.address)
     }
@@ -209,7 +263,30 @@ mod tests {
     use super::*;
 
     fn member(name: &str, number: u16, address: &str) -> Member {
-        Member { name: name.into(), number: NodeId::new(number).unwrap(), address: address.parse().unwrap() }
+        let (number, address) = (NodeId::new(number).unwrap(), address.parse().unwrap());
+        Member { name: name.into(), number, address, others: Vec::new() }
+    }
+
+    #[test]
+    fn nodes_in_several_networks_are_reached_by_any_of_them() {
+        let at = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let mut b = member("b", 2, "10.0.0.2:1");
+        b.others = vec![at("10.1.0.2:1"), at("10.2.0.2:1")];
+        let directory = Directory::new(member("a", 1, "10.0.0.1:1"), vec![b.clone()]);
+        assert_eq!(directory.elsewhere("b"), [at("10.1.0.2:1"), at("10.2.0.2:1")]);
+        assert_eq!(directory.better("b"), None);
+        // It sends from another one of its networks: that is its own affair.
+        assert!(!directory.see(b.number, at("10.2.0.2:1")) && directory.knows("b", at("10.2.0.2:1")));
+        assert!(directory.place(b.number, at("10.1.0.2:1")));
+        assert_eq!(directory.named("b").unwrap().address, at("10.1.0.2:1"));
+        assert_eq!(directory.better("b"), Some(at("10.0.0.2:1")));
+        assert_eq!(directory.elsewhere("b"), [at("10.0.0.2:1"), at("10.2.0.2:1")]);
+        // Somewhere that nobody has said: a laptop, of which some places are remembered.
+        assert!(directory.see(b.number, at("10.9.0.2:1")) && !directory.knows("b", at("10.9.0.2:1")));
+        for last in 1..=9 {
+            directory.place(b.number, SocketAddr::from(([10, 9, 0, last], 1)));
+        }
+        assert_eq!(directory.elsewhere("b").len(), 3 + PROVED_MAX - 1);
     }
 
     #[test]
