@@ -116,6 +116,8 @@ pub(crate) enum Failure {
     Firmware(#[from] FirmwareError),
     #[error("{operation}: {reason}")]
     XpuNotOffered { operation: &'static str, reason: &'static str },
+    #[error("ask the service at {url}: {reason}")]
+    XpuService { url: String, reason: String },
     #[error("find the device {device}")]
     NoSuchXpu { device: String },
     #[error("find the token {name}")]

@@ -48,8 +48,9 @@ const PAGES: [(&str, &str); 5] = [
 ];
 
 /// Other files of the repository, and where they go.
-const FILES: [(&str, &str); 7] = [
+const FILES: [(&str, &str); 8] = [
     ("packaging/xpu/minka-xpu.service", "usr/lib/systemd/system/minka-xpu.service"),
+    ("packaging/xpu/minka-xpu.sysusers", "usr/lib/sysusers.d/minka-xpu.conf"),
     ("packaging/xpu/prometheus-rules.yml", "usr/share/doc/minka/prometheus-rules.yml"),
     ("packaging/xpu/grafana-dashboard.json", "usr/share/doc/minka/grafana-dashboard.json"),
     ("README.md", "usr/share/doc/minka/README.md"),

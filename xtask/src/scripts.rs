@@ -3,6 +3,7 @@
 /// What the packages' scripts do: a service that runs goes on as the new version, and a package that goes takes its
 /// services with it. Both send guests home first. A machine is made a node by `minka install`, not by this.
 pub(crate) const SCRIPTS: &str = r#"
+make_groups() { ! command -v systemd-sysusers >/dev/null || systemd-sysusers ${DPKG_ROOT:+--root="$DPKG_ROOT"} minka-xpu.conf || true; }
 reload() { [ ! -d "${DPKG_ROOT:-}/run/systemd/system" ] || systemctl daemon-reload || true; }
 go_on() { [ ! -d "${DPKG_ROOT:-}/run/systemd/system" ] || systemctl try-restart minkad.service minka-xpu.service || true; }
 end() { [ ! -d "${DPKG_ROOT:-}/run/systemd/system" ] || systemctl disable --quiet --now minkad.service minka-xpu.service || true; }
@@ -10,7 +11,10 @@ end() { [ ! -d "${DPKG_ROOT:-}/run/systemd/system" ] || systemctl disable --quie
 
 /// What Debian's tool calls, by the name of the script. Keys and settings stay until the package is purged.
 pub(crate) const DEBIAN: [(&str, &str); 3] = [
-    ("postinst", r#"if [ "$1" = configure ]; then reload; if [ -n "${2:-}" ]; then go_on; fi; fi"#),
+    (
+        "postinst",
+        r#"if [ "$1" = configure ]; then make_groups; reload; if [ -n "${2:-}" ]; then go_on; fi; fi"#,
+    ),
     ("prerm", r#"if [ "$1" = remove ]; then end; fi"#),
     (
         "postrm",
@@ -23,7 +27,7 @@ fi"#,
 
 /// The same with rpm, which tells how many versions are left.
 pub(crate) const FEDORA: [(&str, &str); 3] = [
-    ("post", "reload"),
+    ("post", "make_groups; reload"),
     ("preun", r#"if [ "$1" = 0 ]; then end; fi"#),
     ("postun", r#"reload; if [ "$1" != 0 ]; then go_on; fi"#),
 ];

@@ -38,9 +38,9 @@ pub(crate) struct Xpu {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum XpuCommand {
-    Discovery(OneDevice),
+    Discovery(XpuDiscovery),
     Topology(XpuTopology),
-    Stats(Devices),
+    Stats(XpuStats),
     Health(XpuHealth),
     Config(XpuConfig),
     #[command(name = "updatefw")]
@@ -71,6 +71,36 @@ pub(crate) struct OneDevice {
 }
 
 #[derive(Debug, clap::Args)]
+pub(crate) struct XpuDiscovery {
+    #[command(flatten)]
+    pub(crate) which: OneDevice,
+    #[arg(long, conflicts_with = "vf")]
+    pub(crate) pf: bool,
+    #[arg(long)]
+    pub(crate) vf: bool,
+    #[arg(long, value_name = "COLUMNS", value_delimiter = ',', allow_hyphen_values = true, value_parser = inventory)]
+    pub(crate) dump: Vec<i8>,
+    #[arg(long)]
+    pub(crate) listamcversions: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct XpuStats {
+    #[command(flatten)]
+    pub(crate) devices: Devices,
+    #[arg(long)]
+    pub(crate) xelink: bool,
+    #[arg(long, requires = "xelink")]
+    pub(crate) utils: bool,
+}
+
+fn inventory(text: &str) -> Result<i8, String> {
+    let most = minka_accel::inventory::COUNT as i8;
+    let number = text.parse().ok().filter(|number| *number == -1 || (1..=most).contains(number));
+    number.ok_or_else(|| format!("expected numbers from 1 to {most}, or -1 for all"))
+}
+
+#[derive(Debug, clap::Args)]
 pub(crate) struct XpuTop {
     #[command(flatten)]
     pub(crate) which: OneDevice,
@@ -94,6 +124,8 @@ pub(crate) struct XpuHealth {
     pub(crate) devices: Devices,
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=6))]
     pub(crate) component: Option<u8>,
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true, requires = "component")]
+    pub(crate) threshold: Option<f64>,
     #[arg(short, long)]
     pub(crate) list: bool,
 }
@@ -140,6 +172,12 @@ pub(crate) struct Setting {
     pub(crate) fanspeed: Option<Drive>,
     #[arg(long, value_name = "°C:%,…", value_parser = fan_curve)]
     pub(crate) fancurve: Option<Drive>,
+    #[arg(long, value_name = "°C:RPM,…")]
+    pub(crate) fancurve_rpm: Option<String>,
+    #[arg(long, value_name = "0|1", value_parser = clap::value_parser!(u8).range(0..=1))]
+    pub(crate) pciedowngrade: Option<u8>,
+    #[arg(long)]
+    pub(crate) clear_ras_errors: bool,
     #[arg(long)]
     pub(crate) restore: bool,
     #[arg(long)]
@@ -203,6 +241,8 @@ pub(crate) struct XpuUpdateFw {
 pub(crate) struct XpuTopology {
     #[arg(short, long, value_name = "DEVICE")]
     pub(crate) device: Option<String>,
+    #[arg(short, long, conflicts_with = "file")]
+    pub(crate) matrix: bool,
     #[arg(short, long, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
 }
@@ -224,6 +264,8 @@ pub(crate) struct XpuDiag {
     pub(crate) precheck: bool,
     #[arg(long, requires = "precheck")]
     pub(crate) listtypes: bool,
+    #[arg(long, requires = "precheck")]
+    pub(crate) gpu: bool,
     #[arg(long, value_name = "TIME", requires = "precheck", allow_hyphen_values = true, value_parser = ago)]
     pub(crate) since: Option<f64>,
 }
@@ -249,6 +291,12 @@ pub(crate) struct XpuVgpu {
     pub(crate) list: bool,
     #[arg(short, long, group = "action", requires = "device")]
     pub(crate) remove: bool,
+    #[arg(short, long, group = "action", requires = "device")]
+    pub(crate) stats: bool,
+    #[arg(long, group = "action")]
+    pub(crate) addkernelparam: bool,
+    #[arg(long, value_name = "MIB", requires = "create")]
+    pub(crate) lmem: Option<u64>,
     #[arg(short, long, value_name = "DEVICE")]
     pub(crate) device: Option<String>,
     #[arg(short, long, value_name = "N", requires = "create", value_parser = clap::value_parser!(u32).range(1..))]
@@ -339,6 +387,24 @@ pub(crate) struct Dump {
     pub(crate) number: Option<u64>,
     #[arg(long, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
+    #[arg(short, long, value_name = "TILE")]
+    pub(crate) tile: Option<u32>,
+    #[arg(long, requires = "raw", conflicts_with_all = ["file", "interval", "number"])]
+    pub(crate) rawdata: bool,
+    #[command(flatten)]
+    pub(crate) raw: Raw,
+}
+
+/// What the service is to do about files of values that it writes.
+#[derive(Debug, clap::Args)]
+#[group(id = "raw", multiple = false, requires = "rawdata")]
+pub(crate) struct Raw {
+    #[arg(long, requires = "device")]
+    pub(crate) start: bool,
+    #[arg(long)]
+    pub(crate) list: bool,
+    #[arg(long, value_name = "TASK")]
+    pub(crate) stop: Option<u32>,
 }
 
 #[derive(Debug, clap::Args)]

@@ -9,6 +9,7 @@ mod policy;
 mod query;
 pub(crate) mod resident;
 mod serve;
+mod service;
 mod show;
 mod top;
 
@@ -16,10 +17,11 @@ use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use minka_accel::health::Kind;
 use minka_accel::limits::LimitsError;
 use minka_accel::station::Report;
 use minka_accel::sysman::Helper;
-use minka_accel::{Limits, Root, Station};
+use minka_accel::{Limits, Root, Station, vgpu};
 use minka_accel_service::state::Store;
 
 use crate::args::xpu::{Devices, OneDevice, Xpu, XpuCommand};
@@ -55,22 +57,42 @@ pub(super) fn xpu(arguments: &Xpu, output: &mut Output) -> Result<(), Failure> {
                 reason,
             });
         }
-        _ => {}
+        Some(XpuCommand::Dump(dump)) if dump.rawdata => return service::raw(dump, json, output),
+        Some(command) => refuse(command)?,
+        None => {}
     }
     let pace = interval(arguments).unwrap_or(FIRST_INTERVAL).min(Duration::from_secs(1));
     let station = Station::start_with(root, pace, limits(arguments)?);
     station.settle(PATIENCE);
     match &arguments.command {
-        Some(XpuCommand::Discovery(which)) => show::discovery(&chosen(&station, which)?, json, output),
+        Some(XpuCommand::Discovery(which)) => {
+            let mut reports = chosen(&station, &which.which)?;
+            let is_part = |report: &Report| vgpu::is_function(station.root(), &report.sample.identity);
+            reports.retain(|report| (!which.pf || !is_part(report)) && (!which.vf || is_part(report)));
+            match &which.dump[..] {
+                [] => show::discovery(&reports, json, output),
+                columns => query::inventory(columns, &reports, output),
+            }
+        }
         Some(XpuCommand::Topology(which)) => {
             let reports = meant(&station, &which.device, None, &None)?;
             match &which.file {
                 Some(path) => examine::document(&reports, path),
+                None if which.matrix => show::matrix(&reports, json, output),
                 None => show::topology(&reports, json, output),
             }
         }
-        Some(XpuCommand::Stats(which)) => show::stats(&grouped(&station, which)?, &station, json, output),
+        Some(XpuCommand::Stats(which)) => {
+            show::stats(&grouped(&station, &which.devices)?, &station, json, output)
+        }
         Some(XpuCommand::Health(which)) => {
+            if let Some((number, threshold)) = which.component.zip(which.threshold) {
+                let kind = Kind::ALL[usize::from(number) - 1];
+                for report in grouped(&station, &which.devices)? {
+                    let id = report.sample.identity.device_id;
+                    station.set_custom(id, kind, (threshold >= 0.0).then_some(threshold));
+                }
+            }
             show::health(&grouped(&station, &which.devices)?, which.component, json, output)
         }
         Some(XpuCommand::Policy(which)) => policy::policy(which, &station, json, output),
@@ -109,6 +131,50 @@ fn configuration(name: &str) -> PathBuf {
     let system = rustix::process::geteuid().is_root();
     let folder = if system { None } else { in_home() };
     folder.unwrap_or_else(|| PathBuf::from("/etc")).join("minka").join(name)
+}
+
+/// What XPU Manager has and no kernel offers.
+fn refuse(command: &XpuCommand) -> Result<(), Failure> {
+    let (operation, reason) = match command {
+        XpuCommand::Discovery(which) if which.listamcversions => (
+            "list the versions of management controllers",
+            "no kernel shows cards' management controllers; ask them over their own network interface",
+        ),
+        XpuCommand::Stats(which) if which.xelink => {
+            ("show the traffic of links between cards", "no kernel shows links between cards")
+        }
+        XpuCommand::Health(which) if which.threshold.is_some() && which.component > Some(3) => {
+            ("set a threshold", "only temperatures and power have one")
+        }
+        XpuCommand::Vgpu(which) if which.addkernelparam => (
+            "change the kernel's parameters",
+            "how a kernel is started is for whoever looks after the machine: add intel_iommu=on (and for i915 \
+             i915.enable_guc=7 i915.max_vfs=31) to the boot loader's configuration",
+        ),
+        XpuCommand::Vgpu(which) if which.stats => (
+            "show what virtual functions do",
+            "drivers do not tell that to the host; ask in the virtual machine",
+        ),
+        XpuCommand::Vgpu(which) if which.lmem.is_some() => (
+            "choose virtual functions' share of the memory",
+            "drivers divide it evenly; only files of debugfs, which promise nothing, say otherwise",
+        ),
+        XpuCommand::Config(which) if which.what.fancurve_rpm.is_some() => (
+            "set a fan's curve of speeds",
+            "drivers take how hard a fan is driven (--fancurve), and no speed",
+        ),
+        XpuCommand::Config(which) if which.what.pciedowngrade.is_some() => (
+            "set whether the PCI Express link may be slower",
+            "no kernel driver offers it; the card's firmware keeps it",
+        ),
+        _ => return Ok(()),
+    };
+    Err(Failure::XpuNotOffered { operation, reason })
+}
+
+/// The file with the token for that service.
+fn manager_token() -> Option<PathBuf> {
+    std::env::var_os("XPU_MANAGER_TOKEN_FILE").filter(|file| !file.is_empty()).map(PathBuf::from)
 }
 
 /// Another service whose devices are to be told of, too.

@@ -36,6 +36,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         python: "/nonexistent/python".into(),
         tls: None,
         manager_url: None,
+        manager_token: None,
     };
     serve(&options, |address| eprintln!("serving recorded cards at {address}"))?;
     Ok(())

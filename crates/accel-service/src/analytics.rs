@@ -4,7 +4,7 @@
 //! a minute. The devices are those of this machine, or of the service at `XPU_MANAGER_URL`, so that the machine
 //! that computes need not be the one that shows.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -137,10 +137,20 @@ pub struct Analyst {
 }
 
 impl Analyst {
-    /// Who asks this Python, and this service if one is named.
-    pub fn new(python: PathBuf, manager_url: Option<&str>) -> Result<Self, ServeError> {
+    /// Who asks this Python, and this service if one is named, with the token that is in a file.
+    pub fn new(
+        python: PathBuf,
+        manager_url: Option<&str>,
+        manager_token: Option<&Path>,
+    ) -> Result<Self, ServeError> {
         let manager = match manager_url {
-            Some(text) => Some(Url::parse(text).ok_or_else(|| ServeError::ManagerUrl(text.to_owned()))?),
+            Some(text) => {
+                let url = Url::parse(text).ok_or_else(|| ServeError::ManagerUrl(text.to_owned()))?;
+                Some(match manager_token {
+                    Some(file) => url.with_token_of(file).map_err(ServeError::ManagerToken)?,
+                    None => url,
+                })
+            }
             None => None,
         };
         Ok(Analyst { python, manager, answer: Arc::default(), turn: tokio::sync::Mutex::new(()) })

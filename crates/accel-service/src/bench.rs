@@ -150,6 +150,7 @@ fn scrape(root: &Root, tokens: PathBuf) -> Result<Scraped, BenchError> {
         audit: None,
         python: "python3".into(),
         manager_url: None,
+        manager_token: None,
         tls: None,
     };
     let app = Arc::new(App::new(&options)?);

@@ -5,8 +5,10 @@
 //! that somebody has cut off is none.
 
 use std::fmt;
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -21,6 +23,9 @@ const ANSWER_BYTES_MAX: usize = 4 << 20;
 /// How long an answer may take.
 const TIME_MAX: Duration = Duration::from_secs(10);
 
+/// No file of a token has more that matters.
+const TOKEN_BYTES_MAX: u64 = 4096;
+
 /// More addresses of one name are not tried.
 const ADDRESSES_MAX: usize = 4;
 
@@ -32,6 +37,17 @@ pub struct Url {
     host: String,
     port: u16,
     path: String,
+    token: Option<Token>,
+}
+
+/// A token, which nobody is shown.
+#[derive(Clone, PartialEq, Eq)]
+struct Token(String);
+
+impl fmt::Debug for Token {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Token")
+    }
 }
 
 impl Url {
@@ -49,18 +65,59 @@ impl Url {
         let clean = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
         let host = host.trim_start_matches('[').trim_end_matches(']');
         let right = !host.is_empty() && clean(host) && clean(&path) && !host.contains('@');
-        right.then(|| Url { text: text.to_owned(), secure, host: host.to_owned(), port, path })
+        right.then(|| Url { text: text.to_owned(), secure, host: host.to_owned(), port, path, token: None })
+    }
+
+    /// The same with the token that is in a file, on its first line. It is sent over TLS, or to this machine, and to
+    /// nobody else.
+    pub fn with_token_of(mut self, file: &Path) -> Result<Self, String> {
+        let here = matches!(self.host.as_str(), "localhost" | "127.0.0.1" | "::1");
+        if !self.secure && !here {
+            return Err("a token goes over TLS only (https://), or to this machine".to_owned());
+        }
+        let mut text = String::new();
+        let opened = File::open(file).map_err(|error| format!("{}: {error}", file.display()))?;
+        opened
+            .take(TOKEN_BYTES_MAX)
+            .read_to_string(&mut text)
+            .map_err(|error| format!("{}: {error}", file.display()))?;
+        let token = text.lines().next().unwrap_or_default().trim();
+        if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(format!("{} has no token on its first line", file.display()));
+        }
+        self.token = Some(Token(token.to_owned()));
+        Ok(self)
     }
 
     /// Asks for a path below the address; the answer is JSON.
     pub fn get(&self, path: &str) -> Result<Value, String> {
-        let request =
-            format!("GET {}{path} HTTP/1.0\r\n{}Accept: application/json\r\n\r\n", self.path, self.host());
+        self.ask("GET", path, None)
+    }
+
+    /// Asks something of a path below the address, perhaps with JSON; the answer is JSON.
+    pub fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, String> {
+        let content = body.map(Value::to_string).unwrap_or_default();
+        let head = match body {
+            Some(_) => format!("Content-Type: application/json\r\nContent-Length: {}\r\n", content.len()),
+            None => String::new(),
+        };
+        let token = self.token.as_ref().map(|Token(token)| format!("Authorization: Bearer {token}\r\n"));
+        let request = format!(
+            "{method} {}{path} HTTP/1.0\r\n{}{}Accept: application/json\r\n{head}\r\n{content}",
+            self.path,
+            self.host(),
+            token.unwrap_or_default(),
+        );
         let (status, body) = self.exchange(request.as_bytes())?;
-        if status != 200 {
-            return Err(format!("the answer is {status}"));
+        let value: Result<Value, _> = serde_json::from_slice(&body);
+        if !(200..300).contains(&status) {
+            let detail = value.ok().and_then(|value| Some(value["detail"].as_str()?.to_owned()));
+            return Err(format!(
+                "the answer is {status}{}",
+                detail.map(|why| format!(": {why}")).unwrap_or_default()
+            ));
         }
-        serde_json::from_slice(&body).map_err(|error| error.to_string())
+        value.map_err(|error| error.to_string())
     }
 
     /// Sends JSON to the address.

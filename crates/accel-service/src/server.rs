@@ -65,6 +65,8 @@ pub struct Options {
     pub tls: Option<(PathBuf, PathBuf)>,
     /// Another service whose devices the analytics tell of.
     pub manager_url: Option<String>,
+    /// The file with the token that the other service is shown.
+    pub manager_token: Option<PathBuf>,
 }
 
 /// Why the service ended.
@@ -93,6 +95,9 @@ pub enum ServeError {
     /// The address of the other service cannot be used.
     #[error("use the other service's address {0:?}: only http[s]://HOST[:PORT] is understood")]
     ManagerUrl(String),
+    /// The token for the other service cannot be shown.
+    #[error("take the token for XPU_MANAGER_URL: {0}")]
+    ManagerToken(String),
 }
 
 /// What requests are answered from.
@@ -124,7 +129,11 @@ impl App {
         let interval = options.interval.or(chosen).unwrap_or(INTERVAL);
         Ok(App {
             door: Door::new(&options.tokens, options.audit.as_deref())?,
-            analyst: Analyst::new(options.python.clone(), options.manager_url.as_deref())?,
+            analyst: Analyst::new(
+                options.python.clone(),
+                options.manager_url.as_deref(),
+                options.manager_token.as_deref(),
+            )?,
             station: Station::start_with(options.root.clone(), interval, options.limits.clone()),
             keeper,
             dumps: Dumps::at(options.dumps.clone()),

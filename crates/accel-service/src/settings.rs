@@ -56,6 +56,12 @@ pub fn restore(store: &Store, root: &Root, identity: &Arc<Identity>) -> Result<V
     Ok(before)
 }
 
+/// Has the driver forget the errors that it has counted or recorded.
+pub fn clear_errors(root: &Root, identity: &Arc<Identity>) -> Result<Vec<Content>, SettingsError> {
+    let file = Desk::of(root, identity, &[]).clear_errors()?;
+    Ok(vec![Content { file: file.to_owned(), value: "0".to_owned() }])
+}
+
 /// Resets a device; unless forced, only while no program is seen that uses it.
 pub fn reset(store: &Store, root: &Root, identity: &Arc<Identity>, force: bool) -> Result<(), SettingsError> {
     let address = identity.pci.as_ref().map(|pci| pci.address.as_str());

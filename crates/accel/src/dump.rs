@@ -94,6 +94,26 @@ pub fn row(time: &str, sample: &Sample, columns: &[usize]) -> String {
     known.into_iter().chain(cells).collect::<Vec<_>>().join(", ")
 }
 
+/// A device's readings of one tile, as if it were the first. A device without tiles has one, and that is all of it;
+/// `None` when there is no such tile.
+pub fn of_tile(sample: &Sample, tile: u32) -> Option<Sample> {
+    let has_tiles = sample.readings.iter().any(|reading| reading.location.starts_with("tile"));
+    if !has_tiles {
+        return (tile == 0).then(|| sample.clone());
+    }
+    let prefix = format!("tile{tile}/");
+    let mut part = sample.clone();
+    part.totals.clear();
+    part.readings.retain_mut(|reading| match reading.location.strip_prefix(&prefix) {
+        Some(rest) => {
+            reading.location = format!("tile0/{rest}").into();
+            true
+        }
+        None => false,
+    });
+    (!part.readings.is_empty()).then_some(part)
+}
+
 /// The line above such lines.
 pub fn heading(columns: &[usize]) -> String {
     let headings = columns.iter().filter_map(|column| HEADINGS.get(*column).copied());

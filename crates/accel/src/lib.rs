@@ -38,6 +38,7 @@ mod helper;
 pub mod hwmon;
 pub mod identity;
 pub mod intel;
+pub mod inventory;
 pub mod kernel_log;
 pub mod limits;
 pub mod metric;

@@ -66,6 +66,13 @@ pub fn list(root: &Root, identity: &Identity) -> Vec<(u32, String)> {
         .collect()
 }
 
+/// Whether a device is a virtual function of another.
+pub fn is_function(root: &Root, identity: &Identity) -> bool {
+    let address = identity.pci.as_ref().map(|pci| format!("sys/bus/pci/devices/{}", pci.address));
+    let folders = [Some(identity.path.to_string()), address];
+    folders.iter().flatten().any(|folder| root.has(&format!("{folder}/physfn")))
+}
+
 /// Divides a device; 0 takes all virtual functions away.
 pub fn divide(root: &Root, identity: &Identity, count: u32) -> Result<(), ConfigError> {
     let refuse = |reason| Err(ConfigError::Vgpu(reason));
@@ -122,6 +129,9 @@ mod tests {
         let expected = [(0, "0000:0b:00.1".to_owned()), (1, "0000:0b:00.2".to_owned())];
         assert_eq!(list(&root, &identity), expected);
         divide(&root, &identity, 0).unwrap();
+        assert!(!is_function(&root, &identity));
+        write(&format!("{device}/physfn/uevent"), "");
+        assert!(is_function(&root, &identity));
 
         let ready = precheck(&root, &[&identity]);
         assert!(ready.processor.is_err() && ready.iommu.is_err() && ready.sriov.is_ok());

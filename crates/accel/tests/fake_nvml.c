@@ -125,5 +125,15 @@ int nvmlDeviceResetGpuLockedClocks(void *device) {
     least = greatest = 0;
     return OK;
 }
+static int cleared;
+int nvmlDeviceClearEccErrorCounts(void *device, int counter) {
+    if (denied) return denied;
+    cleared = !counter;
+    return OK;
+}
+int nvmlDeviceGetTotalEccErrors(void *device, int type, int counter, unsigned long long *to) {
+    *to = counter ? 3 : cleared ? 0 : 2;
+    return lost;
+}
 /* What is locked the real library does not tell; the test asks for it here. */
 int nvmlDeviceGetPcieReplayCounter(void *device, unsigned *to) { *to = least * 10000 + greatest; return lost; }

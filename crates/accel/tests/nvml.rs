@@ -58,9 +58,10 @@ fn what_the_library_tells_is_shown_and_what_it_lacks_is_null() {
     check(Metric::Frequency, "graphics", 1000.0);
     check(Metric::PowerLimit, "card", 300.0);
     check(Metric::PowerLimitMaximum, "card", 700.0);
+    check(Metric::Errors, "corrected", 3.0);
+    check(Metric::Errors, "uncorrected since the start", 2.0);
     // Functions that are not in the library.
     assert_eq!(reason(&sample, Metric::EngineUtilization), "the library is too old for it");
-    assert_eq!(reason(&sample, Metric::Errors), "the library is too old for it");
 }
 
 #[test]
@@ -80,7 +81,7 @@ fn fields_and_processes_are_as_nvidia_smi_tells_them() {
     check("power.min_limit", Some("200.00 W"));
     // Functions that are not in the library.
     check("persistence_mode", None);
-    check("ecc.errors.corrected.volatile.total", None);
+    check("ecc.errors.corrected.volatile.total", Some("2"));
 
     let machine = tempfile::tempdir().unwrap();
     std::fs::create_dir_all(machine.path().join("proc/4242")).unwrap();
@@ -192,6 +193,17 @@ fn limits_clocks_and_correction_are_set_and_put_back() {
     assert_eq!((bench.locked(), bench.desk().current().power_limit), (0.0, Some(300)));
     bench.remembered.clear();
     assert_eq!(bench.change(&Change::MemoryEcc(true)).unwrap()[0].value, "1");
+}
+
+#[test]
+fn errors_are_forgotten_as_far_as_the_card_forgets_them() {
+    let bench = Bench::new(0);
+    let count = |place: &str| sample(&bench.library).1.at(Metric::Errors, place).unwrap().number();
+    assert_eq!(count("corrected since the start"), Some(2.0));
+    assert_eq!(bench.desk().clear_errors().unwrap(), "nvml:errors");
+    assert_eq!((count("corrected since the start"), count("corrected")), (Some(0.0), Some(3.0)));
+    let denied = Bench::new(1).desk().clear_errors().unwrap_err();
+    assert!(matches!(denied, ConfigError::Write { .. }), "{denied:?}");
 }
 
 #[test]

@@ -26,6 +26,8 @@ pub(super) fn config(
     } else if arguments.what.reset {
         settings::reset(&store, station.root(), identity, arguments.force)?;
         Vec::new()
+    } else if arguments.what.clear_ras_errors {
+        settings::clear_errors(station.root(), identity)?
     } else if let Some(change) = wanted(arguments)? {
         settings::change(&store, station.root(), identity, &change, arguments.tile)?
     } else {

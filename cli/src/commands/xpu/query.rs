@@ -4,9 +4,10 @@ use std::fs::File;
 use std::io::Write;
 use std::time::{Duration, Instant, SystemTime};
 
-use minka_accel::Station;
-use minka_accel::dump::{heading, row};
+use minka_accel::dump::{heading, of_tile, row};
 use minka_accel::query::Field;
+use minka_accel::station::Report;
+use minka_accel::{Station, inventory};
 use minka_access::time;
 
 use super::{interval, named, rounds};
@@ -47,6 +48,17 @@ pub(super) fn query(arguments: &Xpu, station: &Station, output: &mut Output) -> 
     })
 }
 
+/// What devices are, in XPU Manager's columns; -1 means all.
+pub(super) fn inventory(columns: &[i8], reports: &[Report], output: &mut Output) -> Result<(), Failure> {
+    let all = columns.contains(&-1);
+    let columns: Vec<u8> = match all {
+        true => (1..=inventory::COUNT).collect(),
+        false => columns.iter().filter_map(|column| u8::try_from(*column).ok()).collect(),
+    };
+    output.line(&inventory::heading(&columns))?;
+    reports.iter().try_for_each(|report| output.line(&inventory::row(&report.sample, &columns)))
+}
+
 /// Takes lines.
 type Sink<'a> = Box<dyn FnMut(&str) -> Result<(), Failure> + 'a>;
 
@@ -71,7 +83,17 @@ pub(super) fn dump(dump: &Dump, station: &Station, output: &mut Output) -> Resul
             devices => devices.iter().filter_map(|device| named(station, device).ok()).collect(),
         };
         for report in reports {
-            sink(&row(&time::text(now), &report.sample, &columns))?;
+            let line = match dump.tile {
+                None => row(&time::text(now), &report.sample, &columns),
+                Some(tile) => {
+                    let missing = || Failure::NoSuchXpu {
+                        device: format!("{}, tile {tile}", report.sample.identity.device_id),
+                    };
+                    let part = of_tile(&report.sample, tile).ok_or_else(missing)?;
+                    row(&time::text(now), &part, &columns)
+                }
+            };
+            sink(&line)?;
         }
         Ok(())
     })

@@ -89,6 +89,7 @@ fn options(config: XpuConfig) -> Result<Options, Failure> {
         python: config.python,
         tls: config.tls.map(|tls| (tls.certificate, tls.key)),
         manager_url: super::manager_url(),
+        manager_token: super::manager_token(),
     })
 }
 

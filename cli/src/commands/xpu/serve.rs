@@ -36,6 +36,7 @@ pub(super) fn serve(
         audit: arguments.audit.clone(),
         python: arguments.python.clone(),
         manager_url: super::manager_url(),
+        manager_token: super::manager_token(),
         tls: arguments.tls_cert.clone().zip(arguments.tls_key.clone()),
     };
     let mut failed = None;

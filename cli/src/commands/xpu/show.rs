@@ -203,6 +203,43 @@ pub(super) fn topology(reports: &[Report], json: bool, output: &mut Output) -> R
     print(&table, output)
 }
 
+/// How each device is joined to each: itself, by the same processors, or across the machine.
+pub(super) fn matrix(reports: &[Report], json: bool, output: &mut Output) -> Result<(), Failure> {
+    let near = |report: &Report| {
+        let reading = report.sample.at(Metric::Property, "processors of the host nearby")?;
+        Some(reading.value.as_ref().ok()?.to_string())
+    };
+    let id = |report: &Report| report.sample.identity.device_id;
+    let join = |one: &Report, other: &Report| match (near(one), near(other)) {
+        _ if id(one) == id(other) => "S",
+        (Some(one), Some(other)) if one == other => "NODE",
+        (Some(_), Some(_)) => "SYS",
+        _ => UNKNOWN,
+    };
+    if json {
+        let pairs = reports.iter().flat_map(|one| reports.iter().map(move |other| (one, other)));
+        let pairs = pairs.map(|(one, other)| {
+            let known = Some(join(one, other)).filter(|word| *word != UNKNOWN);
+            json!({"local_device_id": id(one), "remote_device_id": id(other), "link_type": known})
+        });
+        let near =
+            reports.iter().map(|one| json!({"device_id": id(one), "affinity_localcpulist": near(one)}));
+        return output
+            .json(&json!({"topo_list": pairs.collect::<Vec<_>>(), "devices": near.collect::<Vec<_>>()}));
+    }
+    let mut columns = headings(output, &["xpu-device"]);
+    columns.extend(reports.iter().map(|report| id(report).to_string()));
+    columns.extend(headings(output, &["xpu-processors"]));
+    let mut table = Table::new(columns, [vec![true], vec![false; reports.len() + 1]].concat());
+    for one in reports {
+        let mut cells = vec![id(one).to_string()];
+        cells.extend(reports.iter().map(|other| join(one, other).to_owned()));
+        cells.push(near(one).unwrap_or_else(|| UNKNOWN.to_owned()));
+        table.row(cells);
+    }
+    print(&table, output)
+}
+
 pub(super) fn stats(
     reports: &[Report],
     station: &Station,

@@ -8,6 +8,8 @@ mod strangers;
 mod support;
 mod towards;
 
+use minka_accel_service::http::Url;
+use minka_access::{self as auth, Role};
 use serde_json::{Value, json};
 use support::Service;
 
@@ -81,6 +83,32 @@ fn the_analytics_can_be_on_another_host_than_the_devices() {
     let status = analytics.get("/api/v1/analytics/gpu/status").json();
     assert_eq!(status["xpu_manager"]["available"], false);
     assert_eq!(analytics.get("/api/v1/analytics/gpu/metrics").status, 502);
+}
+
+#[test]
+fn another_service_is_shown_the_token_that_a_file_has() {
+    let devices = Service::start(2, |options| options.require_token = true);
+    let token = auth::add(&devices.tokens(), "reader", Role::Read).unwrap();
+    let url = format!("http://{}", devices.address);
+    let file = devices.directory.path().join("token");
+    let available = |file: Option<std::path::PathBuf>| {
+        let analytics = Service::start(0, |options| {
+            (options.manager_url, options.manager_token) = (Some(url.clone()), file);
+        });
+        analytics.get("/api/v1/analytics/gpu/status").json()["xpu_manager"].clone()
+    };
+    let found = available(None);
+    assert!(found["reason"].as_str().unwrap().contains("401"), "{found}");
+    std::fs::write(&file, format!("{token}\n")).unwrap();
+    let found = available(Some(file.clone()));
+    assert_eq!((&found["available"], found["gpus"].as_array().unwrap().len()), (&true.into(), 2), "{found}");
+    // Nobody hears it in the clear but this machine, and it is not shown.
+    let elsewhere = Url::parse("http://192.0.2.1:12788").unwrap().with_token_of(&file).unwrap_err();
+    assert!(elsewhere.contains("over TLS only"), "{elsewhere}");
+    let url = Url::parse("https://192.0.2.1").unwrap().with_token_of(&file).unwrap();
+    assert!(!format!("{url:?}").contains(&token));
+    std::fs::write(&file, "two words\r\nX: y").unwrap();
+    assert!(Url::parse("https://a").unwrap().with_token_of(&file).is_err());
 }
 
 #[test]

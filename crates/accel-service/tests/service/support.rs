@@ -34,6 +34,7 @@ impl Service {
             audit: Some(directory.path().join("audit.log")),
             python: "/nonexistent/python".into(),
             manager_url: None,
+            manager_token: None,
             tls: None,
         };
         change(&mut options);

@@ -207,6 +207,9 @@ pub enum ConfigError {
     /// The device cannot be divided.
     #[error("divide the device into virtual functions: {0}")]
     Vgpu(&'static str),
+    /// Errors that were counted cannot be forgotten.
+    #[error("clear the errors that were counted: {0}")]
+    ClearErrors(String),
     /// The device cannot be reset.
     #[error("reset the device: {0}")]
     Reset(&'static str),

@@ -1,10 +1,30 @@
-//! Resetting a device: its driver lets go of it, the bus resets it, and the driver takes it again.
+//! Resetting a device: its driver lets go of it, the bus resets it, and the driver takes it again. And forgetting the
+//! errors that were counted.
 //!
 //! Whoever uses it then loses its work, so somebody has to want that expressly.
 
 use super::{ConfigError, Desk};
 
 impl Desk<'_> {
+    /// Has the driver forget the errors that it has counted or recorded since it was started. What a card keeps for
+    /// good, it keeps. Tells what was forgotten.
+    pub fn clear_errors(&self) -> Result<&'static str, ConfigError> {
+        let refuse = ConfigError::ClearErrors;
+        if self.is_nvidia() {
+            let (library, index) = self.library().map_err(|reason| refuse(reason.to_string()))?;
+            let outcome = library.clear_errors(index);
+            let value = "0".to_owned();
+            outcome.map_err(|source| ConfigError::Write { file: "nvml:errors".to_owned(), value, source })?;
+            return Ok("nvml:errors");
+        }
+        if self.identity.driver == "i915" && self.has("error") {
+            let (file, value) = (self.path("error"), "0".to_owned());
+            self.put("error", &value).map_err(|source| ConfigError::Write { file, value, source })?;
+            return Ok("error");
+        }
+        Err(refuse("the driver counts no errors that can be cleared".to_owned()))
+    }
+
     /// Resets the device. Takes a second or more; whatever uses the device fails.
     pub fn reset(&self) -> Result<(), ConfigError> {
         let refuse = ConfigError::Reset;

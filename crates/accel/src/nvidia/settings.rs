@@ -8,7 +8,7 @@
 
 use std::io;
 
-use nvml_wrapper::enum_wrappers::device::Clock;
+use nvml_wrapper::enum_wrappers::device::{Clock, EccCounter};
 use nvml_wrapper::enums::device::GpuLockedClocksSetting;
 use nvml_wrapper::error::NvmlError;
 
@@ -55,6 +55,12 @@ impl Library {
             _ => return Err(io::ErrorKind::NotFound.into()),
         };
         outcome.map_err(refusal)
+    }
+
+    /// Forgets the errors of the memory since the driver was started.
+    pub(crate) fn clear_errors(&self, index: u32) -> io::Result<()> {
+        let mut device = self.0.device_by_index(index).map_err(refusal)?;
+        device.clear_ecc_error_counts(EccCounter::Volatile).map_err(refusal)
     }
 
     /// Least and greatest power limit that a device takes, in mW.
