@@ -1,5 +1,7 @@
 //! What can go wrong, what people are told, and the exit status that scripts see.
 
+mod membership;
+
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -245,6 +247,12 @@ impl Failure {
         }
     }
 
+    /// What failed.
+    fn first(&self, text: &Text) -> String {
+        let operation = membership::operation(self, text).unwrap_or_else(|| self.to_string());
+        text.with("error-failed", &[("operation", operation.into())])
+    }
+
     /// What people are told: the first line, and lines of explanation and help.
     pub(crate) fn lines(&self, text: &Text) -> Vec<String> {
         match self {
@@ -262,7 +270,7 @@ impl Failure {
                 std::iter::once(first).chain(differences.iter().cloned()).chain([help]).collect()
             }
             Failure::NotRenewed { nodes } => {
-                let first = text.with("error-failed", &[("operation", self.to_string().into())]);
+                let first = self.first(text);
                 let because = |node: &String| text.with("error-because", &[("reason", node.clone().into())]);
                 let help = text.get("cluster-not-renewed-help");
                 std::iter::once(first).chain(nodes.iter().map(because)).chain([help]).collect()
@@ -279,8 +287,7 @@ impl Failure {
                 vec![first, text.get("lab-not-running-help")]
             }
             other => {
-                let first = text.with("error-failed", &[("operation", other.to_string().into())]);
-                let mut lines = vec![first];
+                let mut lines = vec![self.first(text)];
                 let mut source = std::error::Error::source(other);
                 while let Some(cause) = source {
                     lines.push(text.with("error-because", &[("reason", cause.to_string().into())]));

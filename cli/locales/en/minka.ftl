@@ -132,6 +132,21 @@ cluster-removed = { $name } is off the list in { $directory }; whoever knows the
 cluster-told = { $nodes }: know of it
 cluster-missed = { $nodes }: not there now; the others will tell
 
+cannot-join-without-token = join without a token: it goes into the variable MINKA_TOKEN, or a file (--token-file)
+cannot-find-service = find the service of the cluster's authority: say where it is (--service ADDRESS)
+cannot-understand-token = understand the token: it begins with minka1- and is as `minka cluster token` has printed it
+cannot-renew-all = renew the certificates of all nodes
+cannot-empty = empty this node first: { $away } of its processes are still away, and { $guests } guests still here
+cannot-be-two-nodes = install { $path }: another one is there, so this machine is another node already
+cannot-have-name = name a node "{ $name }": the word has a meaning of its own
+cannot-make-cluster = make a cluster in { $directory }: there is one already
+cannot-find-node = find the node { $name } in { $path }
+cannot-reach-authority = reach the service of the cluster's authority at { $address }
+cannot-speak-to-authority = speak to the cluster's authority at { $address }
+cannot-join = join: the cluster's authority refuses
+cannot-leave = leave the cluster: the cluster's authority refuses
+cannot-renew = renew the certificate: the cluster's authority refuses
+
 ## minka trace
 
 trace-lost = ... { $lines ->

@@ -132,6 +132,21 @@ cluster-removed = { $name } ya no está en la lista de { $directory }; quien con
 cluster-told = { $nodes }: lo saben
 cluster-missed = { $nodes }: ahora no están; se lo dirán los demás
 
+cannot-join-without-token = unirse sin ficha: va en la variable MINKA_TOKEN, o en un archivo (--token-file)
+cannot-find-service = encontrar el servicio de la autoridad del clúster: di dónde está (--service DIRECCIÓN)
+cannot-understand-token = entender la ficha: empieza por minka1- y es tal como la imprimió `minka cluster token`
+cannot-renew-all = renovar los certificados de todos los nodos
+cannot-empty = vaciar antes este nodo: { $away } de sus procesos siguen fuera, y { $guests } invitados siguen aquí
+cannot-be-two-nodes = instalar { $path }: allí hay otro, así que esta máquina ya es otro nodo
+cannot-have-name = llamar "{ $name }" a un nodo: esa palabra ya significa otra cosa
+cannot-make-cluster = hacer un clúster en { $directory }: ya hay uno
+cannot-find-node = encontrar el nodo { $name } en { $path }
+cannot-reach-authority = llegar al servicio de la autoridad del clúster en { $address }
+cannot-speak-to-authority = hablar con la autoridad del clúster en { $address }
+cannot-join = unirse: la autoridad del clúster se niega
+cannot-leave = dejar el clúster: la autoridad del clúster se niega
+cannot-renew = renovar el certificado: la autoridad del clúster se niega
+
 ## minka trace
 
 trace-lost = ... { $lines ->

@@ -1,6 +1,6 @@
 //! `minka cluster`.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -118,9 +118,14 @@ fn own(text: &str) -> Result<IpAddr, String> {
     address_with(text, PORT).map(|_| ip)
 }
 
-/// The address of an authority's service, with a port or without.
+/// The address of an authority's service or the name of its machine, with a port or without.
 fn service(text: &str) -> Result<SocketAddr, String> {
-    address_with(text, minka_enroll::PORT)
+    let by_name = || {
+        let found = text.to_socket_addrs().or_else(|_| (text, minka_enroll::PORT).to_socket_addrs());
+        let found = found.ok()?.next()?;
+        address_with(&found.to_string(), minka_enroll::PORT).ok()
+    };
+    address_with(text, minka_enroll::PORT).or_else(|error| by_name().ok_or(error))
 }
 
 /// How long a token is good: seconds, minutes, hours or days.
@@ -171,6 +176,8 @@ mod tests {
         assert_eq!(address("10.0.0.1:5000"), Ok(([10, 0, 0, 1], 5000).into()));
         assert_eq!(address("fd00::1").unwrap().port(), 4660);
         assert_eq!(address("[fd00::1]:7").unwrap().port(), 7);
+        assert!(service("localhost").is_ok_and(|it| it.ip().is_loopback() && it.port() == 4662));
+        assert!(service("localhost:7").is_ok_and(|it| it.port() == 7) && service("0.0.0.0").is_err());
         assert_eq!(own("10.0.0.1"), Ok([10, 0, 0, 1].into()));
         assert!(["10.0.0.1:1", "0.0.0.0", "", "224.0.0.1"].iter().all(|wrong| own(wrong).is_err()));
         for wrong in ["", "here", "0.0.0.0", "::", "224.0.0.1", "10.0.0.1:0", "10.0.0.256"] {

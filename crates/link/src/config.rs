@@ -136,6 +136,9 @@ pub struct NodeConfig {
     /// Whether this node is in it.
     #[serde(skip)]
     pub listed: bool,
+    /// Where it says that this node is.
+    #[serde(skip)]
+    pub reached_at: Option<SocketAddr>,
     /// What it says of certificates that are good no more.
     #[serde(skip)]
     pub refused: Refused,
@@ -231,6 +234,7 @@ impl NodeConfig {
     /// Takes over what a list of nodes says.
     fn take(&mut self, list: List) {
         self.listed = list.nodes.contains_key(&self.name);
+        self.reached_at = list.nodes.get(&self.name).copied();
         let known = |name: &String| *name == self.name || list.nodes.contains_key(name);
         let ids = list.ids.iter().filter(|(name, _)| known(name) && !self.ids.contains_key(*name));
         let ids: Numbers = ids.map(|(name, number)| (name.clone(), *number)).collect();

@@ -102,7 +102,9 @@ impl Daemon {
 
     /// The nodes of the cluster, this one first.
     pub fn nodes(&self) -> Vec<Node> {
-        let mut nodes = self.lock().book.nodes(&self.settings.listen);
+        let own = self.cluster().and_then(|cluster| cluster.reached_at);
+        let own = own.map_or_else(|| self.settings.listen.clone(), |address| address.to_string());
+        let mut nodes = self.lock().book.nodes(&own);
         if let Some(cluster) = self.cluster() {
             cluster.describe(&mut nodes);
         }

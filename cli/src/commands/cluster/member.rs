@@ -34,8 +34,15 @@ pub(super) fn join(join: &Join, output: &mut Output) -> Result<(), Failure> {
     let directory = join.into.clone().unwrap_or_else(|| PathBuf::from(&name));
     // Before the token is used up.
     let keys = directory.join(KEYS);
+    let is_new = !directory.exists();
     make(&keys)?;
-    let enrolled = client::join(join.address, &token, &name, &join.reached_at, join.port)?;
+    let joined = client::join(join.address, &token, &name, &join.reached_at, join.port);
+    if joined.is_err() && is_new {
+        // Nothing is left of what came to nothing; what is not empty is somebody else's.
+        let _ = std::fs::remove_dir(&keys);
+        let _ = std::fs::remove_dir(&directory);
+    }
+    let enrolled = joined?;
     enrolled.keys.write(&keys)?;
     roster::replace(&directory.join(NODES_FILE), &enrolled.list)?;
     // At all addresses: the machine may have another one tomorrow.

@@ -6,7 +6,7 @@ mod map;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -137,7 +137,8 @@ fn differences(map: &BTreeMap<u16, Vec<IpAddr>>, nodes: &[Node], output: &Output
         let known = nodes.iter().find(|node| node.number == Some(*number));
         // A node that listens at all of its addresses may have that one.
         let is_there = |address: IpAddr| address.is_unspecified() || addresses.contains(&address);
-        if !known.and_then(host).is_some_and(is_there) {
+        let is_own = |node: &Node| node.this && addresses.iter().any(|it| UdpSocket::bind((*it, 0)).is_ok());
+        if !known.is_some_and(|node| host(node).is_some_and(is_there) || is_own(node)) {
             let address = addresses.first().map(ToString::to_string).unwrap_or_default();
             tell("setpe-unknown", *number, address);
         }

@@ -40,6 +40,8 @@ pub(crate) struct Member {
 pub struct ClusterSettings {
     pub(crate) credentials: Credentials,
     pub(crate) own: Member,
+    /// Where the others reach it, if it listens at all of its addresses.
+    pub(crate) reached_at: Option<SocketAddr>,
     /// The others, by number.
     pub(crate) others: Vec<Member>,
     pub(crate) balance: BalanceConfig,
@@ -62,7 +64,8 @@ impl ClusterSettings {
         let others = Self::others(config)?;
         let (balance, groups) = (config.balance.clone(), config.guests.control_groups.clone());
         let (pool, discovery) = (config.pool.clone(), config.discovery.clone());
-        Ok(ClusterSettings { credentials, own, others, balance, discovery, pool, groups })
+        let reached_at = config.reached_at.filter(|_| config.listen.ip().is_unspecified());
+        Ok(ClusterSettings { credentials, own, reached_at, others, balance, discovery, pool, groups })
     }
 
     /// The other nodes of a configuration, by number.

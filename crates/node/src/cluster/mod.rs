@@ -27,7 +27,7 @@ mod view;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -73,6 +73,8 @@ const PLACE_LIMIT: Duration = Duration::from_millis(1_500);
 /// A node's part in the cluster.
 pub(crate) struct Cluster {
     pub(crate) directory: Directory,
+    /// Where the others reach this node, if it listens at all of its addresses.
+    pub(crate) reached_at: Option<SocketAddr>,
     balance: BalanceConfig,
     /// Control groups that limit what guests may have.
     groups: Vec<PathBuf>,
@@ -128,6 +130,7 @@ impl Cluster {
         };
         Ok(Cluster {
             directory,
+            reached_at: settings.reached_at,
             balance: settings.balance,
             groups: settings.groups,
             socket,
