@@ -7,6 +7,7 @@ use crate::serve::SPIN;
 use crate::session::{Event, Shared, lock};
 use minka_image::ranges::Ranges;
 use minka_image::{PAGE, TASK_SIZE};
+use minka_kernel::courtesy::Courtesy;
 use minka_kernel::faultpoint::{self, Point};
 use minka_kernel::pagemap::{Pagemap, Want};
 use minka_kernel::process::Bell;
@@ -20,9 +21,6 @@ use std::sync::{Arc, mpsc};
 /// Bytes of pages per frame of the background stream: long enough to be quick, short enough that a demanded page
 /// that comes meanwhile is not kept waiting at the host.
 const STREAM_FRAME: u64 = 256 << 10;
-
-/// How nice the stream's thread is, whatever its deputy is: it gets a third of what others get on the same processor.
-const STREAM_NICE: i32 = 5;
 
 /// Sends the pages that a guest misses.
 pub(crate) fn faults(shared: &Arc<Shared>, mut channel: Channel) -> Result<()> {
@@ -61,8 +59,8 @@ pub(crate) fn precopied(
 /// Tells the host which pages exist, then sends all of them that it has not asked for.
 pub(crate) fn stream(shared: &Arc<Shared>, (mut sender, pid): (Sender, i32)) -> Result<()> {
     // Nobody waits for these pages, so they are not to take a processor from those who serve calls and faults, or from
-    // other programs. Refused, it takes its turn.
-    let _ = rustix::process::setpriority_process(None, STREAM_NICE);
+    // other programs.
+    let mut courtesy = Courtesy::of_this_thread();
     let present = scan(shared, pid)?;
     for batch in present.chunks(4096) {
         let words: Vec<u8> = batch
@@ -80,6 +78,7 @@ pub(crate) fn stream(shared: &Arc<Shared>, (mut sender, pid): (Sender, i32)) -> 
         shared.memory.peek(start, content);
         sender.send(Header::new(kind::PAGES, start), &[IoSlice::new(content)])?;
         faultpoint::reach(Point::DeputyStreamed);
+        courtesy.give_way();
     }
     Ok(sender.send(Header::new(kind::END, 0), &[])?)
 }

@@ -6,7 +6,6 @@ use crate::session::Shared;
 use minka_image::PAGE;
 use minka_kernel::ring::Slot;
 use minka_syscalls::marshal::Placed;
-use std::time::Duration;
 
 /// A call that the kernel can go on with after an interruption, and for which it then remembers where one of the
 /// program's buffers is: poll, nanosleep, clock_nanosleep. That must be the program's own address and not one in
@@ -57,7 +56,7 @@ impl Resumable {
             let start = self.own & !(PAGE - 1);
             let length = (self.own + self.length as u64).next_multiple_of(PAGE) - start;
             let map = [start, length, READ_WRITE, PRIVATE_ANONYMOUS_FIXED_NOREPLACE, u64::MAX, 0];
-            slot.call(crate::parked::call::MMAP, map, Duration::ZERO)?;
+            slot.call(crate::parked::call::MMAP, map)?;
             if shared.memory.write(self.own, &content) < content.len() {
                 shared.lent.take_back(self.tid);
                 return Ok(false);

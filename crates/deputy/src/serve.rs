@@ -285,7 +285,7 @@ fn map_file(shared: &Shared, agent: &Agent, arguments: [u64; 6]) -> Result<i64> 
         return Ok(NOT_EXACT);
     }
     let mut slot = agent.slot();
-    let mut call = |number, arguments| slot.call(number, arguments, Duration::ZERO);
+    let mut call = |number, arguments| slot.call(number, arguments);
     let result = call(crate::parked::call::MMAP, arguments)?;
     if kind == SHARED && result as u64 == start {
         match eligible::lease_at(shared.pid, start) {
@@ -305,7 +305,7 @@ fn set_mask(agent: &Agent, mask: u64) -> Result<i64> {
     let mut slot = agent.slot();
     slot.data()[..8].copy_from_slice(&mask.to_le_bytes());
     let data = slot.data_address();
-    Ok(slot.call(crate::parked::call::RT_SIGPROCMASK, [SIG_SETMASK, data, 0, 8, 0, 0], Duration::ZERO)?)
+    Ok(slot.call(crate::parked::call::RT_SIGPROCMASK, [SIG_SETMASK, data, 0, 8, 0, 0])?)
 }
 
 /// Makes a thread, which the main thread of the deputy takes into the agent before the call returns.
@@ -317,7 +317,7 @@ fn make_thread(shared: &Shared, agent: &Agent) -> Result<i64> {
     if !shared.agents.have_room() {
         return Ok(NOT_EXACT);
     }
-    let tid = agent.slot().call(crate::parked::call::CLONE, [THREAD, 0, 0, 0, 0, 0], Duration::ZERO)?;
+    let tid = agent.slot().call(crate::parked::call::CLONE, [THREAD, 0, 0, 0, 0, 0])?;
     if tid > 0 {
         shared.want_lanes(shared.agents.count());
     }
@@ -358,14 +358,14 @@ fn snapshot(agent: &Agent, content: &[u8], flags: u32) -> Result<i64> {
     let name = b"proc\0";
     slot.data()[..name.len()].copy_from_slice(name);
     let cloexec = if flags & O_CLOEXEC != 0 { MFD_CLOEXEC } else { 0 };
-    let mut make = |number, arguments| slot.call(number, arguments, Duration::ZERO);
+    let mut make = |number, arguments| slot.call(number, arguments);
     let fd = make(call::MEMFD_CREATE, [data, cloexec, 0, 0, 0, 0])?;
     if fd < 0 {
         return Ok(fd);
     }
     let length = content.len().min(minka_kernel::ring::DATA_PER_SLOT);
     slot.data()[..length].copy_from_slice(&content[..length]);
-    let mut make = |number, arguments| slot.call(number, arguments, Duration::ZERO);
+    let mut make = |number, arguments| slot.call(number, arguments);
     make(call::WRITE, [fd as u64, data, length as u64, 0, 0, 0])?;
     make(call::LSEEK, [fd as u64, 0, 0, 0, 0, 0])?;
     Ok(fd)

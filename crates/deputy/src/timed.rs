@@ -124,7 +124,7 @@ impl Timed {
         slot.data()[AT..].fill(0);
         slot.data()[AT + 16] = 16;
         let question = [fd, SOL_SOCKET, option, address, address + 16, 0];
-        let known = slot.call(GETSOCKOPT, question, Duration::ZERO)? == 0;
+        let known = slot.call(GETSOCKOPT, question)? == 0;
         let given = read(slot, address).and_then(|(seconds, micros)| timeval(seconds, micros));
         let result = match given.filter(|given| known && !given.is_zero()) {
             None => None,

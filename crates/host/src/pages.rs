@@ -7,6 +7,7 @@ use minka_image::origin::{Origin, Origins};
 use minka_image::process::{Image, Source};
 use minka_image::ranges::Ranges;
 use minka_image::{PAGE, TASK_SIZE};
+use minka_kernel::courtesy::Courtesy;
 use minka_kernel::faultpoint::{self, Point};
 use minka_kernel::pagemap::Want;
 use minka_kernel::spawn::wait_readable;
@@ -27,10 +28,6 @@ const WINDOW_MIN: u64 = 64 << 10;
 const WINDOW_MAX: u64 = 1 << 20;
 /// How long to poll for pages before sleeping.
 const SPIN: Duration = Duration::from_micros(50);
-
-/// What the stream's thread is nicer than others: it gets a third of what the guest gets where both want the same
-/// processor.
-const STREAM_NICE: i32 = 5;
 
 /// How long the first pages may take, which are sent right behind the image.
 const FIRST_LIMIT: Duration = Duration::from_secs(10);
@@ -286,8 +283,8 @@ pub(crate) fn first(guest: &Guest, receiver: &mut Receiver, frames: u32) -> Resu
 
 /// Takes in what the home streams, until its end or the channel's.
 pub(crate) fn stream(guest: &Guest, receiver: &mut Receiver) -> Result<()> {
-    // Nobody waits for these pages, so they are not to take a processor from the guest. Refused, it takes its turn.
-    let _ = rustix::process::setpriority_process(None, STREAM_NICE);
+    // Nobody waits for these pages, so they are not to take a processor from the guest.
+    let mut courtesy = Courtesy::of_this_thread();
     let mut body = Vec::new();
     let mut streamed_bytes = 0;
     loop {
@@ -306,6 +303,7 @@ pub(crate) fn stream(guest: &Guest, receiver: &mut Receiver) -> Result<()> {
                 place(guest, header.correlation, &body)?;
                 faultpoint::reach(Point::HostStreamed);
                 streamed_bytes += body.len() as u64;
+                courtesy.give_way();
             }
             kind::END => {
                 guest.streamed.store(true, Ordering::SeqCst);

@@ -17,12 +17,14 @@
 //! | [`sysman`], [`compute`] | vendors' libraries, for a process that has nothing to lose |
 //! | [`faultpoint`] | where a test can have a program fail |
 //! | [`process`], [`procfs`], [`futex`], [`cpu`] | small requests |
+//! | [`courtesy`] | threads that give way to others |
 //! | [`namespace`], [`netlink`], [`spawn`] | what a lab is made of |
 //! | [`mountpoint`] | directories that are there as long as somebody mounts on them |
 
 #![allow(unsafe_code)]
 
 pub mod compute;
+pub mod courtesy;
 pub mod cpu;
 pub mod drm;
 pub mod faultpoint;

@@ -16,6 +16,7 @@
 //! A slot belongs to one thread of the original process and serves one call at a time: [`Slot::call`] takes
 //! `&mut self`. While a call is under way the deputy program does not touch the slot's data.
 
+use crate::courtesy::processors_to_spare;
 use crate::futex;
 use crate::shared::{self, Shared};
 use std::io;
@@ -172,6 +173,7 @@ impl Ring {
             ended: Arc::clone(&self.ended),
             left: Arc::default(),
             uses: 0,
+            polls: false,
         }
     }
 
@@ -191,6 +193,8 @@ pub struct Slot {
     ended: Arc<AtomicBool>,
     left: Arc<AtomicBool>,
     uses: u64,
+    /// The call under way was begun by somebody who is going to poll for its result.
+    polls: bool,
 }
 
 /// Tells whoever waits for a slot that its thread is gone.
@@ -253,14 +257,15 @@ impl Slot {
         self.uses
     }
 
-    /// Has the original process make a call, and waits for its result; polls for `spin` before it sleeps.
-    pub fn call(&mut self, number: u64, arguments: [u64; 6], spin: Duration) -> Result<i64, Ended> {
-        self.begin(number, arguments, spin);
+    /// Has the original process make a call, and waits for its result.
+    pub fn call(&mut self, number: u64, arguments: [u64; 6]) -> Result<i64, Ended> {
+        self.order(number, arguments);
         self.result()
     }
 
     /// Waits for the result of a call that has been ordered.
     pub fn result(&mut self) -> Result<i64, Ended> {
+        self.poll();
         // The time-out only guards against an end that is announced between the check and the wait.
         self.finish(Duration::from_millis(200), || true)
     }
@@ -268,7 +273,7 @@ impl Slot {
     /// Has the original process make a call that is waited for later ([`Slot::result`]), or not at all, as its thread
     /// ends in it.
     pub fn order(&mut self, number: u64, arguments: [u64; 6]) {
-        self.begin(number, arguments, Duration::ZERO);
+        self.begin(number, arguments, processors_to_spare());
     }
 
     /// As [`Slot::call`], for the thread that traces the original process: nobody else sees it stop or end meanwhile,
@@ -279,12 +284,14 @@ impl Slot {
         arguments: [u64; 6],
         attend: impl FnMut() -> bool,
     ) -> Result<i64, Ended> {
-        self.begin(number, arguments, Duration::ZERO);
+        self.begin(number, arguments, false);
         self.finish(Duration::from_millis(5), attend)
     }
 
-    fn begin(&mut self, number: u64, arguments: [u64; 6], spin: Duration) {
+    /// `polls`: whoever waits for the result is going to look for it first, and need not be woken for that long.
+    fn begin(&mut self, number: u64, arguments: [u64; 6], polls: bool) {
         self.uses += 1;
+        self.polls = polls;
         let mut words = [0u8; 56];
         words[..8].copy_from_slice(&number.to_le_bytes());
         for (at, argument) in arguments.iter().enumerate() {
@@ -294,15 +301,21 @@ impl Slot {
         let word = |offset| self.shared.word(self.at(offset));
         let (state, done, waiting) = (word(STATE), word(DONE), word(WAITING));
         done.store(0, Ordering::SeqCst);
-        waiting.store(u32::from(spin.is_zero()), Ordering::SeqCst);
+        waiting.store(u32::from(!polls), Ordering::SeqCst);
         state.store(1, Ordering::SeqCst);
         futex::wake(state);
-        if !spin.is_zero() {
-            let until = Instant::now() + spin;
-            while done.load(Ordering::SeqCst) == 0 && Instant::now() < until {
+    }
+
+    /// Looks for the result, for as long as it takes the agent to wake and to make a short call.
+    fn poll(&mut self) {
+        const LIMIT: Duration = Duration::from_micros(30);
+        if std::mem::take(&mut self.polls) {
+            let done = self.shared.word(self.at(DONE));
+            let begun = Instant::now();
+            while done.load(Ordering::SeqCst) == 0 && begun.elapsed() < LIMIT {
                 std::hint::spin_loop();
             }
-            waiting.store(1, Ordering::SeqCst);
+            self.shared.word(self.at(WAITING)).store(1, Ordering::SeqCst);
         }
     }
 

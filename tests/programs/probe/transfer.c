@@ -175,11 +175,41 @@ static void packets(void)
     SAME(close(pair[1]), 0);
 }
 
+/* Long writes to a file; some from memory that ends before they do. */
+static void from_memory_that_ends(void)
+{
+    char *area = mmap(NULL, 2 * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    char *found = malloc(2 * MIB);
+    MUST(area != MAP_FAILED && found);
+    fill(area, 2 * MIB, 21);
+    SAME(munmap(area + MIB, MIB), 0);
+    int file = open(".", O_TMPFILE | O_RDWR, 0600);
+    MUST(file >= 0);
+    for (size_t i = 0; i < 40; i++) {
+        size_t from = i * 5000;
+        ssize_t all = (ssize_t)(MIB - from);
+        SAME(pwrite(file, area + from, (size_t)all, 0), all);
+        /* As much as there is, or a whole number of the file system's blocks less. */
+        ssize_t some = pwrite(file, area + from, MIB, (off_t)MIB);
+        MUST(some > 0 && some <= all);
+        SAME(pread(file, found, (size_t)all, 0), all);
+        MUST(memcmp(found, area + from, (size_t)all) == 0);
+        SAME(pread(file, found, (size_t)some, (off_t)MIB), some);
+        MUST(memcmp(found, area + from, (size_t)some) == 0);
+        SAME(ftruncate(file, 0), 0);
+        compute(0.01);
+    }
+    SAME(close(file), 0);
+    SAME(munmap(area, MIB), 0);
+    free(found);
+}
+
 const struct check transfer_checks[] = {
     { "through-pipes", through_pipes },
     { "through-socketpair", through_pair },
     { "through-tcp", through_tcp },
     { "by-the-kernel", by_the_kernel },
     { "packets", packets },
+    { "from-memory-that-ends", from_memory_that_ends },
     { 0 },
 };
