@@ -114,6 +114,7 @@ moves! {
     through_tcp "through-tcp",
     by_the_kernel "by-the-kernel",
     packets "packets",
+    from_memory_that_ends "from-memory-that-ends",
     record_locks "record-locks",
     awaited_record_lock "awaited-record-lock",
     awaited_file_lock "awaited-file-lock",
