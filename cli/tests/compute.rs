@@ -32,6 +32,7 @@ fn task(library: &str, address: Option<&str>, trial: Trial) -> Task {
         seconds: 1.0,
         bytes_max: 32 << 20,
         used_bytes: 0,
+        is_shared: false,
     }
 }
 

@@ -1,4 +1,4 @@
-/* A stand-in for OpenCL's library, with one device at 0000:03:00.0 that exists nowhere. Nothing is computed by it, so all
+/* A stand-in for OpenCL's library, with one device at 0000:BUS:00.0 that exists nowhere. Nothing is computed by it, so all
  * results are wrong; MODE says what else it does wrong. */
 #include <stdlib.h>
 #include <string.h>
@@ -6,6 +6,10 @@
 
 #ifndef MODE
 #define MODE 0 /* 1: crashes when it is asked for devices; 2: crashes, 3: hangs, 4: fails while it computes */
+#endif
+
+#ifndef BUS
+#define BUS 3
 #endif
 
 typedef unsigned u;
@@ -26,7 +30,7 @@ int clGetDeviceIDs(void *p, unsigned long kind, u room, void **to, u *count) {
     return 0;
 }
 int clGetDeviceInfo(void *d, u what, size_t room, void *to, size_t *told) {
-    u place[4] = {0, 3, 0, 0}, units = 1, none = 0;
+    u place[4] = {0, BUS, 0, 0}, units = 1, none = 0;
     unsigned long kind = 4, size = 1ul << 28, zero = 0;
     switch (what) {
     case 0x1000: return give(&kind, 8, room, to, told);

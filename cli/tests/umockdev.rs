@@ -7,7 +7,8 @@
 
 use std::fmt::Write;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use minka_accel::fixture::Recording;
 use serde_json::Value;
@@ -149,6 +150,65 @@ fn the_device_file_is_asked_for_memory_and_engines() {
     assert_eq!(plain("memory_used", "vram"), Some(Value::Null));
     assert_eq!(trusted("memory_used", "vram"), Some(f64::from(1 << 30).into()));
     assert_eq!(plain("property", "gt0 engines"), Some("rcs0 ccs0".into()));
+}
+
+/// A stand-in for OpenCL's library that knows the card and computes nothing, so that whatever is tried fails.
+#[test]
+fn the_card_at_the_address_is_computed_on_and_let_be_by_an_interrupt() {
+    if Command::new("umockdev-run").arg("--version").output().is_err() {
+        eprintln!("not tried: umockdev-run is not there");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fake_opencl.c");
+    let mut compiler = Command::new("cc");
+    compiler
+        .args(["-w", "-shared", "-fPIC", "-DBUS=0x0b", "-o"])
+        .arg(directory.path().join("libOpenCL.so.1"));
+    compiler.arg(source);
+    output(compiler);
+    let description = directory.path().join("machine.umockdev");
+    std::fs::write(&description, described(Recording::named("b580_6_16").unwrap())).unwrap();
+    let pid = directory.path().join("pid");
+    let begin = |arguments: &[&str]| {
+        let script = "echo $$ >\"$1\"; shift; exec \"$@\"";
+        let mut mock = mocked(&description);
+        mock.args(["sh", "-c", script, "sh"]).arg(&pid).args([env!("CARGO_BIN_EXE_minka"), "xpu", "diag"]);
+        mock.args(arguments).env("LD_LIBRARY_PATH", directory.path()).env("LC_ALL", "C");
+        mock.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let found = begin(&["-d", "0", "--singletest", "3,7", "-j"]).wait_with_output().unwrap();
+    let answer: Value = serde_json::from_slice(&found.stdout).unwrap();
+    for test in answer["device_list"][0]["component_list"].as_array().unwrap() {
+        let message = test["message"].as_str().unwrap();
+        assert!(test["result"] == "Fail" && message.ends_with("by Stand-in 1.0 of Stand-in"), "{test}");
+    }
+
+    let _ = std::fs::remove_file(&pid);
+    let busy = begin(&["--stress", "--stresstime", "5", "-j"]);
+    let of_helper = || {
+        let own = |entry: &std::fs::DirEntry| {
+            let read = |file| std::fs::read(entry.path().join(file)).unwrap_or_default();
+            let has = |bytes: Vec<u8>, text: &str| String::from_utf8_lossy(&bytes).contains(text);
+            has(read("cmdline"), "__compute") && has(read("environ"), directory.path().to_str().unwrap())
+        };
+        std::fs::read_dir("/proc").unwrap().flatten().any(|entry| own(&entry))
+    };
+    let until = Instant::now() + Duration::from_secs(60);
+    while !of_helper() {
+        assert!(Instant::now() < until, "nothing computes");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    std::thread::sleep(Duration::from_secs(2));
+    let pid = std::fs::read_to_string(&pid).unwrap();
+    assert!(Command::new("kill").args(["-INT", pid.trim()]).status().unwrap().success());
+    let ended = busy.wait_with_output().unwrap();
+    let answer: Value = serde_json::from_slice(&ended.stdout).unwrap();
+    let strain = &answer["device_list"][0];
+    assert_eq!(strain["result"], "fail", "{answer}");
+    assert!(strain["message"].as_str().unwrap().starts_with("stopped; "), "{answer}");
+    assert!(strain["seconds"].as_f64().unwrap() < 60.0, "{answer}");
+    assert!(!of_helper());
 }
 
 #[test]

@@ -84,6 +84,8 @@ pub struct Task {
     pub bytes_max: u64,
     /// Bytes of the device's memory that are in use, where somebody else knows.
     pub used_bytes: u64,
+    /// Whether others use the device, so that not nearly all of its memory is to be taken.
+    pub is_shared: bool,
 }
 
 impl Task {
@@ -95,7 +97,7 @@ impl Task {
         let opencl = (Runtime::OpenCl, opencl::LIBRARY.to_owned());
         let runtimes = cuda.into_iter().chain([opencl]).collect();
         let address = Some(pci.address.clone());
-        Some(Task { runtimes, address, trial, seconds, bytes_max: u64::MAX, used_bytes })
+        Some(Task { runtimes, address, trial, seconds, bytes_max: u64::MAX, used_bytes, is_shared: false })
     }
 }
 

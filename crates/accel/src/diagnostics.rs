@@ -198,9 +198,13 @@ fn compute(patient: &Patient<'_>, name: &'static str, trial: Trial, watch: Watch
         return not_done("a recorded device computes nothing");
     };
     let used = patient.sample.memory_used().unwrap_or(0.0) as u64;
-    let Some(task) = Task::of(&patient.sample.identity, trial, POWER_SECONDS, used) else {
+    let Some(mut task) = Task::of(&patient.sample.identity, trial, POWER_SECONDS, used) else {
         return not_done("the device is not on a PCI bus");
     };
+    if matches!(trial, Trial::Allocation | Trial::Errors) {
+        let users = process::list(patient.root).0;
+        task.is_shared = users.iter().any(|user| Some(&user.pci_address) == task.address.as_ref());
+    }
     let mut watts: Option<f64> = None;
     let ended = clinic.bench.run(&task, &mut |done| {
         if trial == Trial::Stress {

@@ -284,7 +284,7 @@ fn link(card: &mut Card, task: &Task, progress: Progress<'_>) -> Result<Found, C
     Ok(Found { right: wrong == 0, words, figures })
 }
 
-/// Takes nearly all memory that is free, and looks whether it keeps what is written.
+/// Takes nearly all memory that is free, or half of it where others use the device, and looks whether it keeps what is written.
 fn memory(
     card: &mut Card,
     task: &Task,
@@ -292,7 +292,7 @@ fn memory(
     progress: Progress<'_>,
 ) -> Result<Found, ComputeError> {
     let told = card.free_bytes().is_some();
-    let aim = pages(room(card, task) / 10 * 9);
+    let aim = pages(room(card, task) / 10 * if task.is_shared { 5 } else { 9 });
     let piece = pages(COPY_BYTES.min(card.facts().piece_bytes_max).min(aim));
     let (mut pieces, mut taken) = (Vec::new(), 0);
     while taken < aim {
@@ -344,7 +344,6 @@ fn memory(
 }
 
 fn stress(card: &mut Card, task: &Task, progress: Progress<'_>) -> Result<Found, ComputeError> {
-    let begun = Instant::now();
     let mut results = Results::of(card)?;
     let bytes = pages((COPY_BYTES / 4).min(room(card, task) / 4).min(card.facts().piece_bytes_max));
     let (from, to) = (card.allocate(bytes)?, card.allocate(bytes)?);
@@ -354,7 +353,9 @@ fn stress(card: &mut Card, task: &Task, progress: Progress<'_>) -> Result<Found,
         rounds.push(results.rounds(card, *width)?);
     }
     let (mut wrong, mut turns) = (0_u64, 0_u64);
-    while begun.elapsed().as_secs_f64() < task.seconds {
+    let begun = Instant::now();
+    // Once at least, or nothing would have been looked at.
+    while turns == 0 || begun.elapsed().as_secs_f64() < task.seconds {
         for ((width, _), rounds) in widths.iter().zip(&rounds) {
             wrong += results.chain(card, *width, *rounds)?.2;
         }
