@@ -293,6 +293,7 @@ impl Failure {
                     lines.push(text.with("error-because", &[("reason", cause.to_string().into())]));
                     source = cause.source();
                 }
+                lines.extend(matches!(other, Failure::OtherNode { .. }).then(|| text.get("other-node-help")));
                 lines
             }
         }

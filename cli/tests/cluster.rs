@@ -147,6 +147,13 @@ fn a_machine_is_made_a_node_once() {
     let output = run(directory, &["install", "--root", "image", "minka-cluster/two"]);
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && errors.contains("this machine is another node already"), "{errors}");
+    // Which is so until it is said not to be.
+    assert!(errors.contains("delete the directory of its keys"), "{errors}");
+    std::fs::remove_dir_all(directory.join("image/etc/minka/keys")).unwrap();
+    done(directory, &["install", "--root", "image", "minka-cluster/two"]);
+    done(directory, &["cluster", "add", "four", "10.0.0.4"]);
+    let output = run(directory, &["install", "--root", "image", "minka-cluster/four"]);
+    assert!(!output.status.success());
     let config = std::fs::read_to_string(directory.join("image/etc/minka/node.toml")).unwrap();
-    assert!(config.contains("name = \"one\""), "{config}");
+    assert!(config.contains("name = \"two\""), "{config}");
 }

@@ -138,6 +138,7 @@ cannot-understand-token = understand the token: it begins with minka1- and is as
 cannot-renew-all = renew the certificates of all nodes
 cannot-empty = empty this node first: { $away } of its processes are still away, and { $guests } guests still here
 cannot-be-two-nodes = install { $path }: another one is there, so this machine is another node already
+other-node-help = If it is that one no more (minka cluster leave), delete the directory of its keys and say it again.
 cannot-have-name = name a node "{ $name }": the word has a meaning of its own
 cannot-make-cluster = make a cluster in { $directory }: there is one already
 cannot-find-node = find the node { $name } in { $path }

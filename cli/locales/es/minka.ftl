@@ -138,6 +138,7 @@ cannot-understand-token = entender la ficha: empieza por minka1- y es tal como l
 cannot-renew-all = renovar los certificados de todos los nodos
 cannot-empty = vaciar antes este nodo: { $away } de sus procesos siguen fuera, y { $guests } invitados siguen aquí
 cannot-be-two-nodes = instalar { $path }: allí hay otro, así que esta máquina ya es otro nodo
+other-node-help = Si ya no es ese (minka cluster leave), borra el directorio de sus claves y dilo otra vez.
 cannot-have-name = llamar "{ $name }" a un nodo: esa palabra ya significa otra cosa
 cannot-make-cluster = hacer un clúster en { $directory }: ya hay uno
 cannot-find-node = encontrar el nodo { $name } en { $path }
