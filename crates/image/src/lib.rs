@@ -12,11 +12,13 @@
 //! | [`maps`] | `/proc/PID/maps` as data |
 //! | [`ranges`] | a map from address ranges to values |
 //! | [`shared`] | shared memory that a process maps, and whether it can be elsewhere |
+//! | [`family`] | processes that share memory: what their deputies decide in common |
 //! | [`origin`] | where each page of a guest has its content, followed through its local calls |
 //! | [`process`] | the whole image that travels |
 //! | [`cpu`] | CPU features by name, and which of them a target lacks |
 
 pub mod cpu;
+pub mod family;
 pub mod maps;
 pub mod origin;
 pub mod process;
