@@ -158,8 +158,13 @@ fn wrong_usage_has_status_2() {
 
 #[test]
 fn migrate_says_where_the_process_is() {
-    let migrated =
-        |moved| Migrated { pid: 42, at: "b".into(), moved, freeze_us: if moved { 2310 } else { 0 } };
+    let migrated = |moved| Migrated {
+        pid: 42,
+        at: "b".into(),
+        moved,
+        freeze_us: if moved { 2310 } else { 0 },
+        with: Vec::new(),
+    };
     let daemon = Daemon::answering(vec![Answer::Migrated(migrated(true))]);
     let output = daemon.run(&["migrate", "42", "b"]);
     assert_eq!(stdout(&output), "process 42 is on b now; it stood still for 2.31 ms\n");
@@ -168,6 +173,12 @@ fn migrate_says_where_the_process_is() {
     assert_eq!(stdout(&output), "{\"pid\":42,\"at\":\"b\",\"moved\":true,\"freeze_us\":2310}\n");
     let output = Daemon::answering(vec![Answer::Migrated(migrated(false))]).run(&["migrate", "42", "b"]);
     assert_eq!(stdout(&output), "process 42 is on b\n");
+    let with_others = || Migrated { with: vec![43, 57], ..migrated(true) };
+    let output = Daemon::answering(vec![Answer::Migrated(with_others())]).run(&["migrate", "42", "b"]);
+    assert!(stdout(&output).ends_with("\nwith it are those that share its memory: 43, 57\n"));
+    let output =
+        Daemon::answering(vec![Answer::Migrated(with_others())]).run(&["migrate", "--json", "42", "b"]);
+    assert!(stdout(&output).ends_with(",\"with\":[43,57]}\n"));
 }
 
 #[test]

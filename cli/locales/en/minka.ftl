@@ -39,6 +39,7 @@ error-version = the node daemon is of another version than this program
 
 migrate-done = process { $pid } is on { $node } now; it stood still for { $freeze } ms
 migrate-already = process { $pid } is on { $node }
+migrate-with = with it are those that share its memory: { $with }
 
 ## minka run
 

@@ -39,6 +39,7 @@ error-version = el demonio del nodo es de otra versión que este programa
 
 migrate-done = el proceso { $pid } está ahora en { $node }; estuvo parado { $freeze } ms
 migrate-already = el proceso { $pid } está en { $node }
+migrate-with = con él están los que comparten su memoria: { $with }
 
 ## minka run
 

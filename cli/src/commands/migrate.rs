@@ -25,7 +25,12 @@ pub(super) fn migrate(arguments: &Migrate, output: &mut Output) -> Result<(), Fa
         ("freeze", milliseconds(migrated.freeze_us).into()),
     ];
     let line = output.text.with(if migrated.moved { "migrate-done" } else { "migrate-already" }, &variables);
-    output.line(&line)
+    output.line(&line)?;
+    if migrated.with.is_empty() {
+        return Ok(());
+    }
+    let with: Vec<String> = migrated.with.iter().map(i32::to_string).collect();
+    output.line(&output.text.with("migrate-with", &[("with", with.join(", ").into())]))
 }
 
 /// Microseconds as milliseconds, to two places.

@@ -40,6 +40,7 @@ pub(super) fn serve(arguments: &Serve) -> Result<(), Failure> {
     let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(Failure::Prepare)?;
     let socket = settings.api_socket();
     let daemon = Daemon::new(settings, Box::new(ProcFs), Box::new(eligibility));
+    daemon.know_relatives(minka_deputy::eligible::family);
     daemon.start()?;
     let service = minka_api::serve(Arc::clone(&daemon), &socket)?;
     let remote = remote.map(|remote| minka_api::serve_remote(Arc::clone(&daemon), &remote)).transpose()?;

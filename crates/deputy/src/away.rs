@@ -9,11 +9,13 @@ use crate::parked::Parked;
 use crate::session::{Event, Prepared, Session};
 use crate::signals::{self, Fate};
 use crate::tracee::{self, Tasks};
+use minka_image::family::{How, Stage};
 use minka_kernel::process::Bell;
-use minka_kernel::ptrace::{Stop, Stopped, Waited};
+use minka_kernel::ptrace::{Running, Stop, Stopped, Waited};
 use minka_wire::message::FromHost;
 use minka_wire::tidy;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// The original process in the agent, and the session with the host where its guest is.
 #[derive(Debug)]
@@ -24,6 +26,8 @@ pub(crate) struct Away {
     pub(crate) session: Session,
     /// Where it is going, while the pages that it changed are sent ahead.
     pub(crate) bound: Option<Bound>,
+    /// Since when it waits for others to go home with.
+    waits_since: Option<Instant>,
     /// What has become of its memory here.
     pub(crate) memory: Memory,
 }
@@ -52,7 +56,7 @@ pub(crate) enum Step {
 
 impl Away {
     pub(crate) fn new(parked: Parked, tasks: Tasks, session: Session) -> Self {
-        Self { parked, tasks, session, bound: None, memory: Memory::Kept }
+        Self { parked, tasks, session, bound: None, waits_since: None, memory: Memory::Kept }
     }
 
     /// The session with the host.
@@ -66,9 +70,45 @@ impl Away {
         (self.parked, self.tasks, self.session)
     }
 
+    /// What follows from how it is with those with whom it moves.
+    pub(crate) fn with_kin(&mut self, bell: &Arc<Bell>) -> Result<Step> {
+        let Some(kin) = self.session.shared.kin.clone() else { return Ok(Step::Stay) };
+        if !kin.fate().is_open() {
+            return Err(kin.why());
+        }
+        let Some(call) = kin.called() else {
+            // What has been sent ahead for a call that was refused was sent in vain.
+            (self.bound, self.waits_since) = (None, None);
+            return Ok(Step::Stay);
+        };
+        if call.how != How::Ordered {
+            return Ok(Step::Home(kin.reason(call)));
+        }
+        if self.bound.is_none() {
+            self.set_out(Bound::Home, bell)?;
+        }
+        if !self.session.has_stream() {
+            return Ok(Step::Stay);
+        }
+        let since = *self.waits_since.get_or_insert_with(|| {
+            kin.arrive(Stage::Bound);
+            Instant::now()
+        });
+        let is_time = kin.have_all(Stage::Bound) || since.elapsed() > self.session.shared.patience;
+        Ok(if is_time { Step::Home(None) } else { Step::Stay })
+    }
+
+    /// How long the main thread may wait for something to happen.
+    pub(crate) fn pause(&self) -> Option<Duration> {
+        /// How often it is looked whether others have been waited for long enough.
+        const LOOK: Duration = Duration::from_millis(100);
+        self.pause_of_memory().or_else(|| self.waits_since.map(|_| LOOK))
+    }
+
     /// What can be done without waiting for anything.
     pub(crate) fn due(&mut self) -> Step {
         if self.session.has_stream()
+            && self.session.shared.kin.is_none()
             && let Some(bound) = self.bound.take()
         {
             // What could be sent ahead has been.
@@ -156,6 +196,7 @@ impl Away {
                     Err(_) => Ok(self.over()),
                 }
             }
+            Ok(Waited::Stopped(task, Stop::Exit)) if tid == self.parked.pid => Ok(self.ends(task)),
             Ok(Waited::Stopped(task, _)) => Ok(self.resume(task, 0)),
             Ok(Waited::Gone(end)) => Ok(match self.parked.thread_ended(tid, end) {
                 Ok(()) => Step::Stay,
@@ -167,6 +208,33 @@ impl Away {
                 Ok(self.over())
             }
         }
+    }
+
+    /// The process is about to end. Its guest ends before, and then it is seen out: what becomes of the lanes meanwhile is no
+    /// loss.
+    fn ends(&mut self, main: Stopped) -> Step {
+        self.session.end_guest_of_kin();
+        if let Ok(main) = main.resume(0) {
+            self.tasks.put(main);
+        }
+        while self.tasks.take(self.parked.pid).is_some_and(|main| {
+            let is_there = match main.try_wait() {
+                Ok(Waited::Still(main)) => Some(main),
+                Ok(Waited::Stopped(main, _)) => main.resume(0).ok(),
+                Ok(Waited::Gone(_)) | Err(_) => None,
+            };
+            is_there.map(|main| self.tasks.put(main)).is_some()
+        }) {
+            for tid in self.tasks.ids(self.parked.pid).into_iter().filter(|tid| *tid != self.parked.pid) {
+                if let Some(Ok(Waited::Stopped(task, _))) = self.tasks.take(tid).map(Running::try_wait)
+                    && let Ok(task) = task.resume(0)
+                {
+                    self.tasks.put(task);
+                }
+            }
+            std::thread::sleep(Duration::from_micros(100));
+        }
+        self.over()
     }
 
     fn over(&mut self) -> Step {

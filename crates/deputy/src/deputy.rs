@@ -16,27 +16,30 @@
 mod attend;
 
 use crate::away::{Away, Bound, Step};
-use crate::eligible;
+use crate::eligible::{self, Reason};
 use crate::fault::{Fault, Result, chain};
 use crate::homecoming;
+use crate::kin::Kin;
 use crate::orders::Daemon;
 use crate::park::{self, Found};
 use crate::parked::Parked;
 use crate::record::Record;
 use crate::rest::Rest;
 use crate::session::{Event, Opened, Prepared, Session};
+use crate::sole::Sole;
 use crate::tracee::{self, Tasks};
+use minka_image::family::{Fate, How, Stage};
 use minka_kernel::faultpoint::{self, Point};
 use minka_kernel::process::Bell;
 use minka_kernel::ptrace::{Stop, Stopped, Waited};
 use minka_kernel::spawn::{SignalQueue, wait_readable};
 use minka_link::{CurrentCredentials, NodeConfig};
-use minka_wire::local::{DeputyOrder, DeputyReport};
+use minka_wire::local::{DeputyOrder, DeputyReport, Family};
 use std::cell::{Cell, RefCell};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Signals that this program takes through a descriptor: a tracee has news; a lease is to be given up.
 const WATCHED: [i32; 2] = [17 /* CHLD */, 29 /* IO */];
@@ -57,6 +60,8 @@ pub(crate) struct Deputy {
     gives_back: Cell<bool>,
     /// Threads of the process, at home again, that have to finish a call.
     rests: RefCell<Vec<Rest>>,
+    /// Those with whom it moves at present.
+    kin: RefCell<Option<Arc<Kin>>>,
 }
 
 impl Deputy {
@@ -78,6 +83,7 @@ impl Deputy {
             news: SignalQueue::new(&WATCHED).map_err(io)?,
             gives_back: Cell::new(false),
             rests: RefCell::default(),
+            kin: RefCell::default(),
         })
     }
 
@@ -94,7 +100,7 @@ impl Deputy {
                 }
             };
             outcome = match self.attend() {
-                Ok(Some((found, to))) => self.leave(found, to, None),
+                Ok(Some((found, to, family))) => self.leave_with(family, found, to),
                 Ok(None) => break reason,
                 Err(error) => {
                     tracing::error!(pid = self.pid, error = chain(&error), "a call could not be attended to");
@@ -107,19 +113,16 @@ impl Deputy {
     }
 
     fn refuse(&self, error: &Fault) {
-        self.daemon.report(&DeputyReport::Refused { reason: chain(error) });
+        let shares = matches!(error, Fault::CannotMove(Reason::SharedWith { .. }));
+        self.daemon.report(&DeputyReport::Refused { reason: chain(error), shares });
     }
 
     fn first_move(&self) -> Result<Option<String>> {
         loop {
             match self.daemon.order() {
-                Some(DeputyOrder::Move { to, at_exec }) => {
-                    let reasons = eligible::reasons(self.pid);
-                    // A program that waits to replace its image is judged when it has done so.
-                    if let (false, Some(reason)) = (at_exec, reasons.into_iter().next()) {
-                        return Err(reason.into());
-                    }
-                    return if at_exec { self.wait_for_exec(&to) } else { self.leave(Found::Free, to, None) };
+                Some(DeputyOrder::Move { to, at_exec: true, .. }) => return self.wait_for_exec(&to),
+                Some(DeputyOrder::Move { to, family, .. }) => {
+                    return self.leave_with(family, Found::Free, to);
                 }
                 Some(DeputyOrder::Trace { on }) => self.tracing.store(on, Ordering::Relaxed),
                 Some(DeputyOrder::Home) | None => return Ok(None),
@@ -155,11 +158,57 @@ impl Deputy {
         }
     }
 
+    /// The same with all that share memory with the process, if there are any.
+    fn leave_with(&self, family: Option<Family>, found: Found, to: String) -> Result<Option<String>> {
+        let Some(family) = family else {
+            // A program that waits to replace its image is judged when it has done so.
+            if let (Found::Free, Err(reasons)) = (&found, eligible::judge(self.pid)) {
+                return Err(reasons.into_iter().next().unwrap_or(Reason::Gone).into());
+            }
+            return self.leave(found, to, None);
+        };
+        let kin = match Kin::open(&self.config.run_dir, &family, self.pid) {
+            Ok(kin) => Arc::new(kin),
+            Err(error) => {
+                self.let_go(found)?;
+                return Err(error);
+            }
+        };
+        *self.kin.borrow_mut() = Some(Arc::clone(&kin));
+        let outcome = match eligible::own_reasons(self.pid).into_iter().next() {
+            Some(reason) => self.let_go(found).and(Err(reason.into())),
+            None => self.leave(found, to, None),
+        };
+        if let Err(error) = &outcome {
+            kin.give_up(&chain(error));
+        }
+        // Before the ledger is: whoever puts this right needs both.
+        self.record.clear();
+        *self.kin.borrow_mut() = None;
+        kin.leave();
+        if kin.fate() == Fate::Lost {
+            kin.see_out(self.config.link.answer());
+        }
+        outcome
+    }
+
+    fn kin(&self) -> Option<Arc<Kin>> {
+        self.kin.borrow().clone()
+    }
+
     /// Takes the process from home to a node, and serves it there.
     fn leave(&self, found: Found, to: String, opened: Option<Opened>) -> Result<Option<String>> {
         let address = self.daemon.address(&to);
         let credentials = self.credentials.get();
-        let prepared = match Prepared::new(self.pid, &to, address, &self.config, &credentials, opened) {
+        let kin = self.kin();
+        let family = kin.as_ref().map(|kin| kin.family().id);
+        let prepared = Prepared::new(self.pid, &to, address, &self.config, &credentials, opened, family);
+        let limits = (self.config.link.answer(), self.config.link.freeze());
+        let ready = prepared.and_then(|prepared| {
+            kin.as_ref().map_or(Ok(()), |kin| kin.meet(Stage::Prepared, limits.0))?;
+            Ok(prepared)
+        });
+        let prepared = match ready {
             Ok(prepared) => prepared,
             Err(error) => {
                 self.let_go(found)?;
@@ -169,17 +218,36 @@ impl Deputy {
         self.record.prepare();
         faultpoint::reach(Point::DeputyPrepared);
         let start = Instant::now();
-        let (parked, tasks) = park::park(self.pid, found, &self.record)?;
+        let (mut parked, tasks) = park::park(self.pid, found, &self.record, kin.as_deref())?;
+        if let Some(kin) = &kin
+            && let Err(error) = self.stand_still(kin, &mut parked, limits.1)
+        {
+            return Err(self.come_back((parked, tasks, error))?);
+        }
         match self.enter(prepared, parked, tasks, start) {
             Ok(away) => self.serve(away),
             Err(back) => Err(self.come_back(*back)?),
         }
     }
 
+    /// All of a family stand still: then it is seen whether they are all.
+    fn stand_still(&self, kin: &Kin, parked: &mut Parked, limit: Duration) -> Result<()> {
+        kin.meet(Stage::Parked, limit)?;
+        let sole = Sole::of_family(self.pid, &kin.family().members)?;
+        parked.sole = Arc::new(sole);
+        kin.meet(Stage::Judged, limit)
+    }
+
     /// A process that could not enter a host goes on at home, unless it has ended. Says why it could not.
     fn come_back(&self, (parked, tasks, error): (Parked, Tasks, Fault)) -> Result<Fault> {
         if matches!(error, Fault::Lost(_)) {
             return Err(error);
+        }
+        if let Some(kin) = self.kin()
+            && kin.give_up(&chain(&error)) != Fate::Forgotten
+        {
+            parked.agents.ring().end();
+            return Err(crate::parked::end(self.pid, &kin.why()));
         }
         self.release(parked, tasks)?;
         Ok(error)
@@ -203,8 +271,14 @@ impl Deputy {
         tasks: Tasks,
         start: Instant,
     ) -> std::result::Result<Away, Box<(Parked, Tasks, Fault)>> {
-        match prepared.enter(&parked, &self.daemon, &self.record, &self.tracing, &self.bell) {
+        let kin = self.kin();
+        let (daemon, record, tracing) = (&self.daemon, &self.record, &self.tracing);
+        match prepared.enter(&parked, daemon, record, tracing, &self.bell, kin.as_ref()) {
             Ok(session) => {
+                if let Some(kin) = &kin {
+                    kin.arrive(Stage::Away);
+                    kin.watch(&self.bell);
+                }
                 faultpoint::reach(Point::DeputyAway);
                 let freeze_us = start.elapsed().as_micros() as u64;
                 let at = Some(session.node.clone());
@@ -227,7 +301,7 @@ impl Deputy {
         loop {
             away = match self.step(&mut away) {
                 Ok(Step::Stay) => continue,
-                Ok(Step::Home(reason)) => match self.go_home(away, reason)? {
+                Ok(Step::Home(reason)) => match self.go_home(away, self.called_home(reason))? {
                     Some(away) => away,
                     None => return Ok(None),
                 },
@@ -255,8 +329,20 @@ impl Deputy {
         }
     }
 
+    /// The whole family goes home when one has to. Says why.
+    fn called_home(&self, reason: Option<String>) -> Option<String> {
+        if let Some(kin) = self.kin().filter(|kin| kin.called().is_none()) {
+            kin.call(How::Urgent);
+        }
+        reason
+    }
+
     /// Waits for something to happen and deals with it.
     fn step(&self, away: &mut Away) -> Result<Step> {
+        let due = away.with_kin(&self.bell)?;
+        if !matches!(due, Step::Stay) {
+            return Ok(due);
+        }
         let due = away.due();
         if !matches!(due, Step::Stay) {
             return Ok(due);
@@ -312,10 +398,20 @@ impl Deputy {
     fn order(&self, away: &mut Away) -> Result<Step> {
         match self.daemon.order() {
             Some(DeputyOrder::Move { to, .. }) if to == away.session().node => {
-                self.daemon.report(&DeputyReport::Refused { reason: format!("it is at {to} already") });
+                self.daemon.report(&DeputyReport::Refused {
+                    reason: format!("it is at {to} already"),
+                    shares: false,
+                });
+            }
+            Some(DeputyOrder::Move { .. }) if self.kin().is_some() => {
+                let reason = "those that share its memory have to come home before".to_owned();
+                self.daemon.report(&DeputyReport::Refused { reason, shares: true });
             }
             Some(DeputyOrder::Move { to, .. }) => self.prepare(away.session(), to),
-            Some(DeputyOrder::Home) => away.set_out(Bound::Home, &self.bell)?,
+            Some(DeputyOrder::Home) => match self.kin() {
+                Some(kin) => kin.call(How::Ordered),
+                None => away.set_out(Bound::Home, &self.bell)?,
+            },
             Some(DeputyOrder::GiveBack) => {
                 self.gives_back.set(true);
                 away.ask_for_all()?;
@@ -333,7 +429,7 @@ impl Deputy {
         let (events, bell) = (session.events_in.clone(), Arc::clone(&self.bell));
         let address = self.daemon.address(&to);
         std::thread::spawn(move || {
-            let prepared = Prepared::new(pid, &to, address, &config, &credentials, None);
+            let prepared = Prepared::new(pid, &to, address, &config, &credentials, None, None);
             // The main thread has gone if nobody receives it; then the host notices that its lanes are cut.
             let _ = events.send(Event::Ready(Box::new(prepared)));
             bell.ring();
@@ -384,16 +480,25 @@ impl Deputy {
     /// Has everything of the guest in the parked process again, and the session with its host ended.
     fn bring_home(&self, away: Away, reason: Option<String>) -> Result<Home> {
         let (mut parked, mut tasks, mut session) = away.into_parts();
+        let kin = self.kin();
+        let is_called = kin.as_ref().is_some_and(|kin| kin.called().is_some_and(|call| !kin.is_caller(call)));
         let outcome = homecoming::bring_home(&mut parked, &mut tasks, &mut session);
         match outcome {
             Ok(()) if !tasks.is_empty() => {
                 self.record.parked(&parked.threads());
+                if let Some(kin) = kin
+                    && let Err(error) = kin.all_home(session.shared.patience)
+                {
+                    return self.lost(parked, tasks, session, &error).map(|()| Home::Over);
+                }
                 faultpoint::reach(Point::DeputyReturned);
                 session.close();
                 Ok(Home::There(Box::new(parked), tasks))
             }
             Err(Fault::CannotStop) => {
                 match reason {
+                    // Who has called all others home calls them again.
+                    Some(_) if is_called => {}
                     Some(reason) => session.postponed = Some(reason),
                     None => self.refuse(&Fault::CannotStop),
                 }
@@ -429,7 +534,7 @@ impl Deputy {
     /// from where it was stopped.
     fn lost(&self, parked: Parked, tasks: Tasks, session: Session, error: &Fault) -> Result<()> {
         let start = Instant::now();
-        if tasks.is_empty() || !session.shared.forget() {
+        if tasks.is_empty() || !session.shared.forget(error) {
             return Err(session.end(&parked, error));
         }
         let reason =

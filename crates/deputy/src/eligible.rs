@@ -48,6 +48,12 @@ pub enum Reason {
     SharedByNumber(u64),
     #[error("it maps shared memory that it cannot write to: {0}")]
     SharedUnwritten(String),
+    #[error("process {pid}, with which it would have to move, stays: {reason}")]
+    Relative { pid: i32, reason: Box<Reason> },
+    #[error("it shares writable memory with more processes than can move together: {0}")]
+    FamilyTooLarge(usize),
+    #[error("it shares writable memory ({path}) with process {pid}, which maps another part of it")]
+    SharedOtherwise { path: String, pid: i32 },
     #[error("it maps shared memory privately, too: {0}")]
     SharedPrivately(String),
     #[error("it shares its memory with process {0}")]
@@ -121,15 +127,38 @@ impl Lease {
     }
 }
 
-/// Everything that keeps `pid` from being moved; empty when nothing does.
+/// Everything that keeps `pid` from being moved; empty when nothing does. One that shares memory moves with those with whom
+/// it does, if these can move.
 pub fn reasons(pid: i32) -> Vec<Reason> {
-    judge(pid).err().unwrap_or_default()
+    let reasons = judge(pid).err().unwrap_or_default();
+    match &reasons[..] {
+        [Reason::SharedWith { .. }] => sole::family_of(pid).err().into_iter().collect(),
+        _ => reasons,
+    }
+}
+
+/// Those with whom `pid` would have to move, itself among them; just itself if it moves alone.
+pub fn family(pid: i32) -> Vec<i32> {
+    sole::family_of(pid).unwrap_or_else(|_| vec![pid])
+}
+
+/// What keeps `pid` from being moved, whoever shares memory with it.
+pub(crate) fn own_reasons(pid: i32) -> Vec<Reason> {
+    examined(pid, |_, maps| sole::obstacle(maps).map_or(Ok(()), Err)).err().unwrap_or_default()
 }
 
 /// The shared memory that goes with `pid`, or everything that keeps it from being moved.
 pub(crate) fn judge(pid: i32) -> Result<Sole, Vec<Reason>> {
-    match examine(pid) {
-        Ok((reasons, sole)) if reasons.is_empty() => Ok(sole),
+    examined(pid, sole::look)
+}
+
+/// The same, where somebody else judges shared memory.
+fn examined<T: Default>(
+    pid: i32,
+    look: impl FnOnce(i32, &[Mapping]) -> Result<T, Reason>,
+) -> Result<T, Vec<Reason>> {
+    match examine(pid, look) {
+        Ok((reasons, found)) if reasons.is_empty() => Ok(found),
         Ok((reasons, _)) => Err(reasons),
         Err(error) if matches!(error.raw_os_error(), Some(2 | 3)) => Err(vec![Reason::Gone]),
         Err(error) => Err(vec![Reason::Unknown(error.to_string())]),
@@ -151,15 +180,18 @@ fn ended(status: &Status, stat: &Stat) -> Option<Reason> {
     })
 }
 
-fn examine(pid: i32) -> io::Result<(Vec<Reason>, Sole)> {
+fn examine<T: Default>(
+    pid: i32,
+    look: impl FnOnce(i32, &[Mapping]) -> Result<T, Reason>,
+) -> io::Result<(Vec<Reason>, T)> {
     let status = Status::read(pid)?;
     let stat = Stat::read(pid)?;
     let mut reasons = Vec::new();
     if let Some(ended) = ended(&status, &stat) {
-        return Ok((vec![ended], Sole::default()));
+        return Ok((vec![ended], T::default()));
     }
     if !status.has_memory {
-        return Ok((vec![Reason::KernelThread], Sole::default()));
+        return Ok((vec![Reason::KernelThread], T::default()));
     }
     let mut because = |holds: bool, reason: Reason| {
         if holds {
@@ -190,12 +222,14 @@ fn examine(pid: i32) -> io::Result<(Vec<Reason>, Sole)> {
     if let Some(sharer) = memory_sharer(pid, stat.parent)? {
         reasons.push(Reason::SharedAddressSpace(sharer));
     }
-    let maps = procfs::maps(pid)?;
+    let mut maps = procfs::maps(pid)?;
+    // One that is being moved has a ring of ours: that goes by itself.
+    maps.retain(|mapping| !sole::is_ours(mapping));
     reasons.extend(maps.iter().filter_map(|mapping| mapping_reason(pid, mapping)));
     reasons.extend(behind::behind_the_end(pid, &maps).map(Reason::BehindTheEnd));
-    let mut alone = Sole::default();
-    match sole::look(pid, &maps) {
-        Ok(found) => alone = found,
+    let mut shared = T::default();
+    match look(pid, &maps) {
+        Ok(found) => shared = found,
         Err(reason) => reasons.push(reason),
     }
     // One file may be mapped in many pieces, and each thread have the same.
@@ -205,11 +239,11 @@ fn examine(pid: i32) -> io::Result<(Vec<Reason>, Sole)> {
             told.push(reason);
         }
     });
-    Ok((told, alone))
+    Ok((told, shared))
 }
 
 /// Whoever traces a process on our behalf is no obstacle: it is the one that is going to move it.
-fn is_deputy(tracer: i32) -> bool {
+pub(crate) fn is_deputy(tracer: i32) -> bool {
     let name = std::fs::read(format!("/proc/{tracer}/comm")).unwrap_or_default();
     name.trim_ascii_end() == crate::NAME.to_bytes()
 }

@@ -84,7 +84,9 @@ impl Gate {
 impl Away {
     /// This node is short of memory: the host is to have all of the process's.
     pub(crate) fn ask_for_all(&mut self) -> Result<()> {
-        if self.memory == Memory::Kept && self.bound.is_none() && self.session.has_stream() {
+        // Of a family all keep everything until they are at home together.
+        let is_alone = self.session.shared.kin.is_none();
+        if is_alone && self.memory == Memory::Kept && self.bound.is_none() && self.session.has_stream() {
             self.session.say(&FromHome::GetAll)?;
             self.memory = Memory::Asked;
         }
@@ -103,8 +105,8 @@ impl Away {
         self.give_back()
     }
 
-    /// How long the main thread may wait for something to happen.
-    pub(crate) fn pause(&self) -> Option<Duration> {
+    /// How long the main thread may wait for something to happen, for the memory's sake.
+    pub(crate) fn pause_of_memory(&self) -> Option<Duration> {
         matches!(self.memory, Memory::Due(_)).then_some(LOOK)
     }
 

@@ -11,11 +11,13 @@
 use crate::agents::Agent;
 use crate::fault::{Fault, Result};
 use crate::kept::Kept;
+use crate::kin::Kin;
 use crate::parked::{Parked, call};
 use crate::session::{Session, Shared};
 use crate::signals::{self, Fate};
 use crate::tracee::{self, BLOCK_ALL, Tasks};
 use minka_image::PAGE;
+use minka_image::family::{Call, Stage};
 use minka_image::origin::{self, Step, Wanted};
 use minka_image::registers::{NO_SYSCALL, Registers};
 use minka_kernel::faultpoint::{self, Point};
@@ -42,7 +44,7 @@ pub(crate) fn bring_home(parked: &mut Parked, tasks: &mut Tasks, session: &mut S
     faultpoint::reach(Point::DeputyReturning);
     session.commit()?;
     rearrange(parked, &leaving)?;
-    receive_pages(parked, &mut stream, session.shared.patience)?;
+    receive_pages(parked, &mut stream, session.shared.patience, session.shared.kin.as_deref())?;
     let state = leaving.state;
     let is_signal = |(signal, info): &(i32, Vec<u8>)| (1..=64).contains(signal) && info.len() == SIGINFO_SIZE;
     if !state.threads.iter().flat_map(|thread| &thread.pending).all(is_signal) {
@@ -85,6 +87,12 @@ fn arrived(
     task: Stopped,
     stop: Stop,
 ) -> Result<Running> {
+    if stop == Stop::Exit {
+        if task.tid() == parked.pid {
+            session.end_guest_of_kin();
+        }
+        return task.resume(0).map_err(Fault::Trace);
+    }
     let Stop::Signal(signal) = stop else {
         let (task, made) = parked.adopt(task)?;
         made.into_iter().for_each(|made| tasks.put(made));
@@ -104,6 +112,12 @@ fn arrived(
 /// Blocks all signals and gets the agents out of forwarded calls, those that are in one.
 fn interrupt_calls(parked: &mut Parked, tasks: &mut Tasks, session: &mut Session) -> Result<()> {
     let shared = Arc::clone(&session.shared);
+    let call = shared.kin.as_ref().map(|kin| kin.called());
+    if call == Some(None) {
+        // Somebody could not come.
+        return Err(Fault::CannotStop);
+    }
+    let kin = shared.kin.as_ref().zip(call.flatten());
     shared.recalling.store(true, Ordering::SeqCst);
     let until = Instant::now() + shared.patience;
     // The masks that were replaced, by thread.
@@ -124,7 +138,11 @@ fn interrupt_calls(parked: &mut Parked, tasks: &mut Tasks, session: &mut Session
                         settled.insert(tid);
                     }
                 }
-                Err(Fault::CannotStop) => return cannot_stop(parked, tasks, session, &masks),
+                Err(Fault::CannotStop) if kin.is_none_or(|(kin, call)| kin.refuse(call)) => {
+                    return cannot_stop(parked, tasks, session, &masks);
+                }
+                // Too late: the others are on their way.
+                Err(Fault::CannotStop) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -132,7 +150,11 @@ fn interrupt_calls(parked: &mut Parked, tasks: &mut Tasks, session: &mut Session
         for _ in 0..20 {
             if !parked.agents.any_busy() {
                 if tasks.ids(parked.pid).iter().all(|tid| settled.contains(tid)) {
-                    return Ok(());
+                    let all_go = match kin {
+                        Some((kin, call)) => all_are_quiet(kin, call, parked, tasks, session)?,
+                        None => true,
+                    };
+                    return if all_go { Ok(()) } else { cannot_stop(parked, tasks, session, &masks) };
                 }
                 break;
             }
@@ -141,6 +163,34 @@ fn interrupt_calls(parked: &mut Parked, tasks: &mut Tasks, session: &mut Session
         if Instant::now() > until {
             return Err(Fault::Said("a call at home could not be interrupted".to_owned()));
         }
+    }
+}
+
+/// Waits until no member of the family is in a call at home. False if one of them cannot come.
+fn all_are_quiet(
+    kin: &Kin,
+    call: Call,
+    parked: &mut Parked,
+    tasks: &mut Tasks,
+    session: &mut Session,
+) -> Result<bool> {
+    /// How often it is looked.
+    const INTERVAL: Duration = Duration::from_micros(200);
+    let until = Instant::now() + session.shared.patience;
+    kin.arrive(Stage::Quiet);
+    loop {
+        if let Some(all_go) = kin.go(call) {
+            return Ok(all_go);
+        }
+        end_late_calls(parked, tasks, session)?;
+        if !kin.fate().is_open() {
+            return Err(kin.why());
+        }
+        if Instant::now() > until {
+            kin.too_late(Stage::Quiet);
+            return Err(kin.why());
+        }
+        std::thread::sleep(INTERVAL);
     }
 }
 
@@ -255,10 +305,26 @@ fn receive_until_leaving(
     const INTERVAL: Duration = Duration::from_millis(1);
     let mut body = Vec::new();
     let mut until = Instant::now() + session.shared.patience;
+    // The guest stands still, and those of others are waited for.
+    let mut waits = false;
     loop {
         end_late_calls(parked, tasks, session)?;
+        if let Some(kin) = session.shared.kin.clone() {
+            if waits && kin.have_all(Stage::Still) {
+                waits = false;
+                session.say(&FromHome::Collect { all: kin.is_untold() })?;
+                until = Instant::now() + session.shared.patience;
+            }
+            if !kin.fate().is_open() {
+                return Err(kin.why());
+            }
+        }
         let Some(header) = stream.recv_timeout(&mut body, Duration::ZERO, INTERVAL)? else {
             if Instant::now() > until {
+                if let Some(kin) = session.shared.kin.as_ref().filter(|_| waits) {
+                    kin.too_late(Stage::Still);
+                    return Err(kin.why());
+                }
                 return Err(silent(session.shared.patience));
             }
             continue;
@@ -278,6 +344,10 @@ fn receive_until_leaving(
                 FromHost::Failed { reason } => {
                     return Err(Fault::refused(&session.node, &reason));
                 }
+                FromHost::Still if session.shared.kin.is_some() => {
+                    waits = true;
+                    session.shared.kin.iter().for_each(|kin| kin.arrive(Stage::Still));
+                }
                 other => {
                     let (node, name) = (&session.node, other.name());
                     return Err(Fault::Said(format!("{node} sent {name} with the pages")));
@@ -288,9 +358,21 @@ fn receive_until_leaving(
     }
 }
 
-fn receive_pages(parked: &Parked, stream: &mut Receiver, patience: Duration) -> Result<()> {
+fn receive_pages(
+    parked: &Parked,
+    stream: &mut Receiver,
+    patience: Duration,
+    kin: Option<&Kin>,
+) -> Result<()> {
+    /// How often others who wait for this are told that it goes on.
+    const SAID: Duration = Duration::from_millis(500);
     let mut body = Vec::new();
+    let mut said = Instant::now();
     loop {
+        if let Some(kin) = kin.filter(|_| said.elapsed() > SAID) {
+            kin.is_at_work();
+            said = Instant::now();
+        }
         let header = receive(stream, &mut body, patience)?;
         match header.kind {
             kind::PAGES => write_pages(&parked.memory, &parked.kept, header.correlation, &body)?,

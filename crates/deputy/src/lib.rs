@@ -17,6 +17,7 @@
 //! | `offer` | what a host is told before and after the stop |
 //! | `sole`, `reach` | shared memory that is this process's alone, and calls that would reach it at home |
 //! | `signals` | what becomes of signals that arrive at home |
+//! | `kin` | the family of a process that moves with others |
 //! | `session`, `lanes` | the channels to one host and the threads behind them |
 //! | `serve`, `early`, `resumable` | performing the guest's calls |
 //! | `pages`, `first` | the guest's memory: what it misses, what comes first, the stream |
@@ -41,6 +42,7 @@ mod first;
 mod giveback;
 mod homecoming;
 mod kept;
+mod kin;
 mod lanes;
 mod lent;
 mod offer;
@@ -65,7 +67,7 @@ mod tracee;
 
 use minka_kernel::faultpoint::{self, Point};
 use minka_link::{CurrentCredentials, NodeConfig};
-use minka_wire::local::{DeputyOrder, DeputyReport};
+use minka_wire::local::{DeputyOrder, DeputyReport, Family};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -76,29 +78,36 @@ pub fn main() -> ExitCode {
         return ExitCode::FAILURE;
     };
     let (pid, config, rescue) = match daemon.order() {
-        Some(DeputyOrder::Start { pid, config }) => (pid, config, false),
-        Some(DeputyOrder::Rescue { pid, config }) => (pid, config, true),
+        Some(DeputyOrder::Start { pid, config }) => (pid, config, None),
+        Some(DeputyOrder::Rescue { pid, config, family }) => (pid, config, Some(family)),
         _ => return ExitCode::FAILURE,
     };
     match start(pid, &config, rescue, &daemon) {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
-            daemon.report(&DeputyReport::Refused { reason });
+            daemon.report(&DeputyReport::Refused { reason, shares: false });
             daemon.report(&DeputyReport::Ended { reason: None });
             ExitCode::FAILURE
         }
     }
 }
 
-fn start(pid: i32, config: &str, rescue: bool, daemon: &orders::Daemon) -> Result<(), String> {
+/// To `rescue` is what a deputy has left behind that was killed, of which family it was if it was of one.
+fn start(
+    pid: i32,
+    config: &str,
+    rescue: Option<Option<Family>>,
+    daemon: &orders::Daemon,
+) -> Result<(), String> {
     let config = NodeConfig::read(Path::new(config)).map_err(|error| fault::chain(&error))?;
     if config.old_kernel {
         minka_kernel::pagemap::never_scan();
     }
+    faultpoint::concerns(pid);
     faultpoint::arm(&config.faults).map_err(|error| fault::chain(&error))?;
-    if rescue {
+    if let Some(family) = rescue {
         faultpoint::reach(Point::RescueStarted);
-        let reason = rescue::rescue(pid, &config.run_dir);
+        let reason = rescue::rescue(pid, &config.run_dir, family);
         daemon.report(&DeputyReport::Ended { reason });
         return Ok(());
     }

@@ -11,6 +11,7 @@ use minka_kernel::memory::Memory;
 use minka_kernel::pagemap::{Pagemap, Want};
 use minka_kernel::{cpu, process, procfs, workbench};
 use minka_link::NodeConfig;
+use minka_wire::local::FamilyId;
 use minka_wire::message::{FileOffer, Hello};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -28,7 +29,7 @@ pub(crate) struct Offer {
 
 impl Offer {
     /// Describes a process that still runs.
-    pub(crate) fn new(pid: i32, config: &NodeConfig) -> Result<Self> {
+    pub(crate) fn new(pid: i32, config: &NodeConfig, family: Option<FamilyId>) -> Result<Self> {
         let io = |what| move |error| Fault::Io(what, error);
         let maps = procfs::maps(pid).map_err(io("read its maps"))?;
         let memory = Memory::open(pid).map_err(io("open its memory"))?;
@@ -62,6 +63,7 @@ impl Offer {
             vdso,
             workbench: find_hole(&maps, workbench::LENGTH as u64)?,
             files,
+            family,
         };
         Ok(Self { hello, index, digests })
     }

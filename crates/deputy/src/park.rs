@@ -13,6 +13,7 @@ use crate::agents::Agents;
 use crate::eligible::{self, Lease, Reason};
 use crate::fault::{Fault, Result};
 use crate::kept::Kept;
+use crate::kin::Kin;
 use crate::parked::{Parked, Parts, call, end, resend};
 use crate::part;
 use crate::record::Record;
@@ -31,7 +32,7 @@ use minka_kernel::faultpoint::{self, Point};
 use minka_kernel::inject::InjectError;
 use minka_kernel::memory::Memory;
 use minka_kernel::procfs::{self, Stat, Status};
-use minka_kernel::ptrace::Stopped;
+use minka_kernel::ptrace::{Options, Stopped};
 use minka_kernel::ring::{self, Ring};
 use minka_kernel::site::Site;
 use minka_kernel::spawn::ProcessHandle;
@@ -55,7 +56,7 @@ pub(crate) enum Found {
 }
 
 /// Brings a process into the agent. If that fails it goes on as if nothing had been.
-pub(crate) fn park(pid: i32, found: Found, record: &Record) -> Result<(Parked, Tasks)> {
+pub(crate) fn park(pid: i32, found: Found, record: &Record, kin: Option<&Kin>) -> Result<(Parked, Tasks)> {
     let mut held = Vec::new();
     let mut parts = BTreeMap::new();
     let halted = match found {
@@ -74,14 +75,14 @@ pub(crate) fn park(pid: i32, found: Found, record: &Record) -> Result<(Parked, T
         }
     };
     let Surroundings { tasks, maps, memory, vdso } = surroundings(pid, halted)?;
-    let still = match examine(pid, &tasks, &memory, vdso, &maps, &parts) {
+    let still = match examine(pid, &tasks, &memory, vdso, &maps, &parts, kin.is_some()) {
         Ok(still) => still,
         Err(error) => {
             let_go(tasks)?;
             return Err(error);
         }
     };
-    record.parking(&still.threads, &still.originals);
+    record.parking(&still.threads, &still.originals, kin.map(Kin::family));
     faultpoint::reach(Point::DeputyStopped);
     let mut tasks = tasks.into_iter();
     let main = tasks.next().ok_or(Fault::Over)?;
@@ -96,7 +97,11 @@ pub(crate) fn park(pid: i32, found: Found, record: &Record) -> Result<(Parked, T
     let kept = Kept::new(&maps, ring.range());
     let agents = Arc::new(Agents::new(ring));
     let masks: BTreeMap<i32, u64> = still.threads.iter().map(|thread| (thread.tid, thread.mask)).collect();
-    let tasks = enter(&agents, [main].into_iter().chain(tasks), &still)?;
+    let options = match kin {
+        Some(_) => tracee::OPTIONS_IN_AGENT_OF_KIN,
+        None => tracee::OPTIONS_IN_AGENT,
+    };
+    let tasks = enter(&agents, [main].into_iter().chain(tasks), &still, options)?;
     let Still { threads, borders, auxv, site, leases, sole, .. } = still;
     let parts = Parts { agents, threads, memory, maps, kept, borders, auxv, leases, sole, held, site };
     let mut parked = Parked::new(pid, parts);
@@ -111,7 +116,12 @@ pub(crate) fn park(pid: i32, found: Found, record: &Record) -> Result<(Parked, T
 }
 
 /// Has the threads go on in the agent, the main one among them at the site.
-fn enter(agents: &Agents, tasks: impl Iterator<Item = Stopped>, still: &Still) -> Result<Tasks> {
+fn enter(
+    agents: &Agents,
+    tasks: impl Iterator<Item = Stopped>,
+    still: &Still,
+    options: Options,
+) -> Result<Tasks> {
     let tasks: Vec<Stopped> = tasks.collect();
     for (task, original) in tasks.iter().zip(&still.originals) {
         let agent = agents.add(task.tid()).ok_or(Reason::Threads(still.threads.len() as u32))?;
@@ -120,7 +130,7 @@ fn enter(agents: &Agents, tasks: impl Iterator<Item = Stopped>, still: &Still) -
         // No stack: the agent needs none, and a signal frame could never be written to stale memory.
         task.set_registers(&Registers { rip, r12, rsp: 0, orig_rax: NO_SYSCALL, ..*original })
             .and_then(|()| task.set_mask(BLOCK_ALL))
-            .and_then(|()| task.set_options(tracee::OPTIONS_IN_AGENT))
+            .and_then(|()| task.set_options(options))
             .map_err(Fault::Trace)?;
     }
     if let Some(main) = tasks.first() {
@@ -184,6 +194,7 @@ fn examine(
     vdso: (u64, u64),
     maps: &[Mapping],
     parts: &BTreeMap<i32, (Registers, u64)>,
+    is_kin: bool,
 ) -> Result<Still> {
     let io = |what| move |error| Fault::Io(what, error);
     let status = Status::read(pid).map_err(io("read its status"))?;
@@ -191,7 +202,12 @@ fn examine(
         return Err(Reason::Threads(status.threads).into());
     }
     // It went on after it had been asked for the first time.
-    let sole = eligible::judge(pid).map_err(|mut reasons| reasons.remove(0))?;
+    let sole = if is_kin {
+        // What it shares is looked at when all stand still.
+        eligible::own_reasons(pid).into_iter().next().map_or_else(|| Ok(Sole::default()), Err)?
+    } else {
+        eligible::judge(pid).map_err(|mut reasons| reasons.remove(0))?
+    };
     let leases = eligible::take_leases(pid, maps)?;
     let (mut threads, mut originals) = (Vec::new(), Vec::new());
     for task in tasks {

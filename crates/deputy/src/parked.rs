@@ -403,10 +403,15 @@ pub(crate) fn end(pid: i32, error: &Fault) -> Fault {
         let _ = process.signal(tracee::libc_signal::KILL);
         // Much memory takes its time. Whoever hears of the end from us will look for the process.
         let until = Instant::now() + PATIENCE;
-        let other_is_there = |tid: &i32| *tid != pid && !ptrace::take_notice_of_end(*tid);
+        // One that shares memory stops once more on its way out.
+        let goes_on = |tid: i32| ptrace::keep_going(tid).is_ok();
+        let other_is_there = |tid: &i32| *tid != pid && (goes_on(*tid) || !ptrace::take_notice_of_end(*tid));
         while procfs::tasks(pid).is_ok_and(|tasks| tasks.iter().any(other_is_there)) && Instant::now() < until
         {
             std::thread::sleep(Duration::from_millis(1));
+        }
+        while goes_on(pid) && Instant::now() < until {
+            let _ = process.wait_for_end(Some(Duration::from_millis(1)));
         }
         let _ = process.wait_for_end(Some(until.saturating_duration_since(Instant::now())));
     }

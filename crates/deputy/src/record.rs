@@ -14,7 +14,7 @@
 use minka_image::process::Thread;
 use minka_image::registers::Registers;
 use minka_kernel::procfs::Stat;
-use minka_wire::local::RECORD_PREFIX;
+use minka_wire::local::{Family, RECORD_PREFIX};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -41,6 +41,8 @@ pub(crate) struct Content {
     pub(crate) threads: Vec<Thread>,
     /// The registers with which each thread was found.
     pub(crate) originals: Vec<Registers>,
+    /// The family with which it moves: what becomes of it is in that one's ledger.
+    pub(crate) family: Option<Family>,
 }
 
 /// Where it is kept.
@@ -75,9 +77,9 @@ impl Record {
         (content.start == self.start).then_some(content)
     }
 
-    pub(crate) fn parking(&self, threads: &[Thread], originals: &[Registers]) {
-        let (threads, originals) = (threads.to_vec(), originals.to_vec());
-        let content = Content { start: self.start, phase: Phase::Parking, threads, originals };
+    pub(crate) fn parking(&self, threads: &[Thread], originals: &[Registers], family: Option<&Family>) {
+        let (threads, originals, family) = (threads.to_vec(), originals.to_vec(), family.cloned());
+        let content = Content { start: self.start, phase: Phase::Parking, threads, originals, family };
         self.write(|state| *state = Some(content));
     }
 
@@ -185,7 +187,7 @@ mod tests {
     #[test]
     fn a_record_of_another_process_with_that_pid_is_none() {
         let record = record("reused");
-        record.parking(&[thread(1)], &[Registers::default()]);
+        record.parking(&[thread(1)], &[Registers::default()], None);
         assert!(record.read().is_some());
         let later = Record { path: record.path.clone(), start: record.start + 1, state: Mutex::default() };
         assert_eq!(later.read(), None);
@@ -199,7 +201,7 @@ mod tests {
         assert_eq!(record.read(), None);
         record.prepare();
         assert_eq!(record.read(), None);
-        record.parking(&[thread(1)], &[Registers::default()]);
+        record.parking(&[thread(1)], &[Registers::default()], None);
         assert_eq!(record.read().map(|content| content.phase), Some(Phase::Parking));
         for tid in 2..9 {
             record.parked(&[thread(tid)]);
@@ -213,7 +215,7 @@ mod tests {
     #[test]
     fn half_a_state_does_not_count() {
         let record = record("half");
-        record.parking(&[thread(1)], &[Registers::default()]);
+        record.parking(&[thread(1)], &[Registers::default()], None);
         record.parked(&[thread(2)]);
         let whole = std::fs::read(&record.path).expect("the record");
         // The second state lies in the first half of the file: all that may be missing of it is its end.

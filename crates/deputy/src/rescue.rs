@@ -5,9 +5,11 @@
 //! that is still true.
 
 use crate::fault::{Fault, Result, chain};
+use crate::kin::Kin;
 use crate::parked::{self, ROBUST_HEAD, call};
 use crate::record::{Content, Phase, Record};
 use crate::tracee::{self, BLOCK_ALL};
+use minka_image::family::Fate;
 use minka_image::maps::{Backing, Mapping};
 use minka_image::process::{Rseq, Thread};
 use minka_image::registers::Registers;
@@ -18,6 +20,7 @@ use minka_kernel::ptrace::Stopped;
 use minka_kernel::ring;
 use minka_kernel::site::{self, Site};
 use minka_kernel::vdso;
+use minka_wire::local::Family;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -25,14 +28,26 @@ use std::time::{Duration, Instant};
 const ORPHANED_DEPUTY: Duration = Duration::from_secs(60);
 
 /// Restores the process from the record, or ends it where what it computed is lost. Returns why it was ended.
-pub(crate) fn rescue(pid: i32, run_dir: &Path) -> Option<String> {
+pub(crate) fn rescue(pid: i32, run_dir: &Path, family: Option<Family>) -> Option<String> {
     let record = Record::new(run_dir, pid);
     if let Err(error) = await_tracer(pid, &record) {
         tracing::error!(pid, error = chain(&error), "the process is left alone");
         return None;
     }
     // Without a record the deputy was killed before it changed anything.
-    let outcome = record.read().map_or(Ok(()), |content| restore(pid, &content));
+    let content = record.read();
+    let kin = match content.as_ref().and_then(|content| content.family.clone()) {
+        Some(family) => Some(family),
+        // Its others may have left it long ago.
+        None => family.filter(|family| run_dir.join(family.ledger()).exists()),
+    };
+    let kin = kin.map(|family| Kin::open(run_dir, &family, pid)).transpose();
+    let outcome = kin.and_then(|kin| {
+        let decided = kin.as_ref().map(|kin| kin.give_up("its deputy program was killed"));
+        let outcome = content.map_or(Ok(()), |content| restore(pid, &content, decided));
+        kin.inspect(|kin| kin.leave());
+        outcome
+    });
     record.clear();
     match outcome {
         Ok(()) | Err(Fault::Gone(_)) => None,
@@ -66,7 +81,8 @@ struct Waiting<'a> {
     registers: Registers,
 }
 
-fn restore(pid: i32, content: &Content) -> Result<()> {
+/// What has been `decided` for its family holds for it, whatever it has done itself.
+fn restore(pid: i32, content: &Content, decided: Option<Fate>) -> Result<()> {
     let io = |what| move |error| Fault::Io(what, error);
     let mut tasks = Vec::new();
     tracee::halt_others(pid, &mut tasks)?;
@@ -94,7 +110,8 @@ fn restore(pid: i32, content: &Content) -> Result<()> {
         };
         waiting.push(Waiting { task, thread, registers });
     }
-    if content.phase == Phase::Committed && !waiting.is_empty() {
+    let is_lost = content.phase == Phase::Committed || decided == Some(Fate::Lost);
+    if is_lost && !waiting.is_empty() {
         return Err(Fault::Said("its deputy program was killed while it was away".to_owned()));
     }
     for task in &running {

@@ -6,6 +6,7 @@ use crate::fault::{Fault, Result, chain};
 use crate::first;
 use crate::giveback::Gate;
 use crate::kept::Kept;
+use crate::kin::Kin;
 use crate::lanes::{self, Closers, Lanes, Opener};
 use crate::lent::Lent;
 use crate::offer::Offer;
@@ -17,6 +18,7 @@ use crate::serve;
 use crate::sole::Sole;
 use minka_identity::Digests;
 use minka_image::PAGE;
+use minka_image::family::{Fate, Stage};
 use minka_image::process::Source;
 use minka_image::ranges::Ranges;
 use minka_kernel::faultpoint::{self, Point};
@@ -24,6 +26,7 @@ use minka_kernel::memory::Memory;
 use minka_kernel::process::Bell;
 use minka_link::{Channel, Credentials, NodeConfig, Receiver, Sender};
 use minka_wire::frame::Header;
+use minka_wire::local::FamilyId;
 use minka_wire::message::{self, FromHome, FromHost, kind};
 use minka_wire::preamble::{Lane, Purpose, SessionId};
 use std::collections::BTreeSet;
@@ -75,6 +78,8 @@ pub(crate) struct Shared {
     pub(crate) leases: Arc<Mutex<Vec<Lease>>>,
     /// Shared memory that is away with the process.
     pub(crate) sole: Arc<Sole>,
+    /// Those with whom the process moves, if it shares memory.
+    pub(crate) kin: Option<Arc<Kin>>,
     pub(crate) daemon: Daemon,
     pub(crate) record: Arc<Record>,
     pub(crate) tracing: Arc<AtomicBool>,
@@ -152,6 +157,9 @@ impl Shared {
         }
         let _deciding = lock(&self.deciding);
         if self.effects.load(Ordering::SeqCst) == NONE {
+            if self.kin.as_ref().is_some_and(|kin| !kin.commit()) {
+                return false;
+            }
             // Before anybody goes on: a rescue must not find less than what has happened.
             self.record.committed();
             self.effects.store(SOME, Ordering::SeqCst);
@@ -160,8 +168,11 @@ impl Shared {
     }
 
     /// Forgets the guest, if it has had no effect. Says whether it has been forgotten.
-    pub(crate) fn forget(&self) -> bool {
+    pub(crate) fn forget(&self, why: &Fault) -> bool {
         let _deciding = lock(&self.deciding);
+        if let Some(kin) = &self.kin {
+            return kin.give_up(&chain(why)) == Fate::Forgotten;
+        }
         if self.effects.load(Ordering::SeqCst) == NONE {
             self.effects.store(FORGOTTEN, Ordering::SeqCst);
         }
@@ -246,13 +257,14 @@ impl Prepared {
         config: &NodeConfig,
         credentials: &Credentials,
         opened: Option<Opened>,
+        family: Option<FamilyId>,
     ) -> Result<Self> {
         let opened = match opened.filter(|opened| opened.is_fresh(node)) {
             Some(opened) => opened,
             None => Opened::new(node, address, config, credentials)?,
         };
         let Opened { opener, mut control, .. } = opened;
-        let offer = Offer::new(pid, config)?;
+        let offer = Offer::new(pid, config, family)?;
         send(&mut control, &FromHome::Hello(Box::new(offer.hello.clone())))?;
         let (accepted, eager, same_machine) = match receive(&mut control, config.link.answer())? {
             FromHost::Prepared { files, eager, same_machine } => (files, eager, same_machine),
@@ -283,12 +295,21 @@ impl Prepared {
         record: &Arc<Record>,
         tracing: &Arc<AtomicBool>,
         bell: &Arc<Bell>,
+        kin: Option<&Arc<Kin>>,
     ) -> Result<Session> {
+        if kin.is_some() && self.eager {
+            let reason = "it cannot tell who writes to memory that several share";
+            return Err(Fault::refused(&self.node, reason));
+        }
         let image = self.offer.image(parked, &self.accepted, self.same_machine)?;
         let mut unsent = Ranges::new();
         let mut from_files = Ranges::new();
+        let mut areas = Vec::with_capacity(image.areas.len());
         for area in image.areas.iter().filter(|area| area.source == Source::Home) {
-            unsent.set(area.start, area.end, ());
+            if !parked.sole.is_streamed_by_others(area.start, area.end) {
+                unsent.set(area.start, area.end, ());
+            }
+            areas.push((area.start, area.end));
             if area.file {
                 from_files.set(area.start, area.end, ());
             }
@@ -303,6 +324,7 @@ impl Prepared {
             memory: Arc::clone(&parked.memory),
             leases: Arc::clone(&parked.leases),
             sole: Arc::clone(&parked.sole),
+            kin: kin.cloned(),
             daemon: daemon.clone(),
             record: Arc::clone(record),
             tracing: Arc::clone(tracing),
@@ -312,7 +334,7 @@ impl Prepared {
             bell: Arc::clone(bell),
             effects: AtomicU8::new(NONE),
             deciding: Mutex::default(),
-            areas: unsent.iter().map(|(start, end, ())| (start, end)).collect(),
+            areas,
             unsent: Mutex::new(unsent),
             given_back: Mutex::new(Ranges::new()),
             gate: Gate::default(),
@@ -342,7 +364,15 @@ impl Prepared {
             threads.push(start("stream", &shared, &sender, bell, (stream_out, parked.pid), pages::stream));
         }
         let limit = if self.eager { EAGER_PATIENCE } else { self.patience.1 };
-        let running = match sent.and_then(|()| receive(&mut self.control, limit)) {
+        let built = sent.and_then(|()| receive(&mut self.control, limit));
+        let began = match (built, kin) {
+            (Ok(FromHost::Built), Some(kin)) => kin
+                .meet(Stage::Built, self.patience.1)
+                .and_then(|()| send(&mut self.control, &FromHome::Run))
+                .and_then(|()| receive(&mut self.control, limit)),
+            (built, _) => built,
+        };
+        let running = match began {
             Ok(FromHost::Running) => Ok(()),
             Ok(FromHost::Failed { reason }) => Err(Fault::refused(&self.node, &reason)),
             Ok(other) => Err(Fault::Said(format!("{} answered {} to an image", self.node, other.name()))),
@@ -394,7 +424,7 @@ impl Prepared {
         };
         match running {
             Ok(()) => Ok(session),
-            Err(error) if session.shared.forget() => {
+            Err(error) if session.shared.forget(&error) => {
                 session.close();
                 Err(error)
             }
@@ -452,11 +482,35 @@ impl Session {
 
     /// What the guest computed is lost, so the process ends, as by SIGKILL.
     pub(crate) fn end(self, parked: &Parked, error: &Fault) -> Fault {
-        let reason = format!("lost while it was at {}: {}", self.node, chain(error));
+        // Of a family it is told what has happened first.
+        let reason = match &self.shared.kin {
+            Some(kin) => format!("lost while it was at {}: {}", self.node, kin.why()),
+            None => format!("lost while it was at {}: {}", self.node, chain(error)),
+        };
         parked.agents.ring().end();
         let lost = parked::end(parked.pid, &Fault::Said(reason));
         self.close();
         lost
+    }
+
+    /// Has the guest of a process end that is about to, and that shares memory: nobody is to see the one's end, and after
+    /// that what the other does. If it cannot be known whether it has ended, all others end with it.
+    pub(crate) fn end_guest_of_kin(&mut self) {
+        /// How much later than the end of another lane the last word may come.
+        const LAST_WORD: Duration = Duration::from_millis(500);
+        let Some(kin) = self.shared.kin.clone() else { return };
+        // If it cannot be said, nothing will be heard.
+        let _ = self.say(&FromHome::Bye);
+        let mut until = Instant::now() + self.shared.patience;
+        loop {
+            match self.events.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(Event::Said(FromHost::Gone)) => return,
+                Ok(Event::Lost(_)) => until = until.min(Instant::now() + LAST_WORD),
+                Ok(_) => {}
+                Err(_) => break,
+            }
+        }
+        kin.give_up(&format!("it ended, and {} did not say whether its guest had", self.node));
     }
 
     /// Ends the session: the host kills its guest when it hears this, or when the connection is cut.

@@ -4,6 +4,10 @@
 //! same object, or has a descriptor of it (as who opens a file of `/proc/PID/map_files`). Nobody can come to have it while the process stands still or is away, but by
 //! the process's own doing, and that takes it home ([`crate::reach`]).
 
+mod family;
+
+pub(crate) use family::family_of;
+
 use crate::eligible::{Reason, Sharers};
 use minka_image::maps::{Backing, Mapping};
 use minka_image::process::Part;
@@ -24,6 +28,10 @@ pub(crate) struct Sole {
     objects: BTreeSet<(u64, u64)>,
     /// Lengths of the objects that are mapped more than once, bytes.
     twice: Vec<u64>,
+    /// Others have it too, all of whom move together.
+    is_of_family: bool,
+    /// The objects whose pages this process streams for all.
+    streamed: BTreeSet<u32>,
 }
 
 /// One mapping of it.
@@ -53,6 +61,13 @@ impl Sole {
     pub(crate) fn part(&self, mapping: &Mapping) -> Option<Part> {
         let area = self.areas.iter().find(|area| area.start <= mapping.start && mapping.end <= area.end)?;
         Some(Part { object: area.object?, offset: area.offset + (mapping.start - area.start) })
+    }
+
+    /// Whether its pages come to a host by the stream of another member of the family.
+    pub(crate) fn is_streamed_by_others(&self, start: u64, end: u64) -> bool {
+        let area = self.areas.iter().find(|area| area.start <= start && end <= area.end);
+        let object = area.and_then(|area| area.object);
+        self.is_of_family && object.is_some_and(|object| !self.streamed.contains(&object))
     }
 
     /// Lengths of those objects, bytes.
@@ -96,10 +111,26 @@ fn identity(data: &Metadata) -> (u64, u64) {
 
 /// The shared memory of a process that nobody else can reach, or why it stays.
 pub(crate) fn look(pid: i32, maps: &[Mapping]) -> Result<Sole, Reason> {
-    look_among(pid, maps, || {
-        let entries = std::fs::read_dir("/proc")?;
-        Ok(entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
-    })
+    look_among(pid, maps, all_processes)
+}
+
+fn all_processes() -> io::Result<Vec<i32>> {
+    let entries = std::fs::read_dir("/proc")?;
+    Ok(entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
+}
+
+/// Whether a mapping is the ring of a process that is being moved.
+pub(crate) fn is_ours(mapping: &Mapping) -> bool {
+    matches!(&mapping.backing, Backing::File { path, .. } if mapping.shared && path == minka_kernel::site::MEMFD)
+}
+
+fn because(error: io::Error) -> Reason {
+    Reason::Unknown(error.to_string())
+}
+
+/// Whether a process can have shared memory elsewhere, as far as its own maps tell.
+pub(crate) fn obstacle(maps: &[Mapping]) -> Option<Reason> {
+    shared::objects(maps).err().map(Reason::from)
 }
 
 /// The same, where there are only these processes.
@@ -113,7 +144,6 @@ fn look_among(
     if objects.is_empty() {
         return Ok(sole);
     }
-    let because = |error: io::Error| Reason::Unknown(error.to_string());
     let mut searched = Vec::with_capacity(objects.len());
     for (object, mapped) in &objects {
         let mappings = &mapped.mappings;
@@ -130,7 +160,7 @@ fn look_among(
             let Mapping { start, end, offset, .. } = **mapping;
             sole.areas.push(Area { start, end, offset, object: twice, file });
         }
-        let identity = identity_of.or_else(|| plain_identity(*object));
+        let identity = identity_of.or_else(|| identity_of_plain(*object));
         sole.objects.insert(identity.ok_or_else(|| Reason::SharedMemory(path.clone()))?);
         searched.push((*object, path));
     }
@@ -160,7 +190,6 @@ fn path_of(mappings: &[&Mapping]) -> String {
 /// What `stat` says of a mapped object, if that is memory and has no name.
 fn examine(file: &File, path: &str) -> Result<(u64, u64), Reason> {
     const TMPFS: i64 = 0x0102_1994;
-    let because = |error: io::Error| Reason::Unknown(error.to_string());
     let data = file.metadata().map_err(because)?;
     let system = rustix::fs::fstatfs(file).map_err(|error| because(error.into()))?;
     if !data.is_file() || system.f_type != TMPFS || data.st_nlink() > 0 {
@@ -170,7 +199,7 @@ fn examine(file: &File, path: &str) -> Result<(u64, u64), Reason> {
 }
 
 /// The same where we may not open it: enough is known of what lies where our own memory does.
-fn plain_identity(object: Object) -> Option<(u64, u64)> {
+fn identity_of_plain(object: Object) -> Option<(u64, u64)> {
     let device = rustix::fs::makedev((object.device >> 32) as u32, object.device as u32);
     let own = minka_kernel::shared::memfd(c"minka", 0).and_then(|memfd| File::from(memfd).metadata());
     own.is_ok_and(|data| data.st_dev() == device).then_some((device, object.inode))
@@ -189,7 +218,9 @@ fn mapped_by_the_unseen(pid: i32, objects: &BTreeMap<Object, Mapped<'_>>) -> io:
         let is_elsewhere = if mapped.is_twice() {
             let portions: u64 = held.iter().map(|held| held.portion_kib).sum();
             // Each portion is rounded down.
-            portions + held.len() as u64 <= touched_kib(pid, &mapped.mappings)?
+            let mut touched = Ranges::new();
+            add_touched(pid, &mapped.mappings, &mut touched)?;
+            portions + held.len() as u64 <= kib(&touched)
         } else {
             held.iter().any(|held| held.shared_kib > 0)
         };
@@ -232,17 +263,20 @@ impl Held {
     }
 }
 
-/// How much of an object the page tables of these mappings show.
-fn touched_kib(pid: i32, mappings: &[&Mapping]) -> io::Result<u64> {
+/// Adds what of an object the page tables of these mappings show, by its offsets.
+fn add_touched(pid: i32, mappings: &[&Mapping], touched: &mut Ranges<()>) -> io::Result<()> {
     let pagemap = Pagemap::open(pid)?;
-    let mut touched = Ranges::new();
     for mapping in mappings {
         pagemap.scan(mapping.start, mapping.end, Want::Present, |start, end| {
             let at = |address: u64| address - mapping.start + mapping.offset;
             touched.set(at(start), at(end), ());
         })?;
     }
-    Ok(touched.iter().map(|(start, end, ())| end - start).sum::<u64>() / 1024)
+    Ok(())
+}
+
+fn kib(ranges: &Ranges<()>) -> u64 {
+    ranges.iter().map(|(start, end, ())| end - start).sum::<u64>() / 1024
 }
 
 /// Looks through processes for mappings and descriptors of these objects.
@@ -251,7 +285,6 @@ fn nobody_has(
     objects: &[(Object, String)],
     files: &BTreeSet<(u64, u64)>,
 ) -> Result<(), Reason> {
-    let because = |error: io::Error| Reason::Unknown(error.to_string());
     let needles: Vec<(String, &String)> =
         objects.iter().map(|(object, path)| (object.in_maps(), path)).collect();
     let own = std::fs::metadata("/proc/self/exe").map_err(because)?;

@@ -54,6 +54,9 @@ pub(crate) const OPTIONS: Options = Options::TRACE_EXEC.and(Options::SYSTEM_CALL
 /// The same of one in the agent, whose threads are made at our order.
 pub(crate) const OPTIONS_IN_AGENT: Options = OPTIONS.and(Options::TRACE_CLONE);
 
+/// The same of one that shares memory with others: its guest is to be no more before any of them sees its end.
+pub(crate) const OPTIONS_IN_AGENT_OF_KIN: Options = OPTIONS_IN_AGENT.and(Options::TRACE_EXIT);
+
 /// Attaches to a thread of a process without stopping it.
 pub(crate) fn seize(tid: i32) -> Result<Running> {
     Running::seize(tid, OPTIONS).map_err(|error| match eligible::untraceable(tid) {
@@ -234,7 +237,7 @@ fn wait_for_stop(
                 task
             }
             Waited::Stopped(task, Stop::Interrupt) => return Ok(Ok(task)),
-            Waited::Stopped(task, stop @ (Stop::Signal(_) | Stop::Clone)) => {
+            Waited::Stopped(task, stop @ (Stop::Signal(_) | Stop::Clone | Stop::Exit)) => {
                 // Every stop answers what it was told before.
                 told = false;
                 arrived(task, stop)?

@@ -22,13 +22,13 @@ use minka_kernel::spawn::wait_readable;
 use minka_kernel::uffd::Mode;
 use minka_link::{Channel, Credentials, NodeConfig, Receiver, Sender, Tuning};
 use minka_wire::frame::Header;
-use minka_wire::local::{HostOrder, HostReport};
+use minka_wire::local::{FamilyId, HostOrder, HostReport};
 use minka_wire::message::{self, FromHome, FromHost, Hello, kind};
 use minka_wire::preamble::{Lane, PREAMBLE_BYTES, Preamble};
 use minka_wire::tidy;
 use std::io::IoSlice;
 use std::net::TcpStream;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::time::{Duration, Instant};
@@ -85,11 +85,16 @@ impl Arrival<'_> {
         let FromHome::Hello(hello) = receive(&mut control, self.config.link.answer())? else {
             return Err(Fault::Said(format!("{home} did not begin with an offer")));
         };
+        faultpoint::concerns(hello.pid);
         faultpoint::reach(Point::HostOffered);
         if let Some(reason) = prepare::judge(&hello, self.config) {
             say(&mut control, &FromHost::Refused { reason })?;
             return Ok(None);
         }
+        let shared = match &hello.family {
+            Some(family) => Some(self.shared_memory(&home, *family)?),
+            None => None,
+        };
         let mut common = CommonFiles::new(Digests::open(&self.config.run_dir));
         let files: Vec<_> = hello.files.iter().map(|offer| common.open(offer)).collect();
         let empty = match prepare::empty_guest(&hello, &files, self.in_empty_network) {
@@ -116,7 +121,28 @@ impl Arrival<'_> {
             return Err(Fault::Said(format!("{home} did not send an image")));
         };
         faultpoint::reach(Point::HostEntering);
-        self.enter(&home, &hello, (empty, common), (&image, first), control, lanes).map(Some)
+        self.enter(&home, &hello, (empty, common), (&image, first, shared), control, lanes).map(Some)
+    }
+
+    /// The memory in which the members of a family have what they share. To be had before the guest is made, which gets a
+    /// descriptor of it with all others of this program.
+    fn shared_memory(&self, home: &str, family: FamilyId) -> Result<OwnedFd> {
+        self.daemon.report(&HostReport::Family { home: home.to_owned(), family });
+        let until = Instant::now() + self.config.link.answer();
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let readable = wait_readable(&[self.daemon.as_fd()], Some(left));
+            if !readable.map_err(|error| Fault::Io("wait", error))?[0] {
+                return Err(Fault::Said("the daemon did not give the family's memory in time".to_owned()));
+            }
+            match self.daemon.order() {
+                Some((HostOrder::Objects, Some(memory))) => return Ok(memory),
+                Some((HostOrder::Expel, _)) | None => {
+                    return Err(Fault::Said("this node does not take guests any more".to_owned()));
+                }
+                Some(_) => {}
+            }
+        }
     }
 
     fn one_more(&self, lanes: &mut Lanes, home: &str) -> Result<()> {
@@ -137,7 +163,7 @@ impl Arrival<'_> {
             }
             match self.daemon.order() {
                 Some((HostOrder::Channel { preamble }, Some(stream))) => {
-                    return accept(preamble, stream, self.credentials, &self.config.link);
+                    return accept(preamble, stream.into(), self.credentials, &self.config.link);
                 }
                 Some((HostOrder::Expel, _)) | None => {
                     return Err(Fault::Said("this node does not take guests any more".to_owned()));
@@ -152,11 +178,11 @@ impl Arrival<'_> {
         home: &str,
         hello: &Hello,
         empty: (Empty, CommonFiles),
-        (image, first): (&Image, u32),
+        (image, first, shared): (&Image, u32, Option<OwnedFd>),
         mut control: Channel,
         mut lanes: Lanes,
     ) -> Result<Tracer> {
-        match build_guest(hello, empty, (image, first), &mut lanes) {
+        match build_guest(hello, empty, (image, first, shared), &mut lanes) {
             Ok(Ready { tasks, guest, requests, shell, calls, stream }) => {
                 faultpoint::reach(Point::HostBuilt);
                 let confined = self.config.guests.confine(guest.pid);
@@ -167,6 +193,13 @@ impl Arrival<'_> {
                     for (signal, info) in &thread.pending {
                         queued.put(guest.pid, &taker, *signal, info.clone())?;
                     }
+                }
+                if guest.family.is_some() {
+                    say(&mut control, &FromHost::Built)?;
+                    let FromHome::Run = receive_within(&mut control, PARKING, self.config.link.answer())?
+                    else {
+                        return Err(Fault::Said(format!("{home} did not let the guest run")));
+                    };
                 }
                 let tasks = tasks.into_iter().map(|task| task.resume(0)).collect::<std::io::Result<Vec<_>>>();
                 let tasks = tasks.map_err(|error| Fault::Io("let the guest run", error))?;
@@ -230,7 +263,7 @@ struct Ready {
 fn build_guest(
     hello: &Hello,
     (empty, common): (Empty, CommonFiles),
-    (image, first): (&Image, u32),
+    (image, first, shared_memory): (&Image, u32, Option<OwnedFd>),
     lanes: &mut Lanes,
 ) -> Result<Ready> {
     let began = Instant::now();
@@ -250,6 +283,7 @@ fn build_guest(
         reserved: image.reserved,
         files_at_home: Mutex::new(files_at_home(image)),
         shared: shared(image),
+        family: shared_memory,
         adopted: Mutex::default(),
         mapping: Mutex::new(common),
         bound: AtomicBool::new(false),
@@ -263,6 +297,7 @@ fn build_guest(
         leaving: AtomicBool::new(false),
         gets_all: AtomicBool::new(false),
         streamed: AtomicBool::new(false),
+        all_shared: AtomicBool::new(false),
         precopying: AtomicBool::new(false),
         requests: sender,
         bell: Arc::new(Bell::new().map_err(|error| Fault::Io("make a bell", error))?),
@@ -279,6 +314,7 @@ fn build_guest(
         uffd: &guest.uffd,
         pidfd: &guest.handle,
         files: &files,
+        family: guest.family.as_ref().map(AsFd::as_fd),
         site,
         filter: &filter,
         shell: &mut shell,

@@ -11,6 +11,7 @@ use minka_kernel::shell::Shell;
 use minka_kernel::spawn::ProcessHandle;
 use minka_kernel::uffd::{Mode, Tracking, Userfault};
 use minka_kernel::workbench::{Call, DATA_LENGTH, Workbench};
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 const MAP_SHARED: u64 = 0x01;
 const MAP_PRIVATE: u64 = 0x02;
@@ -34,8 +35,12 @@ pub(crate) fn map_areas(
     bench: &Workbench,
     uffd: &Userfault,
     files: &[Option<i32>],
+    family: Option<BorrowedFd<'_>>,
 ) -> Result<(Stopped, Origins)> {
-    let (task, objects) = make_objects(task, image, bench, uffd)?;
+    let (task, objects) = match family {
+        Some(memory) => (task, objects_of_family(image, memory, uffd)?),
+        None => make_objects(task, image, bench, uffd)?,
+    };
     let mut calls = Vec::with_capacity(image.areas.len() + 1);
     for area in &image.areas {
         calls.push(map_call(area, files, &objects)?);
@@ -72,22 +77,60 @@ pub(crate) fn map_areas(
     Ok((task, origins))
 }
 
+/// Where an object is: a descriptor in the guest, and the place in that where it begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place {
+    descriptor: u64,
+    base: u64,
+}
+
+/// Where the objects of a family are: one behind the other, at the same places for all members.
+fn objects_of_family(image: &Image, memory: BorrowedFd<'_>, uffd: &Userfault) -> Result<Vec<Place>> {
+    tells_writers_apart(uffd)?;
+    let (bases, length) = bases(&image.objects)
+        .ok_or_else(|| Fault::Said("the image has more shared memory than there can be".to_owned()))?;
+    // Each member does that, to the same length.
+    minka_kernel::shared::resize(memory, length)
+        .map_err(|error| Fault::Io("make the family's memory as long as it is", error))?;
+    // This program's number is the guest's, which was made from it.
+    let descriptor = memory.as_raw_fd() as u64;
+    Ok(bases.into_iter().map(|base| Place { descriptor, base }).collect())
+}
+
+/// Where objects of these lengths begin, and where the last one ends.
+fn bases(lengths: &[u64]) -> Option<(Vec<u64>, usize)> {
+    /// Between two of them nothing is mapped, so none grows into another.
+    const GAP: u64 = PAGE;
+    /// More than any machine has.
+    const LIMIT: u64 = 1 << 46;
+    let mut end = 0u64;
+    let mut bases = Vec::with_capacity(lengths.len());
+    for length in lengths {
+        bases.push(end);
+        end = end.checked_add(length.checked_next_multiple_of(PAGE)?)?.checked_add(GAP)?;
+    }
+    Some((bases, usize::try_from(end).ok().filter(|_| end <= LIMIT)?))
+}
+
+fn tells_writers_apart(uffd: &Userfault) -> Result<()> {
+    if uffd.mode() == Mode::Serve && uffd.tracking() == Tracking::ByKernel {
+        return Ok(());
+    }
+    Err(Fault::Said("this node cannot tell who writes to memory that is mapped twice".to_owned()))
+}
+
 /// Makes the objects that are mapped more than once, in the guest: descriptors that it has until it is finished.
 fn make_objects(
     task: Stopped,
     image: &Image,
     bench: &Workbench,
     uffd: &Userfault,
-) -> Result<(Stopped, Vec<u64>)> {
+) -> Result<(Stopped, Vec<Place>)> {
     const MFD_CLOEXEC: u64 = 1;
     if image.objects.is_empty() {
         return Ok((task, Vec::new()));
     }
-    if uffd.mode() != Mode::Serve || uffd.tracking() != Tracking::ByKernel {
-        return Err(Fault::Said(
-            "this node cannot tell who writes to memory that is mapped twice".to_owned(),
-        ));
-    }
+    tells_writers_apart(uffd)?;
     // Behind all that lies on the workbench by now.
     let name = bench.put(DATA_LENGTH - 8, b"shared\0\0");
     let make: Vec<Call> =
@@ -103,21 +146,26 @@ fn make_objects(
     let (task, sized) = bench.run(task, &sizes)?;
     match sized.into_iter().find(|result| *result != 0) {
         Some(result) => Err(Fault::Build { what: "ftruncate".to_owned(), result }),
-        None => Ok((task, made)),
+        None => {
+            let place = |descriptor| Place { descriptor, base: 0 };
+            Ok((task, made.into_iter().map(place).collect()))
+        }
     }
 }
 
-fn map_call(area: &Area, files: &[Option<i32>], objects: &[u64]) -> Result<Call> {
+fn map_call(area: &Area, files: &[Option<i32>], objects: &[Place]) -> Result<Call> {
     let length = area.end.checked_sub(area.start).filter(|length| *length > 0 && length.is_multiple_of(PAGE));
     let length = length.ok_or_else(|| Fault::Said(format!("the area at {:#x} has no length", area.start)))?;
     let protection = u64::from(area.protection & 7);
     if let (Source::Home, Some(part)) = (area.source, area.part) {
-        let descriptor = objects.get(part.object as usize);
-        let descriptor = descriptor.ok_or_else(|| {
+        let place = objects.get(part.object as usize);
+        let Place { descriptor, base } = place.copied().ok_or_else(|| {
             Fault::Said(format!("the image names object {}, which is not there", part.object))
         })?;
+        let offset = base.checked_add(part.offset).filter(|_| part.offset < 1 << 46);
+        let offset = offset.ok_or_else(|| Fault::Said("the image names a place beyond memory".to_owned()))?;
         let flags = MAP_SHARED | MAP_NORESERVE | MAP_FIXED_NOREPLACE;
-        return Ok(Call::new(call::MMAP, &[area.start, length, protection, flags, *descriptor, part.offset]));
+        return Ok(Call::new(call::MMAP, &[area.start, length, protection, flags, descriptor, offset]));
     }
     Ok(match area.source {
         Source::Home => {
@@ -370,7 +418,7 @@ pub(crate) fn build(
     task: Stopped,
     serve: impl FnOnce(Origins) -> Result<()>,
 ) -> Result<(Vec<Stopped>, Listener)> {
-    let (task, origins) = map_areas(task, image, empty.bench, empty.uffd, empty.files)?;
+    let (task, origins) = map_areas(task, image, empty.bench, empty.uffd, empty.files, empty.family)?;
     serve(origins)?;
     let (tasks, listener) = finish(task, image, empty)?;
     let tasks = enter(tasks, image, empty.site, empty.bench)?;
@@ -384,9 +432,24 @@ pub(crate) struct Parts<'a> {
     pub(crate) uffd: &'a Userfault,
     pub(crate) pidfd: &'a ProcessHandle,
     pub(crate) files: &'a [Option<i32>],
+    /// What it shares with others, if there are any.
+    pub(crate) family: Option<BorrowedFd<'a>>,
     pub(crate) site: u64,
     pub(crate) filter: &'a Filter,
     pub(crate) shell: &'a mut Shell,
     /// The name it has at home.
     pub(crate) command: &'a str,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn objects_of_a_family_lie_apart() {
+        assert_eq!(bases(&[]), Some((vec![], 0)));
+        assert_eq!(bases(&[1, 3 * PAGE]), Some((vec![0, 2 * PAGE], 6 * PAGE as usize)));
+        assert_eq!(bases(&[u64::MAX]), None);
+        assert_eq!(bases(&[1 << 45, 1 << 45]), None);
+    }
 }

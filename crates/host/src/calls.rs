@@ -17,6 +17,7 @@ use minka_kernel::faultpoint::{self, Point};
 use minka_kernel::ring::DATA_PER_SLOT;
 use minka_kernel::seccomp::{ARCH_X86_64, Listener, Notification, Received};
 use minka_link::Channel;
+use minka_syscalls::filter::lends_priority;
 use minka_syscalls::marshal::{self, Refusal};
 use minka_syscalls::spec::{Direction, Kind};
 use minka_syscalls::{Place, Spec};
@@ -154,6 +155,9 @@ impl Worker<'_> {
             return Ok(Answer::Homeward(format!("{} of its shared memory", spec.name)));
         }
         match place {
+            Place::Here if self.guest.family.is_some() && lends_priority(call.call, &call.arguments) => {
+                Ok(Answer::Homeward("futex that lends its priority".to_owned()))
+            }
             Place::Here => Ok(Answer::Native),
             Place::Both => own::both(self, call, spec),
             Place::Home if let Some(answer) = procself::open(self, call)? => Ok(answer),

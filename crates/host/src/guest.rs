@@ -19,6 +19,7 @@ use minka_syscalls::{Place, marshal};
 use minka_wire::local::GuestMemory;
 use minka_wire::message::{INTERRUPTED, SIGNALS_SHIFT};
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -133,6 +134,8 @@ pub(crate) struct Guest {
     pub(crate) files_at_home: Mutex<Ranges<()>>,
     /// Shared memory of its own, which is to stay as it is.
     pub(crate) shared: Ranges<()>,
+    /// What it shares with others, if there are any.
+    pub(crate) family: Option<OwnedFd>,
     /// Memory that the guest has mapped from files since it came: it was not there when the stream began.
     pub(crate) adopted: Mutex<Ranges<()>>,
     /// Held while a file is mapped, at home and here: files that are here too.
@@ -157,6 +160,8 @@ pub(crate) struct Guest {
     pub(crate) gets_all: AtomicBool,
     /// The stream of pages has ended.
     pub(crate) streamed: AtomicBool,
+    /// Nobody knows any more what of the shared memory was written: all of it goes home.
+    pub(crate) all_shared: AtomicBool,
     /// Its pages are being sent early.
     pub(crate) precopying: AtomicBool,
     pub(crate) requests: mpsc::SyncSender<Request>,

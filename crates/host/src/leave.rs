@@ -6,13 +6,13 @@ use crate::own;
 use crate::pages;
 use crate::prepare::{self, call};
 use crate::tracer::Tracer;
-use minka_image::TASK_SIZE;
 use minka_image::maps::{Backing, Mapping};
 use minka_image::origin::{Origin, Wanted};
 use minka_image::process::{AltStack, Return, Thread};
 use minka_image::ranges::Ranges;
 use minka_image::registers::Registers;
 use minka_image::restart::{self, RestartOwner};
+use minka_image::{PAGE, TASK_SIZE};
 use minka_kernel::faultpoint::{self, Point};
 use minka_kernel::pagemap::{Pagemap, Want};
 use minka_kernel::ptrace::{End, Stopped};
@@ -22,7 +22,9 @@ use minka_link::Sender;
 use minka_syscalls::Place;
 use minka_wire::frame::Header;
 use minka_wire::message::{self, FromHost, Leaving, Piece, kind};
+use rustix::fs::SeekFrom;
 use std::io::IoSlice;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -165,6 +167,9 @@ pub(crate) fn precopy(guest: &Guest, stream: &mut Sender) -> Result<()> {
             .pieces(0, TASK_SIZE)
             .into_iter()
             .filter(|(start, _, origin)| *origin == Some(Origin::Home(*start)))
+            .flat_map(|(start, end, _)| guest.shared.pieces(start, end))
+            // Two who share it may send two ages of one page, the older last.
+            .filter(|(_, _, shared)| shared.is_none() || guest.family.is_none())
             .map(|(start, end, _)| (start, end))
             .collect();
         let mut ranges = Vec::new();
@@ -275,6 +280,14 @@ fn send_pages(guest: &Guest, stream: &mut Sender, maps: &[Mapping]) -> Result<()
             continue;
         }
         let is_file = matches!(mapping.backing, Backing::File { .. }) && !mapping.shared;
+        if let Some(memory) = guest.family.as_ref().filter(|_| mapping.shared)
+            && guest.all_shared.load(Ordering::SeqCst)
+        {
+            if mapping.writable() {
+                content(memory, mapping, &mut ranges)?;
+            }
+            continue;
+        }
         for (start, end, origin) in lock(&guest.origins).pieces(mapping.start, mapping.end) {
             let want = match origin {
                 Some(Origin::HostFile(_)) if is_file => Want::PrivateCopies,
@@ -293,6 +306,24 @@ fn send_pages(guest: &Guest, stream: &mut Sender, maps: &[Mapping]) -> Result<()
     }
     faultpoint::reach(Point::HostReading);
     send_ranges(guest, stream, &ranges)
+}
+
+/// What there is of the part of a family's memory that a mapping shows.
+fn content(memory: &OwnedFd, mapping: &Mapping, ranges: &mut Vec<(u64, u64)>) -> Result<()> {
+    let io = |error: rustix::io::Errno| Fault::Io("look what there is of shared memory", error.into());
+    let at = |offset: u64| offset - mapping.offset + mapping.start;
+    let (mut offset, end) = (mapping.offset, mapping.offset + mapping.length());
+    while offset < end {
+        let data = match rustix::fs::seek(memory, SeekFrom::Data(offset)) {
+            Ok(data) if data < end => data & !(PAGE - 1),
+            Ok(_) | Err(rustix::io::Errno::NXIO) => break,
+            Err(error) => return Err(io(error)),
+        };
+        let hole = rustix::fs::seek(memory, SeekFrom::Hole(data)).map_err(io)?;
+        offset = hole.next_multiple_of(PAGE).min(end);
+        ranges.push((at(data), at(offset)));
+    }
+    Ok(())
 }
 
 fn send_ranges(guest: &Guest, stream: &mut Sender, ranges: &[(u64, u64)]) -> Result<()> {

@@ -4,7 +4,6 @@ use minka_wire::local::{CHILD_SOCKET, HostOrder, HostReport, PACKET_MAX};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags};
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
-use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Both directions.
@@ -19,8 +18,8 @@ impl Daemon {
         Some(Self { socket: minka_kernel::process::inherited(CHILD_SOCKET)? })
     }
 
-    /// The next order, with the connection that came with it; `None` when the daemon has gone.
-    pub(crate) fn order(&self) -> Option<(HostOrder, Option<TcpStream>)> {
+    /// The next order, with the descriptor that came with it; `None` when the daemon has gone.
+    pub(crate) fn order(&self) -> Option<(HostOrder, Option<OwnedFd>)> {
         let mut packet = vec![0; PACKET_MAX];
         loop {
             let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
@@ -37,15 +36,15 @@ impl Daemon {
                 Err(rustix::io::Errno::INTR) => continue,
                 Err(_) => return None,
             };
-            let mut connection = None;
+            let mut descriptor = None;
             for message in ancillary.drain() {
                 if let RecvAncillaryMessage::ScmRights(descriptors) = message {
                     // One comes at a time; any other is closed here.
-                    connection = descriptors.map(TcpStream::from).last();
+                    descriptor = descriptors.last();
                 }
             }
             match serde_json::from_slice(&packet[..length]) {
-                Ok(order) => return Some((order, connection)),
+                Ok(order) => return Some((order, descriptor)),
                 Err(error) => tracing::error!(%error, "the daemon sent an order that is not understood"),
             }
         }

@@ -10,7 +10,7 @@ use crate::orders::Daemon;
 use crate::queued::Queued;
 use minka_kernel::faultpoint::{self, Point};
 use minka_kernel::inject::InjectError;
-use minka_kernel::procfs::Status;
+use minka_kernel::procfs::{self, Stat, Status};
 use minka_kernel::ptrace::{Running, Stop, Stopped, Waited};
 use minka_kernel::shell::Shell;
 use minka_kernel::spawn::{SignalQueue, wait_readable};
@@ -33,6 +33,7 @@ mod signal {
 }
 
 const ESRCH: i32 = 3;
+const SIGKILL: i32 = 9;
 
 /// How long a goodbye may take longer than the end of the lanes after it.
 const FAREWELL: Duration = Duration::from_millis(250);
@@ -84,6 +85,8 @@ pub(crate) struct Tracer {
     stream: Arc<Mutex<Sender>>,
     pub(crate) queued: Queued,
     recalled: bool,
+    /// The threads of a guest that shares memory, which stand still until those of all others do.
+    still: Option<Vec<Stopped>>,
     /// The node daemon has ended.
     orphaned: bool,
     shell: Shell,
@@ -125,6 +128,7 @@ impl Tracer {
             stream: Arc::new(Mutex::new(stream)),
             queued,
             recalled: false,
+            still: None,
             orphaned: false,
             shell,
             joining,
@@ -176,7 +180,7 @@ impl Tracer {
         if readable.get(2) == Some(&true) {
             match daemon.order() {
                 Some((HostOrder::Expel, _)) => self.say_homeward("this node wants no guests")?,
-                Some((HostOrder::Channel { preamble }, Some(stream))) => self.join(preamble, stream),
+                Some((HostOrder::Channel { preamble }, Some(stream))) => self.join(preamble, stream.into()),
                 Some(_) => {}
                 None => {
                     // The guest is none the worse for it, so there is time to go.
@@ -253,7 +257,16 @@ impl Tracer {
                 self.leave_if_stopped()?;
             }
             Request::Said(FromHome::GoOn) => self.let_go()?,
-            Request::Said(FromHome::Bye) => return Ok(Some(Outcome::Done)),
+            Request::Said(FromHome::Collect { all }) => {
+                let tasks = self.still.take();
+                let tasks = tasks.ok_or_else(|| Fault::Said("the home collects too early".to_owned()))?;
+                self.guest.all_shared.store(all, Ordering::SeqCst);
+                leave::leave(self, tasks)?;
+            }
+            Request::Said(FromHome::Bye) => {
+                self.part();
+                return Ok(Some(Outcome::Done));
+            }
             Request::Said(other) => return Err(Fault::Said(format!("the home said {}", other.name()))),
             Request::Complete(memory) => daemon.report(&HostReport::Memory(memory)),
             Request::Calls(count) => daemon.report(&HostReport::Calls(count)),
@@ -338,7 +351,33 @@ impl Tracer {
             })
             .collect();
         tasks.sort_by_key(|task| task.tid() != self.guest.pid);
-        leave::leave(self, tasks)
+        if self.guest.family.is_none() {
+            return leave::leave(self, tasks);
+        }
+        self.still = Some(tasks);
+        let still = message::encode(&FromHost::Still);
+        Ok(lock(&self.stream).send(Header::new(kind::FROM_HOST, 0), &[IoSlice::new(&still)])?)
+    }
+
+    /// The home has no use for the guest any more. If others share its memory they are to see nothing of it from now on.
+    fn part(&mut self) {
+        const LIMIT: Duration = Duration::from_secs(5);
+        if self.guest.family.is_none() {
+            return;
+        }
+        // It may have ended by itself.
+        let _ = self.guest.handle.signal(SIGKILL);
+        let until = Instant::now() + LIMIT;
+        let executes = |tid: &i32| !Stat::read(*tid).is_ok_and(|stat| matches!(stat.state, 'Z' | 'X'));
+        while procfs::tasks(self.guest.pid).is_ok_and(|tasks| tasks.iter().any(executes)) {
+            if Instant::now() > until {
+                tracing::error!(guest = self.guest.pid, "the guest does not end");
+                return;
+            }
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        // If nobody hears it, the home takes the guest for lost.
+        let _ = self.say(&FromHost::Gone);
     }
 
     fn put(&mut self, task: Task) {

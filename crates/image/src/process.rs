@@ -234,7 +234,7 @@ pub struct Image {
     pub threads: Vec<Thread>,
     /// Its memory.
     pub areas: Vec<Area>,
-    /// Lengths of the objects that are mapped more than once, bytes.
+    /// Lengths of the objects that are mapped more than once, bytes. Those of a family are the same for all of its members.
     pub objects: Vec<u64>,
     /// What the home uses of the address space itself: the guest must not map anything there.
     pub reserved: (u64, u64),

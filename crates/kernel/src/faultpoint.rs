@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Each entry is a [`Point`]'s name, optionally `#` and which time of reaching it is meant (the first, if nothing is
-//! said), `:` and an [`Action`]. Deputy and host programs read the configuration when they start and hand the entries
+//! said), optionally `@` and the process that the program has to be for (its PID at home), `:` and an [`Action`]. Deputy and host programs read the configuration when they start and hand the entries
 //! to [`arm`], so a test sets them per node and changes them between two moves. Nobody else ever arms them; then a
 //! point costs one relaxed load.
 
@@ -14,7 +14,7 @@ use std::fmt;
 use std::io::Write;
 use std::str::FromStr;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 use std::time::Duration;
 
 macro_rules! points {
@@ -122,13 +122,15 @@ pub struct Fault {
     point: Point,
     /// Which time of reaching the point is meant, from 1.
     time: u32,
+    /// The process that the program has to be for.
+    subject: Option<i32>,
     reached: AtomicU32,
     action: Action,
 }
 
 /// Why an entry is none.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("understand the fault {0:?}: expected POINT[#N]:kill|stop|cut|delay=MILLISECONDS")]
+#[error("understand the fault {0:?}: expected POINT[#N][@PID]:kill|stop|cut|delay=MILLISECONDS")]
 pub struct BadFault(String);
 
 impl FromStr for Fault {
@@ -137,6 +139,10 @@ impl FromStr for Fault {
     fn from_str(text: &str) -> Result<Self, BadFault> {
         let bad = || BadFault(text.to_owned());
         let (place, action) = text.split_once(':').ok_or_else(bad)?;
+        let (place, subject) = match place.split_once('@') {
+            Some((place, pid)) => (place, Some(pid.parse().map_err(|_| bad())?)),
+            None => (place, None),
+        };
         let (name, time) = place.split_once('#').unwrap_or((place, "1"));
         let time = time.parse().ok().filter(|time| *time > 0).ok_or_else(bad)?;
         let action = match action.split_once('=') {
@@ -149,12 +155,18 @@ impl FromStr for Fault {
             _ => return Err(bad()),
         };
         let point = Point::ALL.iter().copied().find(|point| point.name() == name).ok_or_else(bad)?;
-        Ok(Self { point, time, reached: AtomicU32::new(0), action })
+        Ok(Self { point, time, subject, reached: AtomicU32::new(0), action })
     }
 }
 
 static ARMED: AtomicBool = AtomicBool::new(false);
 static FAULTS: OnceLock<Vec<Fault>> = OnceLock::new();
+static SUBJECT: AtomicI32 = AtomicI32::new(0);
+
+/// Says for which process this program is (its PID at home).
+pub fn concerns(pid: i32) {
+    SUBJECT.store(pid, Ordering::Relaxed);
+}
 
 /// Arms the points that a configuration names. The first call counts.
 ///
@@ -180,7 +192,10 @@ pub fn reach(point: Point) {
 
 #[cold]
 fn reach_armed(point: Point) {
-    for fault in FAULTS.get().into_iter().flatten().filter(|fault| fault.point == point) {
+    let own = SUBJECT.load(Ordering::Relaxed);
+    let is_meant =
+        |fault: &&Fault| fault.point == point && fault.subject.is_none_or(|subject| subject == own);
+    for fault in FAULTS.get().into_iter().flatten().filter(is_meant) {
         if fault.reached.fetch_add(1, Ordering::SeqCst) + 1 == fault.time {
             perform(point, fault.action);
         }
@@ -234,13 +249,21 @@ mod tests {
         let fault: Fault = "host.call#3:delay=200".parse().expect("an entry");
         let delay = Action::Delay(Duration::from_millis(200));
         assert_eq!((fault.point, fault.time, fault.action), (Point::HostCall, 3, delay));
+        let fault: Fault = "host.call#2@71:kill".parse().expect("an entry");
+        assert_eq!((fault.point, fault.time, fault.subject), (Point::HostCall, 2, Some(71)));
         for point in Point::ALL {
             let fault: Fault = format!("{point}:kill").parse().expect("an entry");
             assert_eq!(fault.point, *point);
         }
-        for bad in
-            ["", "deputy.parked", "deputy.parked:", "deputy.parked:die", "nowhere:kill", "host.call#0:kill"]
-        {
+        for bad in [
+            "",
+            "deputy.parked",
+            "deputy.parked:",
+            "deputy.parked:die",
+            "nowhere:kill",
+            "host.call#0:kill",
+            "host.call@x:kill",
+        ] {
             assert!(bad.parse::<Fault>().is_err(), "{bad}");
         }
     }

@@ -19,3 +19,9 @@ pub fn wake(word: &AtomicU32) {
     // SAFETY: FUTEX_WAKE uses the address only as a key.
     unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, 1) };
 }
+
+/// Wakes all sleepers, in whichever processes they are.
+pub fn wake_all(word: &AtomicU32) {
+    // SAFETY: FUTEX_WAKE uses the address only as a key.
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, i32::MAX) };
+}

@@ -31,6 +31,8 @@ impl Options {
     pub const TRACE_EXEC: Self = Self(libc::PTRACE_O_TRACEEXEC as u32);
     /// Stop at the making of a thread, and trace that too: it begins in a stop.
     pub const TRACE_CLONE: Self = Self(libc::PTRACE_O_TRACECLONE as u32);
+    /// Stop at the beginning of its end, when it has everything still (also when it is killed).
+    pub const TRACE_EXIT: Self = Self(libc::PTRACE_O_TRACEEXIT as u32);
     /// Kill the task when the tracer ends.
     pub const EXIT_KILL: Self = Self(libc::PTRACE_O_EXITKILL as u32);
 
@@ -53,6 +55,8 @@ pub enum Stop {
     Exec,
     /// It has made a thread ([`Stopped::made_thread`]).
     Clone,
+    /// It is about to end.
+    Exit,
     /// At the entry to a system call or at its exit, in turns.
     Syscall,
     /// Another ptrace event (`PTRACE_EVENT_*`).
@@ -142,6 +146,7 @@ impl Running {
             libc::PTRACE_EVENT_STOP => Stop::Group(signal),
             libc::PTRACE_EVENT_EXEC => Stop::Exec,
             libc::PTRACE_EVENT_CLONE => Stop::Clone,
+            libc::PTRACE_EVENT_EXIT => Stop::Exit,
             event => Stop::Event(event),
         };
         Waited::Stopped(Stopped { tid: self.tid }, stop)

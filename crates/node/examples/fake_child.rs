@@ -37,7 +37,7 @@ fn deputy(socket: &OwnedFd) -> Option<()> {
     }
     loop {
         match receive(socket)? {
-            DeputyOrder::Move { to, at_exec } => {
+            DeputyOrder::Move { to, at_exec, .. } => {
                 if at_exec {
                     tell(socket, &DeputyReport::Armed)?;
                 }
@@ -56,7 +56,7 @@ fn deputy(socket: &OwnedFd) -> Option<()> {
 fn move_to(socket: &OwnedFd, to: &str, pid: i32) -> Option<()> {
     let arrived = DeputyReport::Arrived { at: Some(to.to_owned()), reason: None, freeze_us: 20, calls: 0 };
     match to {
-        "refuses" => tell(socket, &DeputyReport::Refused { reason: "no room".to_owned() }),
+        "refuses" => tell(socket, &DeputyReport::Refused { reason: "no room".to_owned(), shares: false }),
         "dies" => None,
         "deaf" => Some(()),
         "inattentive" => {
@@ -106,7 +106,7 @@ fn host(socket: &OwnedFd) -> Option<()> {
     loop {
         match receive(socket)? {
             HostOrder::Expel => return tell(socket, &HostReport::Ended { reason: None }),
-            HostOrder::Channel { .. } => {}
+            HostOrder::Channel { .. } | HostOrder::Objects => {}
             HostOrder::Start { .. } => return None,
         }
     }

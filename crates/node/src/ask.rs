@@ -203,12 +203,12 @@ impl Daemon {
         at_exec: bool,
     ) -> Result<Answer, Refusal> {
         let process = self.own(caller, pid)?;
-        let (target, leaves) = {
-            let state = self.lock();
-            let target = state.book.target(to)?;
-            let leaves = state.book.would_leave(pid, &target);
-            (target, leaves)
-        };
+        let target = self.lock().book.target(to)?;
+        if self.is_away_with_others(pid, &target) {
+            // From one host to another they go by their home.
+            self.migrate(caller, pid, "home", false)?;
+        }
+        let leaves = self.lock().book.would_leave(pid, &target);
         // A program that waits to replace its image is judged when it has done so.
         if leaves && !at_exec {
             let reasons = (self.eligibility)(pid);
@@ -218,13 +218,17 @@ impl Daemon {
         }
         let Some(target) = self.placed(pid, target, at_exec) else {
             let at = self.settings.node.clone();
-            return Ok(Answer::Migrated(Migrated { pid, at, moved: false, freeze_us: 0 }));
+            return Ok(Answer::Migrated(Migrated { pid, at, moved: false, freeze_us: 0, with: Vec::new() }));
         };
+        let departure = if leaves && !at_exec { self.departure(caller, pid, &target)? } else { None };
         let (sender, receiver) = sync_channel(1);
         let ticket = self.tell(|state| {
             let ticket = state.book.ticket();
             state.waiters.insert(ticket, sender);
-            state.book.migrate(ticket, process, target, at_exec);
+            match departure {
+                Some(departure) => state.book.migrate_family(ticket, departure),
+                None => state.book.migrate(ticket, process, target, at_exec),
+            }
             ticket
         });
         let answer = receiver.recv_timeout(MOVE).map_err(|_| {
@@ -253,7 +257,7 @@ impl Daemon {
     }
 
     /// A process that the caller may move and trace.
-    fn own(&self, caller: Caller, pid: i32) -> Result<Identity, Refusal> {
+    pub(crate) fn own(&self, caller: Caller, pid: i32) -> Result<Identity, Refusal> {
         let process = self.processes.look(pid).ok_or(Refusal::NoSuchProcess { pid })?;
         if caller.may_move(process.uid) { Ok(process) } else { Err(Refusal::NotPermitted { pid }) }
     }

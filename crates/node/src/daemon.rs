@@ -29,6 +29,7 @@ use crate::accelerators;
 use crate::book::{Book, DeputyId, Effect, HostId, Ticket};
 use crate::child::PacketSocket;
 use crate::cluster::Cluster;
+use crate::families::Families;
 use crate::processes::Processes;
 use crate::protocol::{Answer, Event};
 use crate::roster::Charter;
@@ -44,11 +45,18 @@ const CHILD_GRACE: Duration = Duration::from_secs(5);
 /// Tells why a process cannot move: an empty list when it can.
 pub type Eligibility = Box<dyn Fn(i32) -> Vec<String> + Send + Sync>;
 
+/// Tells with whom a process would have to move, itself among them.
+pub(crate) type Relatives = fn(i32) -> Vec<i32>;
+
 /// A node daemon.
 pub struct Daemon {
     pub(crate) settings: Settings,
     pub(crate) processes: Box<dyn Processes>,
     pub(crate) eligibility: Eligibility,
+    /// Nobody has any where nothing is known of them.
+    relatives: OnceLock<Relatives>,
+    /// The memory that the guests of families have here.
+    pub(crate) families: Families,
     pub(crate) started: Instant,
     pub(crate) zygote: Zygote,
     /// This node's part in the cluster, if it takes one; there from the start of serving.
@@ -117,6 +125,8 @@ impl Daemon {
             settings,
             processes,
             eligibility,
+            relatives: OnceLock::new(),
+            families: Families::default(),
             started: Instant::now(),
             cluster: OnceLock::new(),
             accelerators: Mutex::default(),
@@ -124,6 +134,16 @@ impl Daemon {
             state: Mutex::new(state),
             sooner: Condvar::new(),
         })
+    }
+
+    /// From now on it is asked who shares memory with whom. The first one counts.
+    pub fn know_relatives(&self, relatives: fn(i32) -> Vec<i32>) {
+        let _ = self.relatives.set(relatives);
+    }
+
+    /// With whom a process would have to move, itself among them.
+    pub(crate) fn relatives(&self, pid: i32) -> Vec<i32> {
+        self.relatives.get().map_or_else(|| vec![pid], |relatives| relatives(pid))
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
@@ -172,6 +192,10 @@ impl Daemon {
                 }
             }
             Effect::Publish(pid, event) => publish(state, pid, event),
+            Effect::Gather(identity, target) => {
+                let daemon = Arc::clone(self);
+                std::thread::spawn(move || daemon.gather(identity, target));
+            }
             Effect::Expel(id) => {
                 if let Some(Err(error)) =
                     state.hosts.get(&id).map(|socket| socket.send(&HostOrder::Expel, None))
@@ -288,7 +312,7 @@ fn give_order(state: &mut State, id: DeputyId, order: &DeputyOrder) {
         warn!(?id, error = %chain(&error), "failed to give a deputy program an order");
         if matches!(order, DeputyOrder::Move { .. } | DeputyOrder::Home) {
             let reason = "deputy program takes no orders".to_owned();
-            state.book.report(Instant::now(), id, DeputyReport::Refused { reason });
+            state.book.report(Instant::now(), id, DeputyReport::Refused { reason, shares: false });
         }
     }
 }
@@ -323,7 +347,7 @@ fn log_report(pid: i32, report: &DeputyReport) {
         DeputyReport::Arrived { at, reason, freeze_us, calls: _ } => {
             info!(pid, at = at.as_deref().unwrap_or("home"), reason, freeze_us, "arrived");
         }
-        DeputyReport::Refused { reason } => info!(pid, reason, "did not move"),
+        DeputyReport::Refused { reason, shares: _ } => info!(pid, reason, "did not move"),
         DeputyReport::Ended { reason: Some(reason) } => warn!(pid, reason, "ended"),
         DeputyReport::Ended { reason: None } | DeputyReport::Armed => debug!(pid, ?report, "deputy"),
         DeputyReport::Trace { .. } | DeputyReport::TraceLost { .. } => {}

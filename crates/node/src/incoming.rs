@@ -118,6 +118,7 @@ impl Daemon {
             std::thread::spawn(move || {
                 daemon.follow_host(id, session, &kept);
                 process.reap(CHILD_GRACE);
+                daemon.families.take_back(id);
                 let guest = daemon.tell(|state| {
                     state.hosts.remove(&id);
                     state.book.helper_gone(helper);
@@ -154,10 +155,18 @@ impl Daemon {
                     info!(home, pid, local_pid, command, "a guest computes here");
                     self.guest_arrived(home, *pid);
                 }
+                HostReport::Family { home, family } => {
+                    if let Err(error) = self.families.give(id, home, *family, socket) {
+                        warn!(%session, error = %chain(&error), "failed to give a family its memory");
+                    }
+                }
                 HostReport::Memory(memory) => info!(%session, ?memory, "all of a guest's memory is here"),
                 HostReport::Calls(_) => {}
                 HostReport::Ended { reason: Some(reason) } => warn!(%session, reason, "a guest ended"),
                 HostReport::Ended { reason: None } => debug!(%session, "a guest has left"),
+            }
+            if matches!(report, HostReport::Family { .. }) {
+                continue;
             }
             let reported = self.tell(|state| {
                 state.book.host_report(id, report);

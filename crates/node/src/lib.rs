@@ -25,6 +25,7 @@ mod cluster;
 mod control;
 mod daemon;
 pub mod discovery;
+mod families;
 mod incoming;
 pub mod lines;
 mod peers;

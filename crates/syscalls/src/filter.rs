@@ -51,12 +51,35 @@ pub fn program() -> Vec<Instruction> {
 /// Calls that pass by themselves, and that may unmap or protect memory which has to stay as it is.
 pub const CHANGES_MAPPINGS: [u64; 3] = [9, 10, 11];
 
-/// The filter of a guest with such memory: these calls are notified as well, but for those at the host program's order.
+/// Futex operations that look for the thread which holds a lock, by its number (linux/futex.h): `LOCK_PI`, `UNLOCK_PI`,
+/// `TRYLOCK_PI`, `WAIT_REQUEUE_PI`, `CMP_REQUEUE_PI`, `LOCK_PI2`.
+const LENDS_PRIORITY: [u64; 6] = [6, 7, 8, 11, 12, 13];
+/// `FUTEX_PRIVATE_FLAG` and all operations.
+const PRIVATE_OR_OPERATION: u64 = 0xff;
+
+/// Whether a call is about a lock that several processes may share and that lends its holder the priority of those who
+/// wait. The kernel finds the holder only in the PID namespace of who asks.
+#[must_use]
+pub fn lends_priority(call: u64, arguments: &[u64; 6]) -> bool {
+    call == u64::from(FUTEX) && LENDS_PRIORITY.contains(&(arguments[1] & PRIVATE_OR_OPERATION))
+}
+
+const FUTEX: u32 = 202;
+
+/// The filter of a guest with such memory: these calls are notified as well, but for those at the host program's order. So
+/// are those of [`lends_priority`].
 #[must_use]
 pub fn watching_program() -> Vec<Instruction> {
     const MMAP: u32 = 9;
     const MUNMAP: u32 = 11;
     program_of(|spec| match spec.number {
+        FUTEX => {
+            let test = Test { argument: 1, mask: PRIVATE_OR_OPERATION, values: &LENDS_PRIORITY };
+            let mut code = Vec::new();
+            guard(core::iter::once(test), vec![answer(NOTIFY)], &mut code);
+            code.push(answer(ALLOW));
+            code
+        }
         MMAP => only_at_the_hosts_order(UPPER_FLAGS_OF_MMAP),
         MUNMAP => only_at_the_hosts_order(SIXTH),
         number if CHANGES_MAPPINGS.contains(&u64::from(number)) => vec![answer(NOTIFY)],

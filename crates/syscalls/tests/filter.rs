@@ -4,7 +4,8 @@
 
 use minka_syscalls::decide;
 use minka_syscalls::filter::{
-    ALLOW, AT_THE_HOSTS_ORDER, CHANGES_MAPPINGS, Instruction, NOTIFY, X86_64, program, watching_program,
+    ALLOW, AT_THE_HOSTS_ORDER, CHANGES_MAPPINGS, Instruction, NOTIFY, X86_64, lends_priority, program,
+    watching_program,
 };
 use minka_syscalls::spec::{Case, Place, Spec};
 use minka_syscalls::table::CALLS;
@@ -94,6 +95,19 @@ fn the_watching_filter_notifies_what_changes_mappings_and_nothing_else_more() {
     let mmap =
         |mark: u64| run(&watching, &data(9, X86_64, &[0x1000, 0x1000, 3, mark << 32 | 0x32, u64::MAX, 0])).0;
     assert_eq!((mmap(0), mmap(AT_THE_HOSTS_ORDER.into())), (NOTIFY, ALLOW));
+    for operation in 0..0x200 {
+        let arguments = [0x1000, operation, 0, 0, 0, 0];
+        let found = run(&watching, &data(202, X86_64, &arguments)).0;
+        assert_eq!(found == NOTIFY, lends_priority(202, &arguments), "{operation:#x}");
+    }
+    let operations = |operations: &[u64]| {
+        operations
+            .iter()
+            .map(|operation| lends_priority(202, &[0, *operation, 0, 0, 0, 0]))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(operations(&[6, 7, 8, 11, 12, 13, 13 | 0x100]), [true; 7]);
+    assert_eq!(operations(&[0, 1, 9, 10, 6 | 0x80, 13 | 0x80]), [false; 6]);
 }
 
 #[test]

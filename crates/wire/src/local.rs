@@ -50,6 +50,28 @@ pub enum ZygoteReport {
     },
 }
 
+/// A family: processes that share memory and move together. Each deputy of one is told of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Family {
+    /// Names this move of it, and no other one.
+    pub id: FamilyId,
+    /// Its members, in an order that is the same for all.
+    pub members: Vec<i32>,
+}
+
+/// Names a move of a family. It is random.
+pub type FamilyId = [u8; 16];
+
+/// How the ledgers of families are named in the run directory: the family's id follows, in hexadecimal.
+pub const LEDGER_PREFIX: &str = "family-";
+
+impl Family {
+    /// The name of its ledger.
+    pub fn ledger(&self) -> String {
+        self.id.iter().fold(LEDGER_PREFIX.to_owned(), |name, byte| name + &format!("{byte:02x}"))
+    }
+}
+
 /// What the daemon asks of a deputy program.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -67,6 +89,9 @@ pub enum DeputyOrder {
         to: String,
         /// Wait for the process's next `execve` and move it then.
         at_exec: bool,
+        /// The process moves with others, each of which has a deputy with the same order.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        family: Option<Family>,
     },
     /// Where a node is reached at present; told before an order to move there.
     Address {
@@ -90,6 +115,9 @@ pub enum DeputyOrder {
         pid: i32,
         /// Path of the node's `node.toml`.
         config: String,
+        /// The family with which it was moved last.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        family: Option<Family>,
     },
 }
 
@@ -114,6 +142,9 @@ pub enum DeputyReport {
     Refused {
         /// Why not, for people.
         reason: String,
+        /// It shares memory with others, with whom it would have to move.
+        #[serde(default)]
+        shares: bool,
     },
     /// A forwarded call, as `strace` would print it.
     Trace {
@@ -132,7 +163,8 @@ pub enum DeputyReport {
     },
 }
 
-/// What the daemon tells a host program. A [`HostOrder::Channel`] carries a TCP descriptor.
+/// What the daemon tells a host program. A [`HostOrder::Channel`] carries a TCP descriptor, a [`HostOrder::Objects`] one of
+/// memory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HostOrder {
@@ -148,6 +180,8 @@ pub enum HostOrder {
     },
     /// Send the guest home.
     Expel,
+    /// The memory in which all guests of a family here have what they share (answers [`HostReport::Family`]).
+    Objects,
 }
 
 /// How a guest's memory came to its host.
@@ -177,6 +211,13 @@ pub enum HostReport {
         local_pid: i32,
         /// Its command name.
         command: String,
+    },
+    /// The guest is going to share memory with others.
+    Family {
+        /// Name of its home node.
+        home: String,
+        /// The name of the family there.
+        family: FamilyId,
     },
     /// All of the guest's memory is here.
     Memory(GuestMemory),

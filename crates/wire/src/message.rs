@@ -6,6 +6,8 @@
 //!                  ◄───────────── Prepared | Refused
 //!            (the other lanes are opened, the process is stopped)
 //!            Enter(image) ────────────────────────►    guest is built, with its first pages
+//!                  ◄───────────────────────── Built   of a family, whose guests begin
+//!            Run ─────────────────────────────────►    when all are built
 //!                  ◄─────────────── Running | Failed
 //!            Signal ──────────────────────────────►
 //!                  ◄───────────────────── SignalTaken
@@ -14,8 +16,11 @@
 //!                  ◄────────────────────────── HasAll   what the home has of the guest's memory may go
 //!            Precopy ─────────────────────────────►    changed pages come early, while the guest runs
 //!            Recall ──────────────────────────────►    guest is stopped
+//!                  ◄───────────────────────── Still   of a family, on the stream lane; and when all
+//!            Collect ─────────────────────────────►    stand still their shared pages can be read
 //!                  ◄───────────────── Leaving(return)
 //!            Bye ─────────────────────────────────►    guest is killed
+//!                  ◄────────────────────────── Gone   of a family
 //!  Calls           ◄───────────────────────────── Call
 //!            Result ──────────────────────────────►
 //!  Faults          ◄──────────────────────────── Fetch
@@ -112,6 +117,8 @@ pub struct Hello {
     pub workbench: u64,
     /// Files whose pages the host may have.
     pub files: Vec<FileOffer>,
+    /// The family of which it is a member: the others come, too.
+    pub family: Option<crate::local::FamilyId>,
 }
 
 /// From the home, on the control lane.
@@ -146,6 +153,13 @@ pub enum FromHome {
     GoOn,
     /// Get all pages that the guest still misses, and say when the home's are not needed any more ([`FromHost::HasAll`]).
     GetAll,
+    /// The guests of all members are built: let this one run.
+    Run,
+    /// The guests of all members stand still: send what this one has changed.
+    Collect {
+        /// One of them has ended, and nobody knows what it had written: everything that they share counts as written.
+        all: bool,
+    },
 }
 
 impl FromHome {
@@ -160,6 +174,8 @@ impl FromHome {
             Self::Bye => "Bye",
             Self::GoOn => "GoOn",
             Self::GetAll => "GetAll",
+            Self::Run => "Run",
+            Self::Collect { .. } => "Collect",
         }
     }
 }
@@ -200,6 +216,12 @@ pub enum FromHost {
     /// Every page of private anonymous memory that the home had is here, and counts as written: all of them go home with
     /// the guest, so what the home has of them may go.
     HasAll,
+    /// The guest of a member of a family is built; it runs when it is told to.
+    Built,
+    /// It is stopped.
+    Still,
+    /// It is no more, and has not executed an instruction since.
+    Gone,
 }
 
 impl FromHost {
@@ -214,6 +236,9 @@ impl FromHost {
             Self::Homeward { .. } => "Homeward",
             Self::Leaving(_) => "Leaving",
             Self::HasAll => "HasAll",
+            Self::Built => "Built",
+            Self::Still => "Still",
+            Self::Gone => "Gone",
         }
     }
 }

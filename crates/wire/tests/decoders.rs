@@ -80,7 +80,7 @@ fn piece() -> Piece {
 }
 
 /// What the home says, one of each kind.
-fn from_home() -> [FromHome; 7] {
+fn from_home() -> [FromHome; 9] {
     let hello = Hello {
         pid: 42,
         command: "work".to_owned(),
@@ -91,6 +91,7 @@ fn from_home() -> [FromHome; 7] {
         vdso: (0x7fff_0000, 0x4000),
         workbench: 0x1_0000,
         files: vec![FileOffer { path: "/lib/x.so".to_owned(), size: 9, digest: [1; 32] }; 3],
+        family: Some([3; 16]),
     };
     let source = Source::HostFile { file: 1, offset: 4096 };
     let area = Area {
@@ -122,11 +123,13 @@ fn from_home() -> [FromHome; 7] {
         FromHome::Recall,
         FromHome::Bye,
         FromHome::GetAll,
+        FromHome::Run,
+        FromHome::Collect { all: true },
     ]
 }
 
 /// What the host says.
-fn from_host() -> [FromHost; 6] {
+fn from_host() -> [FromHost; 9] {
     let state = Return { threads: vec![thread()], brk: 0x8000, cpu_us: (3, 4) };
     let leaving = Leaving { state, space: vec![piece(); 4], unmade: Vec::new() };
     [
@@ -136,6 +139,9 @@ fn from_host() -> [FromHost; 6] {
         FromHost::Homeward { reason: "fork".to_owned() },
         FromHost::Leaving(Box::new(leaving)),
         FromHost::HasAll,
+        FromHost::Built,
+        FromHost::Still,
+        FromHost::Gone,
     ]
 }
 

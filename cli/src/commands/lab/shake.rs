@@ -17,6 +17,9 @@ const SHAKEN_MAX: usize = 32;
 /// How often new processes are looked for, at least.
 const LOOK_INTERVAL_MAX: Duration = Duration::from_millis(50);
 
+/// How many steps a process leaves to another one of its family, before it looks whether it still has one.
+const LED: u32 = 4;
+
 /// What came of the moves so far.
 #[derive(Debug, Clone, Default, Serialize)]
 pub(super) struct Tally {
@@ -64,7 +67,7 @@ pub(super) enum Step {
     /// It moved.
     Moved(Migrated),
     /// It was there already.
-    Stayed,
+    Stayed(Migrated),
     /// It did not.
     Refused(String),
 }
@@ -179,10 +182,15 @@ impl Shake {
     fn until_the_end(self) {
         let mut next = Instant::now() + self.interval;
         let mut client = None;
+        let mut led = 0;
         for target in self.targets.iter().cycle() {
             std::thread::sleep(next.saturating_duration_since(Instant::now()));
             // A move that took longer than the interval does not make up for it in a burst.
             next = Instant::now() + self.interval;
+            if led > 0 {
+                led -= 1;
+                continue;
+            }
             let step = match self.step(&mut client, target) {
                 Ok(step) => step,
                 Err(ClientError::Refused(Refusal::NoSuchProcess { .. })) => break,
@@ -192,9 +200,15 @@ impl Shake {
                     Step::Refused(crate::failure::chain(&error))
                 }
             };
+            if let Step::Moved(migrated) | Step::Stayed(migrated) = &step
+                && migrated.with.iter().any(|other| *other < self.pid)
+            {
+                // It moves with those that share its memory, and another one of them leads.
+                led = LED;
+            }
             match &step {
                 Step::Moved(migrated) => self.shared.tally().moved(migrated),
-                Step::Stayed => {}
+                Step::Stayed(_) => {}
                 Step::Refused(reason) => self.shared.tally().refused(reason.clone()),
             }
             (self.watcher)(self.pid, &step);
@@ -220,7 +234,7 @@ impl Shake {
             None => client.insert(Client::connect(&self.run_dir)?),
         };
         match client.migrate(self.pid, target, false)? {
-            Outcome::Migrated(migrated) if !migrated.moved => Ok(Step::Stayed),
+            Outcome::Migrated(migrated) if !migrated.moved => Ok(Step::Stayed(migrated)),
             Outcome::Migrated(migrated) => Ok(Step::Moved(migrated)),
             Outcome::Armed => Ok(Step::Refused("it waits for an exec".to_owned())),
         }
@@ -247,7 +261,7 @@ mod tests {
         let mut tally = Tally::default();
         assert_eq!(tally.summed().freeze_median_us, None);
         for freeze_us in [5, 1, 9] {
-            tally.moved(&Migrated { pid: 1, at: "b".into(), moved: true, freeze_us });
+            tally.moved(&Migrated { pid: 1, at: "b".into(), moved: true, freeze_us, with: Vec::new() });
         }
         let summed = tally.summed();
         assert_eq!((summed.moves, summed.freeze_median_us, summed.freeze_max_us), (3, Some(5), Some(9)));

@@ -7,7 +7,7 @@ use crate::parked::Parked;
 use crate::rest::{self, Part, Progress, Rest};
 use crate::tracee::Tasks;
 use minka_kernel::spawn::wait_readable;
-use minka_wire::local::{DeputyOrder, DeputyReport};
+use minka_wire::local::{DeputyOrder, DeputyReport, Family};
 use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
 
@@ -19,7 +19,7 @@ impl Deputy {
     }
 
     /// Stays with threads that have to finish a call, until they have. Tells if the process is to go somewhere before.
-    pub(super) fn attend(&self) -> Result<Option<(Found, String)>> {
+    pub(super) fn attend(&self) -> Result<Option<(Found, String, Option<Family>)>> {
         let mut target = None;
         let mut parts = Vec::new();
         loop {
@@ -33,7 +33,7 @@ impl Deputy {
             }
             if self.rests.borrow().is_empty() {
                 let found = if parts.is_empty() { Found::Free } else { Found::InCalls(parts) };
-                return Ok(target.map(|target| (found, target)));
+                return Ok(target.map(|(target, family)| (found, target, family)));
             }
             let [news, ordered] = wait_readable(&[self.news.as_fd(), self.daemon.as_fd()], None)
                 .map_err(|error| Fault::Io("wait", error))?[..]
@@ -45,13 +45,13 @@ impl Deputy {
             }
             if ordered {
                 match self.daemon.order() {
-                    Some(DeputyOrder::Move { to, at_exec: false }) => {
+                    Some(DeputyOrder::Move { to, at_exec: false, family }) => {
                         self.rests.borrow().iter().for_each(Rest::cut);
-                        target = Some(to);
+                        target = Some((to, family));
                     }
                     Some(DeputyOrder::Move { .. }) => {
                         let reason = "it has to finish a call before".to_owned();
-                        self.daemon.report(&DeputyReport::Refused { reason });
+                        self.daemon.report(&DeputyReport::Refused { reason, shares: false });
                     }
                     Some(DeputyOrder::Trace { on }) => self.tracing.store(on, Ordering::Relaxed),
                     Some(

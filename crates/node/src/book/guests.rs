@@ -94,6 +94,7 @@ impl Book {
     pub(crate) fn host_report(&mut self, id: HostId, report: HostReport) {
         let Some(host) = self.guests.hosts.get_mut(&id) else { return };
         match report {
+            HostReport::Family { .. } => {}
             HostReport::Guest { home, pid, local_pid, command } => {
                 host.guest = Some(Process {
                     pid: local_pid,
@@ -132,7 +133,13 @@ impl Book {
         let gone = host.guest.as_ref().map(|guest| (guest.home.clone(), guest.home_pid));
         if let Some(guest) = host.guest {
             for ticket in host.expelling {
-                let left = Migrated { pid: guest.pid, at: guest.home.clone(), moved: true, freeze_us: 0 };
+                let left = Migrated {
+                    pid: guest.pid,
+                    at: guest.home.clone(),
+                    moved: true,
+                    freeze_us: 0,
+                    with: Vec::new(),
+                };
                 self.answer(Some(ticket), Answer::Migrated(left));
             }
             if reason.is_some() {

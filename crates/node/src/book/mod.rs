@@ -14,6 +14,7 @@
 //!
 //! A process becomes known when it is first ordered to move, and stays known until it ends.
 
+mod family;
 mod guests;
 mod orders;
 mod peers;
@@ -24,11 +25,12 @@ mod view;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use minka_wire::local::DeputyOrder;
+use minka_wire::local::{DeputyOrder, Family};
 
 use crate::processes::Identity;
 use crate::protocol::{Answer, Event, Process};
 
+pub(crate) use family::Departure;
 pub(crate) use guests::HostId;
 pub(crate) use standing::{Standing, Standings};
 
@@ -77,6 +79,8 @@ pub(crate) enum Effect {
     Publish(i32, Event),
     /// Send a guest to its home.
     Expel(HostId),
+    /// Have a process leave again, with those who share memory with it by now.
+    Gather(Identity, Target),
 }
 
 /// Where a user asked a process to be.
@@ -113,6 +117,8 @@ struct Outstanding {
     again: bool,
     /// That has happened already; it does not happen twice.
     given_again: bool,
+    /// It has been given to all of a family.
+    family: Option<Family>,
 }
 
 /// A deputy program that runs.
@@ -147,6 +153,10 @@ struct Record {
     fault: Option<String>,
     deputy: Option<Deputy>,
     order: Option<Outstanding>,
+    /// With whom it was moved last, if not alone.
+    family: Option<Family>,
+    /// It may have to leave with others.
+    shares: bool,
     /// Its deputy has been told to keep nothing of its memory here that its host has.
     gives_back: bool,
     back_off: BackOff,
@@ -262,7 +272,16 @@ impl Book {
 
 impl Outstanding {
     fn new(target: Target, to: Option<String>, at_exec: bool, ticket: Option<Ticket>) -> Self {
-        Outstanding { target, to, at_exec, ticket, armed: false, again: false, given_again: false }
+        Outstanding {
+            target,
+            to,
+            at_exec,
+            ticket,
+            armed: false,
+            again: false,
+            given_again: false,
+            family: None,
+        }
     }
 }
 
@@ -279,6 +298,8 @@ impl Record {
             fault: None,
             deputy: None,
             order: None,
+            family: None,
+            shares: false,
             gives_back: false,
             back_off: BackOff { wait: BACK_OFF_FIRST, due: None },
             rescues: 0,

@@ -82,12 +82,24 @@ impl Book {
                 record.wanted = target.wish();
             }
             let at = to.unwrap_or_else(|| self.node.clone());
-            self.answer(Some(ticket), Answer::Migrated(Migrated { pid, at, moved: false, freeze_us: 0 }));
+            let with = record.others();
+            self.answer(
+                Some(ticket),
+                Answer::Migrated(Migrated { pid, at, moved: false, freeze_us: 0, with }),
+            );
             return Ok(());
+        }
+        if to.is_some() && record.family.is_some() && record.away_at.is_some() {
+            let reasons = vec!["it is away with others, with whom it has to come home before".to_owned()];
+            return Err(Refusal::CannotMove { pid, reasons });
         }
         record.back_off = super::BackOff { wait: BACK_OFF_FIRST, due: None };
         record.rescues = 0;
+        let is_home = target == Target::Home;
         self.give(pid, Outstanding::new(target, to, at_exec, Some(ticket)));
+        if is_home {
+            self.call_relatives_home(pid);
+        }
         Ok(())
     }
 
@@ -104,6 +116,10 @@ impl Book {
                 Some(Target::Home) | None => continue,
             };
             match (to, record.wanted.clone(), record.is_settled()) {
+                (Some(_), Some(target), true) if record.shares => {
+                    record.back_off.due = Some(now + record.back_off.wait);
+                    self.gather(pid, target);
+                }
                 (Some(to), Some(target), true) => {
                     self.give(pid, Outstanding::new(target, Some(to), false, None));
                 }
@@ -177,7 +193,7 @@ impl Book {
     }
 
     /// Begins the record of a process, unless there is one.
-    fn know(&mut self, process: Identity) -> Result<(), Refusal> {
+    pub(super) fn know(&mut self, process: Identity) -> Result<(), Refusal> {
         let pid = process.pid;
         match self.records.get_mut(&pid) {
             Some(record) if record.identity.start == process.start => {
@@ -230,8 +246,12 @@ impl Book {
         let id = DeputyId(self.deputies);
         let config = self.config.clone();
         self.effects.push(Effect::Spawn(id));
-        let first =
-            if rescuing { DeputyOrder::Rescue { pid, config } } else { DeputyOrder::Start { pid, config } };
+        let family = self.records.get(&pid).and_then(|record| record.family.clone());
+        let first = if rescuing {
+            DeputyOrder::Rescue { pid, config, family }
+        } else {
+            DeputyOrder::Start { pid, config }
+        };
         self.effects.push(Effect::Order(id, first));
         if let Some(record) = self.records.get_mut(&pid) {
             record.deputy = Some(Deputy { id, rescuing, ended: false });
@@ -262,7 +282,9 @@ impl Book {
 impl Outstanding {
     pub(super) fn to_deputy(&self) -> DeputyOrder {
         match &self.to {
-            Some(to) => DeputyOrder::Move { to: to.clone(), at_exec: self.at_exec },
+            Some(to) => {
+                DeputyOrder::Move { to: to.clone(), at_exec: self.at_exec, family: self.family.clone() }
+            }
             None => DeputyOrder::Home,
         }
     }
@@ -271,6 +293,12 @@ impl Outstanding {
 impl Record {
     fn is_due(&self, now: Instant) -> bool {
         self.back_off.due.is_some_and(|due| due <= now)
+    }
+
+    /// Those with whom it is away, or was.
+    pub(super) fn others(&self) -> Vec<i32> {
+        let members = self.family.iter().flat_map(|family| family.members.iter().copied());
+        members.filter(|member| *member != self.identity.pid).collect()
     }
 
     pub(super) fn is_being_rescued(&self) -> bool {

@@ -20,7 +20,12 @@ impl Book {
             DeputyReport::Arrived { at: _, reason, freeze_us, calls: _ } => {
                 self.arrived_home(now, pid, reason, freeze_us);
             }
-            DeputyReport::Refused { reason } => self.refused(now, pid, reason),
+            DeputyReport::Refused { reason, shares } => {
+                if let Some(record) = self.records.get_mut(&pid) {
+                    record.shares |= shares;
+                }
+                self.refused(now, pid, reason);
+            }
             DeputyReport::Trace { line } => self.publish(pid, Event::Call { line }),
             DeputyReport::TraceLost { lines } => self.publish(pid, Event::Lost { lines }),
             DeputyReport::Ended { reason } => self.ended(pid, reason),
@@ -49,10 +54,14 @@ impl Book {
         let order = record.order.take();
         if let Some(order) = &order {
             record.wanted = order.target.wish();
+            if order.family.is_none() {
+                (record.family, record.shares) = (None, false);
+            }
         }
+        let with = record.others();
         self.peers.set_reachable(&at, true);
         let ticket = order.and_then(|order| order.ticket);
-        self.answer(ticket, Answer::Migrated(Migrated { pid, at: at.clone(), moved: true, freeze_us }));
+        self.answer(ticket, Answer::Migrated(Migrated { pid, at: at.clone(), moved: true, freeze_us, with }));
         self.publish(pid, Event::Arrived { at, home: false, reason: None, freeze_us });
     }
 
@@ -71,6 +80,7 @@ impl Book {
             self.publish(pid, Event::Arrived { at: node, home: true, reason, freeze_us });
             return;
         }
+        let with = record.others();
         let order = record.order.take();
         let by_order = order.as_ref().is_some_and(|order| order.to.is_none());
         if by_order {
@@ -88,7 +98,9 @@ impl Book {
                 let reason = "it came home instead".to_owned();
                 Answer::Refused(Refusal::NotMoved { pid, at: node.clone(), reason })
             }
-            (_, true) => Answer::Migrated(Migrated { pid, at: node.clone(), moved: was_away, freeze_us }),
+            (_, true) => {
+                Answer::Migrated(Migrated { pid, at: node.clone(), moved: was_away, freeze_us, with })
+            }
         };
         self.answer(order.and_then(|order| order.ticket), answer);
         self.publish(pid, Event::Arrived { at: node, home: true, reason, freeze_us });

@@ -215,7 +215,9 @@ impl View<'_> {
             _ if self.examined >= EXAMINED_MAX => false,
             _ => {
                 self.examined += 1;
-                let eligible = (self.daemon.eligibility)(pid).is_empty();
+                // Those that would have to move together are left where they are.
+                let moves = (self.daemon.eligibility)(pid).is_empty();
+                let eligible = moves && self.daemon.relatives(pid).len() == 1;
                 fate.eligible = Some((self.now, eligible));
                 eligible
             }

@@ -62,7 +62,7 @@ fn answers_are_pinned() {
     let refused = Refusal::NotStarted { nodes: vec![("b".into(), Unstarted::NotOffered)] };
     let line = r#"{"version":1,"body":{"refused":{"not_started":{"nodes":[["b","not_offered"]]}}}}"#;
     pinned(Answer::Refused(refused), line);
-    let migrated = Migrated { pid: 7, at: "b".into(), moved: true, freeze_us: 2310 };
+    let migrated = Migrated { pid: 7, at: "b".into(), moved: true, freeze_us: 2310, with: Vec::new() };
     let line = r#"{"version":1,"body":{"migrated":{"pid":7,"at":"b","moved":true,"freeze_us":2310}}}"#;
     pinned(Answer::Migrated(migrated), line);
     let event = Event::Arrived { at: "a".into(), home: true, reason: Some("fork".into()), freeze_us: 9 };

@@ -210,6 +210,9 @@ pub struct Migrated {
     pub moved: bool,
     /// How long it stood still, in microseconds.
     pub freeze_us: u64,
+    /// The processes that were moved with it, as they share memory.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub with: Vec<i32>,
 }
 
 /// What happens to a process that is being traced.

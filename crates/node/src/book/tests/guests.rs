@@ -42,7 +42,7 @@ fn a_guest_is_moved_by_its_home_only_and_can_be_expelled() {
     world.book.host_report(host, HostReport::Ended { reason: None });
     assert_eq!(world.book.host_of_session(session(1)), None);
     world.book.host_gone(host);
-    let left = Migrated { pid: PID, at: "b".into(), moved: true, freeze_us: 0 };
+    let left = Migrated { pid: PID, at: "b".into(), moved: true, freeze_us: 0, with: Vec::new() };
     assert_eq!(world.effects(), [Effect::Answer(expelled, Answer::Migrated(left))]);
     assert_eq!(world.book.processes(), []);
 }

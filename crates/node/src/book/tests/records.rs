@@ -62,7 +62,7 @@ fn there_is_a_limit_to_processes_and_idle_ones_make_room() {
     let refusal = Refusal::TooManyProcesses { limit: PROCESSES_MAX };
     let ticket = world.ask_for(identity(last), "b", false);
     assert_eq!(world.effects(), [refused(ticket, refusal)]);
-    world.report(1, DeputyReport::Refused { reason: "no".into() });
+    world.report(1, DeputyReport::Refused { reason: "no".into(), shares: false });
     world.report(1, ended());
     world.gone(1, true);
     world.ask_for(identity(last), "b", false);
