@@ -190,7 +190,7 @@ impl Cluster {
 
     /// Waits until a point has been reached on a node, so and so often since the lab is up.
     pub fn reached(&self, node: u32, fault: &str, times: usize) {
-        let point = fault.split([':', '#']).next().unwrap_or_default();
+        let point = fault.split([':', '#', '@']).next().unwrap_or_default();
         let line = format!("fault point {point}:");
         let until = std::time::Instant::now() + SOON;
         while self.log(node).matches(&line).count() < times {
@@ -201,7 +201,7 @@ impl Cluster {
 
     /// How often a point has been reached on a node.
     pub fn times(&self, node: u32, fault: &str) -> usize {
-        let point = fault.split([':', '#']).next().unwrap_or_default();
+        let point = fault.split([':', '#', '@']).next().unwrap_or_default();
         self.log(node).matches(&format!("fault point {point}:")).count()
     }
 
@@ -283,14 +283,14 @@ impl Cluster {
         described.collect()
     }
 
-    /// Records that deputies keep for a rescue, on the nodes that live.
+    /// Records that deputies keep for a rescue, and ledgers of families, on the nodes that live.
     fn records(&self) -> Vec<String> {
         let nodes = self.lab.status().expect("ask the lab");
         let living = nodes.iter().filter(|node| node.alive);
         let entries = living
             .flat_map(|node| fs::read_dir(self.run_directory(node.number)).into_iter().flatten().flatten());
         let names = entries.map(|entry| entry.file_name().display().to_string());
-        names.filter(|name| name.starts_with("parked-")).collect()
+        names.filter(|name| name.starts_with("parked-") || name.starts_with("family-")).collect()
     }
 
     /// Waits until nothing of any move is left on any node.
@@ -355,7 +355,7 @@ fn threads(pid: u32) -> String {
 }
 
 /// The children of all threads of a process.
-fn children(pid: u32) -> Vec<u32> {
+pub(crate) fn children(pid: u32) -> Vec<u32> {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let lists = threads.map(|task| fs::read_to_string(task.path().join("children")).unwrap_or_default());
     lists

@@ -36,6 +36,8 @@ pub const ENDED: May = May::Be(Outcome::Ended);
 
 /// Sends subjects of all manners to node 2 and home again, once for each fault, and checks what comes of it.
 ///
+/// In a fault of a family's, `@own` names its main process and `@other` another one.
+///
 /// `cases`: a fault on `node`, and what may come of it for a quiet subject and for those that make calls.
 ///
 /// # Panics
@@ -75,10 +77,13 @@ fn slowed(point: &str) -> &'static str {
 }
 
 fn travel_slowed(cluster: &Cluster, manner: Manner, node: u32, slowed: &str, faults: &str) -> Outcome {
+    let subject = Subject::start(cluster, manner);
+    let own = format!("@{}:", subject.pid_in_node);
+    let other = subject.other_in_node().map_or_else(|| own.clone(), |pid| format!("@{pid}:"));
+    let faults = &faults.replace("@own:", &own).replace("@other:", &other);
     let before: Vec<(&str, usize)> =
         faults.split(' ').map(|fault| (fault, cluster.times(node, fault))).collect();
     let struck = || before.iter().any(|(fault, before)| cluster.times(node, fault) > *before);
-    let subject = Subject::start(cluster, manner);
     cluster.fail(node, format!("{slowed} {faults}").trim());
     // Whether these succeed depends on when the fault strikes.
     let out = subject.migrate("node2");

@@ -11,6 +11,9 @@ pub struct Machine {
     step: u64,
 }
 
+/// Members of a family, each a process.
+pub const FAMILY: u64 = 3;
+
 /// Threads of a crowd, each of which computes with a machine of its own.
 pub const CROWD: u64 = 4;
 
@@ -32,6 +35,11 @@ impl Machine {
         let mut words = Words::Shared(map_shared(kib));
         words.iter_mut().zip(0..).for_each(|(word, number)| *word = mix(number));
         Self::with(words, number)
+    }
+
+    /// Takes up where another one has come to in the same memory.
+    pub fn resume(&mut self, sum: u64, step: u64) {
+        (self.sum, self.step) = (sum, step);
     }
 
     fn with(memory: Words, number: u64) -> Self {
@@ -81,8 +89,12 @@ impl DerefMut for Words {
     }
 }
 
+/// Memory that is shared with children, as long as the program runs.
+///
+/// # Panics
+/// When it cannot be mapped.
 #[allow(unsafe_code, reason = "a mapping of a kind that no safe library makes")]
-fn map_shared(kib: usize) -> &'static mut [u64] {
+pub fn map_shared(kib: usize) -> &'static mut [u64] {
     use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
     let protection = ProtFlags::READ | ProtFlags::WRITE;
     // SAFETY: a new mapping at an address of the kernel's choice.

@@ -11,7 +11,7 @@ use minka_node::client::{ClientError, Outcome};
 use minka_node::protocol::{Process, Refusal, State};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, children};
 use crate::machine::{self, Machine};
 use crate::{SOON, eventually};
 
@@ -29,6 +29,10 @@ pub enum Manner {
     Crowd,
     /// As a chatty one, in shared memory that nobody else has.
     Sharing,
+    /// Several processes that take turns in memory that they share, each with a line for each of its steps.
+    Family,
+    /// The same without a system call.
+    QuietFamily,
 }
 
 impl Manner {
@@ -39,7 +43,19 @@ impl Manner {
             Self::Chatty => "chatty",
             Self::Crowd => "crowd",
             Self::Sharing => "sharing",
+            Self::Family => "family",
+            Self::QuietFamily => "quiet-family",
         }
+    }
+
+    /// Whether it tells of nothing before its end.
+    fn is_quiet(self) -> bool {
+        matches!(self, Self::Quiet | Self::QuietFamily)
+    }
+
+    /// Processes that it has beside the main one.
+    fn others(self) -> usize {
+        if matches!(self, Self::Family | Self::QuietFamily) { machine::FAMILY as usize - 1 } else { 0 }
     }
 
     /// Threads that compute.
@@ -65,6 +81,8 @@ pub struct Subject<'a> {
     pid: i32,
     /// Its PID as its node counts.
     pub pid_in_node: i32,
+    /// The other processes of a family, as the tests count.
+    others: Vec<i32>,
     descriptors: BTreeSet<String>,
 }
 
@@ -93,7 +111,9 @@ impl<'a> Subject<'a> {
         eventually(SOON, "the subject is ready", || read(&file).starts_with("ready\n").then_some(()));
         let (pid, pid_in_node) = (running.pid() as i32, running.pid_in_node() as i32);
         let descriptors = descriptors(pid);
-        Self { cluster, manner, running, ended: None, file, pid, pid_in_node, descriptors }
+        let others: Vec<i32> = children(pid as u32).into_iter().map(|pid| pid as i32).collect();
+        assert_eq!(others.len(), manner.others());
+        Self { cluster, manner, running, ended: None, file, pid, pid_in_node, others, descriptors }
     }
 
     /// Asks its node to move it.
@@ -106,6 +126,24 @@ impl<'a> Subject<'a> {
         let status = read(Path::new(&format!("/proc/{}/status", self.pid)));
         let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
         line.trim().strip_suffix(" kB")?.parse().ok()
+    }
+
+    /// The PID of one of its other processes, as its node counts.
+    pub fn other_in_node(&self) -> Option<i32> {
+        let status = read(Path::new(&format!("/proc/{}/status", self.others.last()?)));
+        let pids = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
+        pids.split_ascii_whitespace().next_back()?.parse().ok()
+    }
+
+    /// Whether that process has ended.
+    pub fn has_lost_other(&self) -> bool {
+        self.others.last().is_none_or(|pid| is_zombie(*pid))
+    }
+
+    /// Sends a signal to one of its other processes, at home.
+    pub fn signal_other(&self, signal: Signal) {
+        let pid = self.others.last().copied().and_then(Pid::from_raw).expect("another process");
+        kill_process(pid, signal).expect("signal another process");
     }
 
     /// Sends it a signal, at home.
@@ -133,13 +171,18 @@ impl<'a> Subject<'a> {
 
     /// Waits until it has told of some more steps.
     pub fn goes_on(&mut self) {
-        if self.manner != Manner::Quiet {
+        if !self.manner.is_quiet() {
             let before = self.told();
             eventually(SOON, "the subject goes on", || {
                 assert_eq!(self.fate(), Fate::Lives, "{}", self.cluster.logs());
                 (self.told() > before + 5).then_some(())
             });
         }
+    }
+
+    /// The same of its main process alone.
+    pub fn is_main_ordinary(&self) -> Result<(), String> {
+        is_ordinary_thread(&read(Path::new(&format!("/proc/{}/status", self.pid))))
     }
 
     /// Nothing of Minka is in it: it is as it was started.
@@ -150,7 +193,12 @@ impl<'a> Subject<'a> {
             return Err(format!("{} threads", statuses.len()));
         }
         statuses.iter().try_for_each(|status| is_ordinary_thread(status))?;
-        let maps = read(Path::new(&format!("/proc/{}/maps", self.pid)));
+        for other in &self.others {
+            is_ordinary_thread(&read(Path::new(&format!("/proc/{other}/status"))))
+                .map_err(|why| format!("its process {other}: {why}"))?;
+        }
+        let of_all = self.others.iter().chain([&self.pid]);
+        let maps: String = of_all.map(|pid| read(Path::new(&format!("/proc/{pid}/maps")))).collect();
         let foreign = maps.lines().find(|line| line.contains("/memfd:") || line.contains("rwxs"));
         let now = descriptors(self.pid);
         match () {
@@ -211,6 +259,9 @@ impl<'a> Subject<'a> {
         });
         assert_eq!(fate, Fate::Killed(9), "{}", self.cluster.logs());
         self.told();
+        // None of a family is left, either.
+        let is_there = |pid: &i32| Path::new(&format!("/proc/{pid}/maps")).exists() && !is_zombie(*pid);
+        eventually(SOON, "all of its processes end", || (!self.others.iter().any(is_there)).then_some(()));
         let reason = eventually(SOON, "its end is told", || {
             self.shown().filter(|process| process.state == State::Ended).map(|process| process.reason)
         });
@@ -224,9 +275,14 @@ impl<'a> Subject<'a> {
     pub fn travels_and_finishes(mut self) {
         self.stays_at_home();
         self.cluster.unhurried();
-        match self.migrate("node2") {
+        let moved = eventually(SOON, "nobody is busy with it", || match self.migrate("node2") {
+            Err(ClientError::Refused(Refusal::Busy { .. })) if !self.others.is_empty() => None,
+            outcome => Some(outcome),
+        });
+        match moved {
             Ok(Outcome::Migrated(migrated)) => {
-                assert_eq!((migrated.at.as_str(), migrated.moved), ("node2", true))
+                assert_eq!((migrated.at.as_str(), migrated.moved), ("node2", true));
+                assert_eq!(migrated.with.len(), self.others.len());
             }
             other => panic!("move it out: {other:?}\n{}", self.cluster.logs()),
         }
@@ -264,6 +320,11 @@ fn is_ordinary_thread(status: &str) -> Result<(), String> {
     }
 }
 
+fn is_zombie(pid: i32) -> bool {
+    let status = read(Path::new(&format!("/proc/{pid}/status")));
+    status.lines().any(|line| line.starts_with("State:") && line.contains('Z'))
+}
+
 fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_default()
 }
@@ -299,7 +360,7 @@ fn check(file: &Path, manner: Manner) -> u64 {
         match words[..] {
             ["end", last, result, digest] => {
                 let (last, result) = (number(last), number(result));
-                if manner == Manner::Quiet {
+                if manner.is_quiet() {
                     while told + 1 < last {
                         told = step().0;
                     }

@@ -7,7 +7,7 @@ static const struct check *const lists[] = {
     memory_checks,  mapping_checks, signal_checks,    delivery_checks, timer_checks,
     waiting_checks, blocked_checks, io_checks,        transfer_checks, lock_checks,
     processor_checks, self_checks,  child_checks,     errno_checks,    odd_checks,
-    event_checks, socket_checks, terminal_checks, sharing_checks,
+    event_checks, socket_checks, terminal_checks, sharing_checks, family_checks,
 };
 
 static const char *current = "start";

@@ -162,6 +162,11 @@ moves! {
     own_twice "own-twice",
     own_shared_inherited "own-shared-inherited",
     own_shared_locks "own-shared-locks",
+    family_counts "family-counts",
+    family_turns "family-turns",
+    family_robust "family-robust",
+    family_ends "family-ends",
+    family_signals "family-signals",
 }
 
 may_stay! {
@@ -178,6 +183,8 @@ may_stay! {
     own_memfd_passed "own-memfd-passed",
     own_memfd_after_exec "own-memfd-after-exec",
     shared_by_name "shared-by-name",
+    family_priority "family-priority",
+    family_changed "family-changed",
 }
 
 /// A check that nobody runs would not be one.

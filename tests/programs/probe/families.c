@@ -1,0 +1,297 @@
+/* Processes that share memory with each other: they move together. */
+#include "probe.h"
+
+#include <pthread.h>
+#include <semaphore.h>
+
+struct board {
+    pthread_mutex_t lock;
+    pthread_cond_t news;
+    sem_t full, empty;
+    long count, turn, done;
+    volatile long ticks;
+    char page[64][PAGE];
+};
+
+static struct board *make_board(int kind, int protocol)
+{
+    struct board *board = mmap(NULL, sizeof *board, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    MUST(board != MAP_FAILED);
+    pthread_mutexattr_t mutex;
+    pthread_condattr_t condition;
+    SAME(pthread_mutexattr_init(&mutex) | pthread_condattr_init(&condition), 0);
+    SAME(pthread_mutexattr_setpshared(&mutex, PTHREAD_PROCESS_SHARED), 0);
+    SAME(pthread_mutexattr_setrobust(&mutex, kind), 0);
+    SAME(pthread_mutexattr_setprotocol(&mutex, protocol), 0);
+    SAME(pthread_condattr_setpshared(&condition, PTHREAD_PROCESS_SHARED), 0);
+    SAME(pthread_mutex_init(&board->lock, &mutex) | pthread_cond_init(&board->news, &condition), 0);
+    SAME(sem_init(&board->full, 1, 0) | sem_init(&board->empty, 1, 1), 0);
+    return board;
+}
+
+static void drop_board(struct board *board)
+{
+    SAME(munmap(board, sizeof *board), 0);
+}
+
+static void take(sem_t *semaphore)
+{
+    int result;
+    do
+        result = sem_wait(semaphore);
+    while (result < 0 && errno == EINTR);
+    SAME(result, 0);
+}
+
+static void ended_well(pid_t child)
+{
+    int status;
+    SAME(waitpid(child, &status, 0), child);
+    SAME(status, 0);
+}
+
+/* Each changes all of a page under the lock, and finds it as somebody has left it. */
+static void count_together(struct board *board, int rounds)
+{
+    for (int round = 0; round < rounds; round++) {
+        SAME(pthread_mutex_lock(&board->lock), 0);
+        long count = board->count;
+        char *page = board->page[count % 64];
+        if (count >= 64)
+            MUST(is_filled(page, PAGE, count - 64 + 1));
+        else
+            MUST(is_zero(page, PAGE));
+        fill(page, PAGE, count + 1);
+        compute(0.0004);
+        board->count = count + 1;
+        SAME(pthread_mutex_unlock(&board->lock), 0);
+        compute(0.001);
+    }
+}
+
+static void family_counts(void)
+{
+    enum { children = 3, rounds = 90 };
+    struct board *board = make_board(PTHREAD_MUTEX_STALLED, PTHREAD_PRIO_NONE);
+    pid_t child[children];
+    for (int i = 0; i < children; i++) {
+        child[i] = fork();
+        MUST(child[i] >= 0);
+        if (child[i] == 0) {
+            count_together(board, rounds);
+            _exit(0);
+        }
+    }
+    count_together(board, rounds);
+    for (int i = 0; i < children; i++)
+        ended_well(child[i]);
+    SAME(board->count, (children + 1) * rounds);
+    drop_board(board);
+}
+
+/* Two take turns by a condition, two by semaphores, and all of them by calls in between. */
+static void family_turns(void)
+{
+    enum { rounds = 60 };
+    struct board *board = make_board(PTHREAD_MUTEX_STALLED, PTHREAD_PRIO_NONE);
+    int pipes[2];
+    SAME(pipe(pipes), 0);
+    pid_t child = fork();
+    MUST(child >= 0);
+    for (int round = 0; round < rounds; round++) {
+        SAME(pthread_mutex_lock(&board->lock), 0);
+        while (board->turn % 2 != (child == 0))
+            SAME(pthread_cond_wait(&board->news, &board->lock), 0);
+        SAME(board->turn, 2 * round + (child == 0));
+        fill(board->page[round], PAGE, board->turn);
+        board->turn++;
+        SAME(pthread_cond_broadcast(&board->news), 0);
+        SAME(pthread_mutex_unlock(&board->lock), 0);
+        compute(0.004);
+        if (child == 0) {
+            take(&board->empty);
+            board->done = round;
+            SAME(sem_post(&board->full), 0);
+            SAME(write(pipes[1], &round, sizeof round), (long)sizeof round);
+        } else {
+            int told;
+            SAME(read(pipes[0], &told, sizeof told), (long)sizeof told);
+            SAME(told, round);
+            take(&board->full);
+            SAME(board->done, round);
+            SAME(sem_post(&board->empty), 0);
+        }
+    }
+    if (child == 0)
+        _exit(0);
+    ended_well(child);
+    for (int round = 0; round < rounds; round++)
+        MUST(is_filled(board->page[round], PAGE, 2 * round + 1));
+    SAME(close(pipes[0]) | close(pipes[1]), 0);
+    drop_board(board);
+}
+
+/* One that is killed while it has a robust lock leaves it to the other, with all that it had written. */
+static void family_robust(void)
+{
+    for (int round = 1; round < 5; round++) {
+        struct board *board = make_board(PTHREAD_MUTEX_ROBUST, PTHREAD_PRIO_NONE);
+        pid_t child = fork();
+        MUST(child >= 0);
+        if (child == 0) {
+            SAME(pthread_mutex_lock(&board->lock), 0);
+            compute(0.12);
+            fill(board->page[0], 8 * PAGE, round);
+            SAME(sem_post(&board->full), 0);
+            for (;;)
+                compute(1);
+        }
+        take(&board->full);
+        compute(0.05);
+        SAME(kill(child, SIGKILL), 0);
+        SAME(pthread_mutex_lock(&board->lock), EOWNERDEAD);
+        SAME(pthread_mutex_consistent(&board->lock), 0);
+        MUST(is_filled(board->page[0], 8 * PAGE, round));
+        SAME(pthread_mutex_unlock(&board->lock), 0);
+        compute(0.08);
+        MUST(is_filled(board->page[0], 8 * PAGE, round) && is_zero(board->page[9], PAGE));
+        int status;
+        SAME(waitpid(child, &status, 0), child);
+        SAME(status, SIGKILL);
+        drop_board(board);
+    }
+}
+
+static struct board *ticking;
+
+static void *tick(void *nothing)
+{
+    for (;;)
+        ticking->ticks++;
+    return nothing;
+}
+
+/* Whoever has seen one's end sees nothing of it any more: neither by waiting, nor by the end of its pipe. */
+static void family_ends(void)
+{
+    for (int round = 0; round < 6; round++) {
+        ticking = make_board(PTHREAD_MUTEX_STALLED, PTHREAD_PRIO_NONE);
+        int pipes[2];
+        SAME(pipe(pipes), 0);
+        pid_t child = fork();
+        MUST(child >= 0);
+        if (child == 0) {
+            pthread_t thread;
+            SAME(pthread_create(&thread, NULL, tick, NULL), 0);
+            compute(0.13);
+            SAME(close(pipes[0]), 0);
+            if (round % 2)
+                _exit(0);
+            for (;;)
+                compute(1);
+        }
+        SAME(close(pipes[1]), 0);
+        compute(0.15);
+        if (round % 2 == 0)
+            SAME(kill(child, SIGKILL), 0);
+        char nothing;
+        if (round % 3)
+            SAME(read(pipes[0], &nothing, 1), 0);
+        else
+            SAME(waitpid(child, NULL, 0), child);
+        long before = ticking->ticks;
+        MUST(before > 0);
+        compute(0.03);
+        SAME(ticking->ticks, before);
+        compute(0.05);
+        SAME(ticking->ticks, before);
+        if (round % 3)
+            SAME(waitpid(child, NULL, 0), child);
+        SAME(close(pipes[0]), 0);
+        drop_board(ticking);
+    }
+}
+
+static struct board *signalled;
+
+static void note(int signal)
+{
+    (void)signal;
+    signalled->count++;
+}
+
+/* Signals from one to another, whose handlers write to what they share. */
+static void family_signals(void)
+{
+    signalled = make_board(PTHREAD_MUTEX_STALLED, PTHREAD_PRIO_NONE);
+    struct sigaction action = { .sa_handler = note, .sa_flags = SA_RESTART };
+    SAME(sigaction(SIGUSR1, &action, NULL), 0);
+    pid_t child = fork();
+    MUST(child >= 0);
+    if (child == 0) {
+        SAME(sem_post(&signalled->full), 0);
+        while (!signalled->done)
+            compute(0.001);
+        _exit(0);
+    }
+    take(&signalled->full);
+    for (int round = 0; round < 40; round++) {
+        SAME(kill(child, SIGUSR1), 0);
+        while (*(volatile long *)&signalled->count <= round)
+            compute(0.001);
+        compute(0.008);
+    }
+    signalled->done = 1;
+    ended_well(child);
+    SAME(signalled->count, 40);
+    SAME(signal(SIGUSR1, SIG_DFL) == SIG_ERR, 0);
+    drop_board(signalled);
+}
+
+/* Locks that lend their holder the priority of those who wait: the kernel has to find the holder. */
+static void family_priority(void)
+{
+    struct board *board = make_board(PTHREAD_MUTEX_STALLED, PTHREAD_PRIO_INHERIT);
+    pid_t child = fork();
+    MUST(child >= 0);
+    count_together(board, 60);
+    if (child == 0)
+        _exit(0);
+    ended_well(child);
+    SAME(board->count, 120);
+    drop_board(board);
+}
+
+/* One of them takes parts out of what they share, and gives up others. */
+static void family_changed(void)
+{
+    struct board *board = make_board(PTHREAD_MUTEX_STALLED, PTHREAD_PRIO_NONE);
+    pid_t child = fork();
+    MUST(child >= 0);
+    if (child == 0) {
+        take(&board->full);
+        compute(0.1);
+        fill(board->page[60], PAGE, 60);
+        SAME(madvise(board->page[1] - (long)board->page[1] % PAGE, PAGE, MADV_DONTNEED), 0);
+        char *hole = (char *)(((long)board->page[40] + PAGE) & -PAGE);
+        SAME(madvise(hole, 2 * PAGE, MADV_REMOVE), 0);
+        compute(0.1);
+        SAME(munmap(hole, PAGE), 0);
+        compute(0.1);
+        _exit(0);
+    }
+    fill(board->page[0], 64 * PAGE, 7);
+    SAME(sem_post(&board->full), 0);
+    compute(0.05);
+    ended_well(child);
+    MUST(is_filled(board->page[60], PAGE, 60) && is_filled(board->page[0], 8 * PAGE, 7));
+    MUST(is_zero((char *)(((long)board->page[40] + PAGE) & -PAGE), 2 * PAGE));
+    drop_board(board);
+}
+
+const struct check family_checks[] = {
+    { "family-counts", family_counts },   { "family-turns", family_turns },
+    { "family-robust", family_robust },   { "family-ends", family_ends },
+    { "family-signals", family_signals }, { "family-priority", family_priority },
+    { "family-changed", family_changed }, { NULL, NULL },
+};
