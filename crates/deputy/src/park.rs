@@ -106,7 +106,7 @@ pub(crate) fn park(pid: i32, found: Found, record: &Record, kin: Option<&Kin>) -
     let parts = Parts { agents, threads, memory, maps, kept, borders, auxv, leases, sole, held, site };
     let mut parked = Parked::new(pid, parts);
     // What was pending when the process was stopped it takes before it executes another instruction.
-    if let Err(error) = parked.ask(record).and_then(|()| parked.take_due_signals()) {
+    if let Err(error) = parked.ask(record, kin.is_some()).and_then(|()| parked.take_due_signals()) {
         rest::give_up(parked.release(tasks)?)?;
         return Err(error);
     }

@@ -251,7 +251,7 @@ impl Parked {
     }
 
     /// What only the process itself can tell, and what must not happen to it while it is parked.
-    pub(crate) fn ask(&mut self, record: &Record) -> Result<()> {
+    pub(crate) fn ask(&mut self, record: &Record, is_kin: bool) -> Result<()> {
         self.borders.brk = self.call(call::BRK, &[0])? as u64;
         self.learn_actions()?;
         let agent = self.main_agent()?;
@@ -267,8 +267,11 @@ impl Parked {
         }
         record.parked(&self.threads());
         for agent in self.threads.values().map(|resident| &resident.agent) {
-            // Otherwise its end would walk stale memory and wake futexes there.
-            self.call_by(agent, call::SET_ROBUST_LIST, &[0, ROBUST_HEAD])?;
+            // Otherwise its end would walk stale memory and wake futexes there. Those who share it wait for that, should it be
+            // killed before it goes, or when it is back; what is stale then comes home again.
+            if !is_kin {
+                self.call_by(agent, call::SET_ROBUST_LIST, &[0, ROBUST_HEAD])?;
+            }
             self.call_by(agent, call::SET_TID_ADDRESS, &[0])?;
         }
         Ok(())

@@ -500,7 +500,7 @@ impl Session {
         const LAST_WORD: Duration = Duration::from_millis(500);
         let Some(kin) = self.shared.kin.clone() else { return };
         // If it cannot be said, nothing will be heard.
-        let _ = self.say(&FromHome::Bye);
+        let _ = self.say(&FromHome::End);
         let mut until = Instant::now() + self.shared.patience;
         loop {
             match self.events.recv_timeout(until.saturating_duration_since(Instant::now())) {

@@ -20,7 +20,8 @@
 //!            Collect ─────────────────────────────►    stand still their shared pages can be read
 //!                  ◄───────────────── Leaving(return)
 //!            Bye ─────────────────────────────────►    guest is killed
-//!                  ◄────────────────────────── Gone   of a family
+//!            End ─────────────────────────────────►    of a family, while the process is about to end
+//!                  ◄────────────────────────── Gone
 //!  Calls           ◄───────────────────────────── Call
 //!            Result ──────────────────────────────►
 //!  Faults          ◄──────────────────────────── Fetch
@@ -160,6 +161,8 @@ pub enum FromHome {
         /// One of them has ended, and nobody knows what it had written: everything that they share counts as written.
         all: bool,
     },
+    /// The process is about to end: end its guest, which shares memory with others, as its kernel would.
+    End,
 }
 
 impl FromHome {
@@ -176,6 +179,7 @@ impl FromHome {
             Self::GetAll => "GetAll",
             Self::Run => "Run",
             Self::Collect { .. } => "Collect",
+            Self::End => "End",
         }
     }
 }

@@ -80,7 +80,7 @@ fn piece() -> Piece {
 }
 
 /// What the home says, one of each kind.
-fn from_home() -> [FromHome; 9] {
+fn from_home() -> [FromHome; 10] {
     let hello = Hello {
         pid: 42,
         command: "work".to_owned(),
@@ -125,6 +125,7 @@ fn from_home() -> [FromHome; 9] {
         FromHome::GetAll,
         FromHome::Run,
         FromHome::Collect { all: true },
+        FromHome::End,
     ]
 }
 

@@ -3,6 +3,7 @@
 
 #include <pthread.h>
 #include <semaphore.h>
+#include <sys/prctl.h>
 
 struct board {
     pthread_mutex_t lock;
@@ -43,6 +44,19 @@ static void take(sem_t *semaphore)
     SAME(result, 0);
 }
 
+/* A child that ends with its parent, whatever that finds. */
+static pid_t fork_child(void)
+{
+    pid_t parent = getpid(), child = fork();
+    MUST(child >= 0);
+    if (child == 0) {
+        SAME(prctl(PR_SET_PDEATHSIG, SIGKILL), 0);
+        if (getppid() != parent)
+            _exit(1);
+    }
+    return child;
+}
+
 static void ended_well(pid_t child)
 {
     int status;
@@ -75,8 +89,7 @@ static void family_counts(void)
     struct board *board = make_board(PTHREAD_MUTEX_STALLED, PTHREAD_PRIO_NONE);
     pid_t child[children];
     for (int i = 0; i < children; i++) {
-        child[i] = fork();
-        MUST(child[i] >= 0);
+        child[i] = fork_child();
         if (child[i] == 0) {
             count_together(board, rounds);
             _exit(0);
@@ -96,8 +109,7 @@ static void family_turns(void)
     struct board *board = make_board(PTHREAD_MUTEX_STALLED, PTHREAD_PRIO_NONE);
     int pipes[2];
     SAME(pipe(pipes), 0);
-    pid_t child = fork();
-    MUST(child >= 0);
+    pid_t child = fork_child();
     for (int round = 0; round < rounds; round++) {
         SAME(pthread_mutex_lock(&board->lock), 0);
         while (board->turn % 2 != (child == 0))
@@ -136,8 +148,7 @@ static void family_robust(void)
 {
     for (int round = 1; round < 5; round++) {
         struct board *board = make_board(PTHREAD_MUTEX_ROBUST, PTHREAD_PRIO_NONE);
-        pid_t child = fork();
-        MUST(child >= 0);
+        pid_t child = fork_child();
         if (child == 0) {
             SAME(pthread_mutex_lock(&board->lock), 0);
             compute(0.12);
@@ -178,11 +189,13 @@ static void family_ends(void)
         ticking = make_board(PTHREAD_MUTEX_STALLED, PTHREAD_PRIO_NONE);
         int pipes[2];
         SAME(pipe(pipes), 0);
-        pid_t child = fork();
-        MUST(child >= 0);
+        pid_t child = fork_child();
         if (child == 0) {
             pthread_t thread;
             SAME(pthread_create(&thread, NULL, tick, NULL), 0);
+            while (ticking->ticks == 0)
+                compute(0.001);
+            SAME(sem_post(&ticking->full), 0);
             compute(0.13);
             SAME(close(pipes[0]), 0);
             if (round % 2)
@@ -191,6 +204,7 @@ static void family_ends(void)
                 compute(1);
         }
         SAME(close(pipes[1]), 0);
+        take(&ticking->full);
         compute(0.15);
         if (round % 2 == 0)
             SAME(kill(child, SIGKILL), 0);
@@ -226,8 +240,7 @@ static void family_signals(void)
     signalled = make_board(PTHREAD_MUTEX_STALLED, PTHREAD_PRIO_NONE);
     struct sigaction action = { .sa_handler = note, .sa_flags = SA_RESTART };
     SAME(sigaction(SIGUSR1, &action, NULL), 0);
-    pid_t child = fork();
-    MUST(child >= 0);
+    pid_t child = fork_child();
     if (child == 0) {
         SAME(sem_post(&signalled->full), 0);
         while (!signalled->done)
@@ -252,8 +265,7 @@ static void family_signals(void)
 static void family_priority(void)
 {
     struct board *board = make_board(PTHREAD_MUTEX_STALLED, PTHREAD_PRIO_INHERIT);
-    pid_t child = fork();
-    MUST(child >= 0);
+    pid_t child = fork_child();
     count_together(board, 60);
     if (child == 0)
         _exit(0);
@@ -266,8 +278,7 @@ static void family_priority(void)
 static void family_changed(void)
 {
     struct board *board = make_board(PTHREAD_MUTEX_STALLED, PTHREAD_PRIO_NONE);
-    pid_t child = fork();
-    MUST(child >= 0);
+    pid_t child = fork_child();
     if (child == 0) {
         take(&board->full);
         compute(0.1);
