@@ -33,7 +33,7 @@ impl Offer {
         let io = |what| move |error| Fault::Io(what, error);
         let maps = procfs::maps(pid).map_err(io("read its maps"))?;
         let memory = Memory::open(pid).map_err(io("open its memory"))?;
-        let (vdso_digest, vdso) = vdso(&memory, &maps)?;
+        let (vdso_code, vdso) = vdso(&memory, &maps)?;
         let features = cpu::features()
             .without(&config.without_cpu)
             .map_err(|name| Fault::Said(format!("unknown feature {name}")))?;
@@ -59,7 +59,8 @@ impl Offer {
             boot_id: procfs::boot_id().map_err(io("read the boot id"))?,
             clocks: process::clocks(),
             features,
-            vdso_digest,
+            vdso_digest: digest_of(&vdso_code),
+            vdso_code,
             vdso,
             workbench: find_hole(&maps, workbench::LENGTH as u64)?,
             files,
@@ -168,8 +169,8 @@ fn has_private_copies(pagemap: &Pagemap, mapping: &Mapping) -> Result<bool> {
     Ok(found)
 }
 
-/// Digest of the vDSO's code; the lowest address of the vDSO with its data, and the bytes from there to the code.
-fn vdso(memory: &Memory, maps: &[Mapping]) -> Result<([u8; 32], (u64, u64))> {
+/// The vDSO's code; the lowest address of the vDSO with its data, and the bytes from there to the code.
+fn vdso(memory: &Memory, maps: &[Mapping]) -> Result<(Vec<u8>, (u64, u64))> {
     let code = maps.iter().find(|mapping| mapping.backing == Backing::Vdso);
     let first = maps.iter().find(|mapping| matches!(mapping.backing, Backing::Vvar | Backing::Vdso));
     let (Some(code), Some(first)) = (code, first) else {
@@ -177,7 +178,7 @@ fn vdso(memory: &Memory, maps: &[Mapping]) -> Result<([u8; 32], (u64, u64))> {
     };
     let mut bytes = vec![0; code.length() as usize];
     memory.peek(code.start, &mut bytes);
-    Ok((digest_of(&bytes), (first.start, code.start - first.start)))
+    Ok((bytes, (first.start, code.start - first.start)))
 }
 
 /// A free place for the workbench: as low as the kernel allows, where programs rarely map anything.

@@ -97,13 +97,14 @@ impl Arrival<'_> {
         };
         let mut common = CommonFiles::new(Digests::open(&self.config.run_dir));
         let files: Vec<_> = hello.files.iter().map(|offer| common.open(offer)).collect();
-        let empty = match prepare::empty_guest(&hello, &files, self.in_empty_network) {
-            Ok(empty) => empty,
-            Err(error) => {
-                say(&mut control, &FromHost::Refused { reason: chain(&error) })?;
-                return Err(error);
-            }
-        };
+        let empty =
+            match prepare::empty_guest(&hello, &files, (self.in_empty_network, self.config.other_kernel)) {
+                Ok(empty) => empty,
+                Err(error) => {
+                    say(&mut control, &FromHost::Refused { reason: chain(&error) })?;
+                    return Err(error);
+                }
+            };
         let prepared = FromHost::Prepared {
             files: files.iter().map(Option::is_some).collect(),
             eager: empty.uffd.mode() == Mode::Track,
@@ -267,7 +268,7 @@ fn build_guest(
     lanes: &mut Lanes,
 ) -> Result<Ready> {
     let began = Instant::now();
-    let Empty { task, bench, uffd, memory, pidfd, files, site, filter, mut shell } = empty;
+    let Empty { task, bench, uffd, memory, pidfd, files, stand_in, site, filter, mut shell } = empty;
     let (sender, requests) = mpsc::sync_channel(REQUESTS_MAX);
     let (adoptions, adopted) = mpsc::channel();
     let guest = Arc::new(Guest {
@@ -281,6 +282,7 @@ fn build_guest(
         uffd,
         origins: Mutex::default(),
         reserved: image.reserved,
+        stand_in,
         files_at_home: Mutex::new(files_at_home(image)),
         shared: shared(image),
         family: shared_memory,

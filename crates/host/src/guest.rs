@@ -2,6 +2,7 @@
 
 use crate::common::CommonFiles;
 use crate::fault::{Fault, Result};
+use crate::prepare::StandsIn;
 use minka_image::origin::Origins;
 use minka_image::process::{AltStack, Thread, Unfinished};
 use minka_image::ranges::Ranges;
@@ -130,6 +131,8 @@ pub(crate) struct Guest {
     pub(crate) origins: Mutex<Origins>,
     /// What the home uses of the address space: first address and the one after the last.
     pub(crate) reserved: (u64, u64),
+    /// What it has in place of its home's vDSO, where this kernel provides another one.
+    pub(crate) stand_in: Option<StandsIn>,
     /// What is backed by a file at home, by its address there.
     pub(crate) files_at_home: Mutex<Ranges<()>>,
     /// Shared memory of its own, which is to stay as it is.
@@ -351,6 +354,12 @@ impl Default for Registrations {
 }
 
 impl Guest {
+    /// What is mapped in it and not its own: first addresses and those after the last.
+    pub(crate) fn not_its_own(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        let stand_in = self.stand_in.as_ref().map(|place| (place.start, place.code.1));
+        stand_in.into_iter().chain([self.reserved])
+    }
+
     /// A thread, by its id as this node counts.
     pub(crate) fn thread(&self, tid: i32) -> Option<Arc<GuestThread>> {
         lock(&self.threads).get(&tid).cloned()

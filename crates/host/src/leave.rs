@@ -46,7 +46,7 @@ pub(crate) fn leave(tracer: &mut Tracer, tasks: Vec<Stopped>) -> Result<()> {
     tracer.guest.leaving.store(true, Ordering::SeqCst);
     let guest = std::sync::Arc::clone(&tracer.guest);
     let maps = procfs::maps(guest.pid).map_err(io("read the guest's maps"))?;
-    let code = vdso::code_range(&maps);
+    let code = guest.stand_in.as_ref().map(|place| place.code).or_else(|| vdso::code_range(&maps));
     let (mut threads, mut left) = (Vec::with_capacity(tasks.len()), Vec::with_capacity(tasks.len()));
     for task in tasks {
         let task = match code {
@@ -61,7 +61,7 @@ pub(crate) fn leave(tracer: &mut Tracer, tasks: Vec<Stopped>) -> Result<()> {
     let main = left.into_iter().next().ok_or_else(|| Fault::Said("the guest has no thread".to_owned()))?;
     // The tasks are dropped in their stops: nothing but their end is ever asked of them again.
     let (main, brk) = prepare::lone(main, guest.site, call::BRK, [0; 6])?;
-    let wanted = without(lock(&guest.origins).wanted(&maps), guest.reserved);
+    let wanted = its_own(&guest, lock(&guest.origins).wanted(&maps));
     let state = Return { threads, brk: brk as u64, cpu_us: own::used_away(&guest) };
     let space = wanted.iter().copied().map(Piece::from).collect();
     let unmade = std::mem::take(&mut tracer.unmade);
@@ -94,6 +94,10 @@ fn leave_thread(guest: &Guest, task: Stopped) -> Result<(Stopped, Thread)> {
         None => found,
     };
     let registers = go_on(&found, lock(&known.unfinished).is_some());
+    let registers = match &guest.stand_in {
+        Some(place) => place.made.left(place.code.0, &registers, |address| guest.memory.read_u64(address)),
+        None => registers,
+    };
     let interrupted = known.interruption(&found);
     let unfinished = lock(&known.unfinished).filter(|_| registers.rax == restart::RESTART_SYSCALL);
     let extended = task.extended().map_err(io("read the guest's extended registers"))?;
@@ -132,9 +136,10 @@ fn go_on(found: &Registers, home_has_it: bool) -> Registers {
     restart::rewind(found, if here { RestartOwner::Host } else { RestartOwner::Home })
 }
 
-/// The pieces outside of what the home keeps for itself.
-pub(crate) fn without(wanted: Vec<Wanted>, (start, end): (u64, u64)) -> Vec<Wanted> {
-    wanted.into_iter().filter(|piece| piece.end <= start || end <= piece.start).collect()
+/// The pieces outside of what is not the guest's.
+pub(crate) fn its_own(guest: &Guest, wanted: Vec<Wanted>) -> Vec<Wanted> {
+    let outside = |piece: &Wanted, (start, end)| piece.end <= start || end <= piece.start;
+    wanted.into_iter().filter(|piece| guest.not_its_own().all(|range| outside(piece, range))).collect()
 }
 
 /// The alternate stack that the guest's kernel has. The answer is written below the thread's stack, beyond the
@@ -273,10 +278,9 @@ fn open_pagemap(guest: &Guest) -> Result<Pagemap> {
 /// The pages that the home does not have: those written since they came from it, and those of new memory.
 fn send_pages(guest: &Guest, stream: &mut Sender, maps: &[Mapping]) -> Result<()> {
     let pagemap = open_pagemap(guest)?;
-    let (reserved, reserved_end) = guest.reserved;
     let mut ranges = Vec::new();
     for mapping in maps.iter().filter(|mapping| !mapping.is_kernel()) {
-        if mapping.start >= reserved && mapping.end <= reserved_end {
+        if guest.not_its_own().any(|(start, end)| mapping.start >= start && mapping.end <= end) {
             continue;
         }
         let is_file = matches!(mapping.backing, Backing::File { .. }) && !mapping.shared;

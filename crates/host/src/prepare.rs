@@ -2,9 +2,10 @@
 
 use crate::build::Filter;
 use crate::fault::{Fault, Result};
-use minka_image::TASK_SIZE;
 use minka_image::cpu::Features;
 use minka_image::maps::Backing;
+use minka_image::vdso::StandIn;
+use minka_image::{PAGE, TASK_SIZE};
 use minka_kernel::inject;
 use minka_kernel::memory::Memory;
 use minka_kernel::procfs::Stat;
@@ -30,6 +31,7 @@ pub(crate) mod call {
     pub(crate) const RT_SIGACTION: i64 = 13;
     pub(crate) const IOCTL: i64 = 16;
     pub(crate) const MREMAP: i64 = 25;
+    pub(crate) const MADVISE: i64 = 28;
     pub(crate) const SIGALTSTACK: i64 = 131;
     pub(crate) const PRCTL: i64 = 157;
     pub(crate) const ARCH_PRCTL: i64 = 158;
@@ -53,10 +55,21 @@ pub(crate) struct Empty {
     pub(crate) pidfd: ProcessHandle,
     /// Descriptors of the offered files in the guest, for those that are identical here.
     pub(crate) files: Vec<Option<i32>>,
+    /// What the guest has in place of its home's vDSO, where this kernel provides another one.
+    pub(crate) stand_in: Option<StandsIn>,
     /// Address of a `syscall` instruction that is there without the workbench.
     pub(crate) site: u64,
     pub(crate) filter: Filter,
     pub(crate) shell: Shell,
+}
+
+/// Where a vDSO's stand-in is, with the pages before it that its other code reads.
+#[derive(Debug)]
+pub(crate) struct StandsIn {
+    pub(crate) start: u64,
+    /// The code: first address and the one after the last.
+    pub(crate) code: (u64, u64),
+    pub(crate) made: StandIn,
 }
 
 /// Why this host cannot take the process, if it cannot.
@@ -74,12 +87,32 @@ pub(crate) fn judge(hello: &Hello, config: &NodeConfig) -> Option<String> {
     if end.is_none() || bench.is_none() {
         return Some("it offered an address that no process has".to_owned());
     }
-    match own_vdso() {
-        Ok((digest, distance)) if (digest, distance) == (hello.vdso_digest, hello.vdso.1) => None,
-        Ok(_) => Some("its kernel provides another vDSO".to_owned()),
-        Err(error) => Some(format!("it cannot read its own vDSO: {error}")),
+    match stand_in(hello, config.other_kernel) {
+        Ok(_) => None,
+        Err(Fault::Said(reason)) => Some(reason),
+        Err(error) => Some(error.to_string()),
     }
 }
+
+/// What stands in for the home's vDSO, if this kernel provides another one.
+fn stand_in(hello: &Hello, other_kernel: bool) -> Result<Option<StandIn>> {
+    let (digest, distance) = own_vdso().map_err(|error| Fault::Io("read this kernel's vDSO", error))?;
+    if !other_kernel && (digest, distance) == (hello.vdso_digest, hello.vdso.1) {
+        return Ok(None);
+    }
+    let (start, distance) = hello.vdso;
+    let length = (hello.vdso_code.len() as u64).next_multiple_of(PAGE);
+    let whole = start.is_multiple_of(PAGE) && distance.is_multiple_of(PAGE) && distance <= VDSO_DATA_MAX;
+    let end = start.checked_add(distance + length).filter(|end| *end < TASK_SIZE);
+    if !whole || start == 0 || end.is_none() || hello.vdso_code.len() > minka_image::vdso::LENGTH_MAX {
+        return Err(Fault::Said("it offered a vDSO that no process has".to_owned()));
+    }
+    let stand_in = StandIn::of(&hello.vdso_code).map_err(|error| Fault::Said(error.to_string()))?;
+    Ok(Some(stand_in))
+}
+
+/// Most bytes of the data that a kernel maps before its vDSO.
+const VDSO_DATA_MAX: u64 = 1 << 20;
 
 /// Digest of the vDSO's code, and the bytes from its data to it.
 pub(crate) fn own_vdso() -> std::io::Result<([u8; 32], u64)> {
@@ -103,7 +136,11 @@ fn clock_offsets(hello: &Hello) -> std::io::Result<(i64, i64)> {
 }
 
 /// Makes the shell and empties the guest in it. To be called while this program has one thread.
-pub(crate) fn empty_guest(hello: &Hello, files: &[Option<File>], in_empty_network: bool) -> Result<Empty> {
+pub(crate) fn empty_guest(
+    hello: &Hello,
+    files: &[Option<File>],
+    (in_empty_network, other_kernel): (bool, bool),
+) -> Result<Empty> {
     let io = |what| move |error| Fault::Io(what, error);
     // Only the privileged may open it; without it everything is copied before the guest runs.
     let device = File::open("/dev/userfaultfd").ok();
@@ -130,14 +167,23 @@ pub(crate) fn empty_guest(hello: &Hello, files: &[Option<File>], in_empty_networ
     let bench = Workbench::create(memfd.as_fd(), hello.workbench).map_err(io("lay out the workbench"))?;
     let pidfd = ProcessHandle::open(guest.cast_unsigned()).map_err(io("hold the guest"))?;
     let (task, uffd) = make_userfault(task, &bench, &pidfd, device.as_ref())?;
-    let task = clear(task, &bench, hello)?;
+    let stand_in = stand_in(hello, other_kernel)?;
+    let task = clear(task, &bench, hello, stand_in.as_ref())?;
     let files = files.iter().map(|file| file.as_ref().map(AsRawFd::as_raw_fd)).collect();
     let memory = Memory::open(guest).map_err(io("open the guest's memory"))?;
-    let vdso = vdso::code_range(&procfs::maps(guest).map_err(io("read the guest's maps"))?)
-        .ok_or_else(|| Fault::Said("the guest has no vDSO".to_owned()))?;
+    let code = hello.vdso.0 + hello.vdso.1;
+    let vdso = match &stand_in {
+        Some(stand_in) => {
+            memory.poke(code, stand_in.image()).map_err(io("write what stands in for the vDSO"))?;
+            (code, code + (stand_in.image().len() as u64).next_multiple_of(PAGE))
+        }
+        None => vdso::code_range(&procfs::maps(guest).map_err(io("read the guest's maps"))?)
+            .ok_or_else(|| Fault::Said("the guest has no vDSO".to_owned()))?,
+    };
+    let stand_in = stand_in.map(|made| StandsIn { start: hello.vdso.0, code: vdso, made });
     let site = vdso::syscall_site(&memory, vdso).map_err(io("find a place for its calls"))?;
     let filter = Filter::lay(&bench)?;
-    Ok(Empty { task, bench, uffd, memory, pidfd, files, site, filter, shell })
+    Ok(Empty { task, bench, uffd, memory, pidfd, files, stand_in, site, filter, shell })
 }
 
 /// The guest makes a userfaultfd for its own memory: by the device that it inherited, or the unprivileged kind.
@@ -166,8 +212,9 @@ fn make_userfault(
     Ok((task, uffd))
 }
 
-/// Takes everything of this program out of the guest, and puts the vDSO where the process expects it.
-fn clear(task: Stopped, bench: &Workbench, hello: &Hello) -> Result<Stopped> {
+/// Takes everything of this program out of the guest, and puts the vDSO where the process expects it, or makes room there
+/// for what stands in for it.
+fn clear(task: Stopped, bench: &Workbench, hello: &Hello, stand_in: Option<&StandIn>) -> Result<Stopped> {
     let mut calls = Vec::new();
     // A registration that outlived its memory would be a fatal fault on the way back to user mode.
     if let Some(rseq) = task.rseq().map_err(|error| Fault::Io("read the guest's rseq", error))? {
@@ -177,6 +224,9 @@ fn clear(task: Stopped, bench: &Workbench, hello: &Hello) -> Result<Stopped> {
     let (start, end) = (bench.address(), bench.address() + workbench::LENGTH as u64);
     calls.push(Call::new(call::MUNMAP, &[0, start]));
     calls.push(Call::new(call::MUNMAP, &[end, TASK_SIZE - end]));
+    if let Some(stand_in) = stand_in {
+        return room_for(task, bench, calls, (hello.vdso, stand_in.image().len() as u64));
+    }
     calls.push(Call::new(call::ARCH_PRCTL, &[ARCH_MAP_VDSO_64, hello.vdso.0]));
     let (task, results) = bench.run(task, &calls)?;
     let [.., below, above, vdso] = results[..] else {
@@ -194,6 +244,33 @@ fn clear(task: Stopped, bench: &Workbench, hello: &Hello) -> Result<Stopped> {
         return Err(Fault::Build { what: "the vDSO's place".to_owned(), result: -1 });
     }
     Ok(task)
+}
+
+/// Makes the calls, and then room for so many bytes of code, behind pages of zeros.
+fn room_for(
+    task: Stopped,
+    bench: &Workbench,
+    mut calls: Vec<Call>,
+    ((start, distance), bytes): ((u64, u64), u64),
+) -> Result<Stopped> {
+    const READ_AND_EXECUTE: u64 = 1 | 4;
+    const MAP_PRIVATE_ANONYMOUS_HERE: u64 = 0x02 | 0x20 | 0x10_0000;
+    const DONTFORK: u64 = 10;
+    let length = (distance + bytes).next_multiple_of(PAGE);
+    let map = [start, length, READ_AND_EXECUTE, MAP_PRIVATE_ANONYMOUS_HERE, u64::MAX, 0];
+    calls.push(Call::new(call::MMAP, &map));
+    // The kernel joins it with no neighbour then: it is to be told from the guest's own memory by its borders.
+    calls.push(Call::new(call::MADVISE, &[start, length, DONTFORK]));
+    let (task, results) = bench.run(task, &calls)?;
+    let [.., below, above, mapped, marked] = results[..] else {
+        return Err(Fault::Said("the workbench returned too few results".to_owned()));
+    };
+    let mapped = if mapped as u64 == start { 0 } else { mapped };
+    let outcomes = [("munmap below", below), ("munmap above", above), ("mmap", mapped), ("madvise", marked)];
+    match outcomes.into_iter().find(|(_, result)| *result != 0) {
+        Some((what, result)) => Err(Fault::Build { what: what.to_owned(), result }),
+        None => Ok(task),
+    }
 }
 
 /// One call in the guest with nothing of ours in it.

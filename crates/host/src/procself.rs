@@ -90,7 +90,7 @@ fn maps(guest: &Guest) -> Option<ProcFile> {
     let maps = procfs::maps(guest.pid).ok()?;
     let heap = maps.iter().filter(|mapping| mapping.backing == Backing::Heap);
     let heap = heap.fold((u64::MAX, 0), |(start, end), area| (start.min(area.start), end.max(area.end)));
-    let wanted = leave::without(lock(&guest.origins).wanted(&maps), guest.reserved);
+    let wanted = leave::its_own(guest, lock(&guest.origins).wanted(&maps));
     Some(ProcFile::Maps { space: wanted.into_iter().map(Piece::from).collect(), heap })
 }
 

@@ -15,6 +15,7 @@
 //! | [`family`] | processes that share memory: what their deputies decide in common |
 //! | [`origin`] | where each page of a guest has its content, followed through its local calls |
 //! | [`process`] | the whole image that travels |
+//! | [`vdso`] | what stands in for a vDSO on a machine with another kernel |
 //! | [`cpu`] | CPU features by name, and which of them a target lacks |
 
 pub mod cpu;
@@ -28,6 +29,7 @@ pub mod restart;
 pub mod rseq;
 pub mod shared;
 pub mod timed;
+pub mod vdso;
 
 /// Bytes per page on x86-64.
 pub const PAGE: u64 = 4096;

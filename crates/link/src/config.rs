@@ -178,6 +178,9 @@ pub struct NodeConfig {
     /// Track what guests write as on kernels before Linux 6.7: an aid for testing that elsewhere.
     #[serde(default)]
     pub old_kernel: bool,
+    /// Take every home for one with another kernel, whose vDSO cannot be used: an aid for testing that elsewhere.
+    #[serde(default)]
+    pub other_kernel: bool,
     /// Where its deputy and host programs fail, and how: an aid for tests, see `minka_kernel::faultpoint`.
     #[serde(default)]
     pub faults: Vec<String>,

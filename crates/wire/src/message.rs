@@ -112,6 +112,8 @@ pub struct Hello {
     pub features: Features,
     /// SHA-256 of the vDSO's code at home.
     pub vdso_digest: [u8; 32],
+    /// That code, all of its pages: at most [`minka_image::vdso::LENGTH_MAX`] bytes.
+    pub vdso_code: Vec<u8>,
     /// Lowest address of the vDSO and its data, and the bytes from there to the vDSO's code.
     pub vdso: (u64, u64),
     /// Where nothing is mapped at home, for the workbench.

@@ -161,6 +161,11 @@ impl Cluster {
         (1..=self.configurations.len() as u32).for_each(|node| self.configure(node, "old_kernel = true"));
     }
 
+    /// Has all nodes take each other for machines with other kernels, until [`Cluster::heal`].
+    pub fn pretend_other_kernels(&self) {
+        (1..=self.configurations.len() as u32).for_each(|node| self.configure(node, "other_kernel = true"));
+    }
+
     /// Has the deputies of node 1 take another port for that of node 2, until [`Cluster::heal`].
     pub fn divert(&self, port: u16) {
         let (own, other) =
