@@ -45,7 +45,7 @@ fn file(path: &str) -> FileOffer {
 }
 
 fn offers() -> Vec<Lie> {
-    let wrong: [Change<Hello>; 13] = [
+    let wrong: [Change<Hello>; 18] = [
         ("process 0", |hello| hello.pid = 0),
         ("process -1", |hello| hello.pid = -1),
         ("the process after the last", |hello| hello.pid = i32::MAX),
@@ -58,6 +58,26 @@ fn offers() -> Vec<Lie> {
         ("a vDSO at 0", |hello| hello.vdso.0 = 0),
         ("a vDSO between pages", |hello| hello.vdso.0 += 17),
         ("a vDSO beyond the end", |hello| hello.vdso.0 = u64::MAX),
+        ("another kernel without a vDSO", |hello| {
+            hello.vdso_digest[0] ^= 1;
+            hello.vdso_code.clear();
+        }),
+        ("another kernel with a vDSO that is none", |hello| {
+            hello.vdso_digest[0] ^= 1;
+            hello.vdso_code.fill(0x90);
+        }),
+        ("another kernel with a vDSO without end", |hello| {
+            hello.vdso_digest[0] ^= 1;
+            hello.vdso_code.resize(2 << 20, 0);
+        }),
+        ("another kernel's vDSO where the workbench is", |hello| {
+            hello.vdso_digest[0] ^= 1;
+            hello.vdso.0 = hello.workbench;
+        }),
+        ("another kernel's vDSO between pages", |hello| {
+            hello.vdso_digest[0] ^= 1;
+            hello.vdso.0 += 17;
+        }),
         ("a machine from another time", |hello| {
             (hello.boot_id, hello.clocks) = ("elsewhere".to_owned(), (i64::MIN, i64::MAX));
         }),
