@@ -88,6 +88,7 @@ fn from_home() -> [FromHome; 10] {
         clocks: (-5, i64::MAX),
         features: Features::default(),
         vdso_digest: [7; 32],
+        vdso_code: vec![0x7f; 100],
         vdso: (0x7fff_0000, 0x4000),
         workbench: 0x1_0000,
         files: vec![FileOffer { path: "/lib/x.so".to_owned(), size: 9, digest: [1; 32] }; 3],
