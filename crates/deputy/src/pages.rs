@@ -22,6 +22,9 @@ use std::sync::{Arc, mpsc};
 /// that comes meanwhile is not kept waiting at the host.
 const STREAM_FRAME: u64 = 256 << 10;
 
+/// Bytes of memory whose page table is looked through at once: a fraction of a millisecond.
+const SCANNED_AT_ONCE: usize = 64 << 20;
+
 /// Sends the pages that a guest misses.
 pub(crate) fn faults(shared: &Arc<Shared>, mut channel: Channel) -> Result<()> {
     let mut body = Vec::new();
@@ -61,7 +64,7 @@ pub(crate) fn stream(shared: &Arc<Shared>, (mut sender, pid): (Sender, i32)) -> 
     // Nobody waits for these pages, so they are not to take a processor from those who serve calls and faults, or from
     // other programs.
     let mut courtesy = Courtesy::of_this_thread();
-    let present = scan(shared, pid)?;
+    let present = scan(shared, pid, &mut courtesy)?;
     for batch in present.chunks(4096) {
         let words: Vec<u8> = batch
             .iter()
@@ -85,7 +88,7 @@ pub(crate) fn stream(shared: &Arc<Shared>, (mut sender, pid): (Sender, i32)) -> 
 
 /// The ranges of the image's areas that have content; what is left unsent is cut to them. Pages that are missing
 /// from anonymous memory read as zeros.
-fn scan(shared: &Shared, pid: i32) -> Result<Vec<(u64, u64)>> {
+fn scan(shared: &Shared, pid: i32, courtesy: &mut Courtesy) -> Result<Vec<(u64, u64)>> {
     let io = |error| Fault::Io("scan its page table", error);
     let pagemap = Pagemap::open(pid).map_err(io)?;
     let mut present = Vec::new();
@@ -97,7 +100,12 @@ fn scan(shared: &Shared, pid: i32) -> Result<Vec<(u64, u64)>> {
             } else if from_file.is_some() {
                 present.push((start, end));
             } else {
-                pagemap.scan(start, end, Want::Present, |a, b| present.push((a, b))).map_err(io)?;
+                for start in (start..end).step_by(SCANNED_AT_ONCE) {
+                    let end = end.min(start + SCANNED_AT_ONCE as u64);
+                    pagemap.scan(start, end, Want::Present, |a, b| present.push((a, b))).map_err(io)?;
+                    // The guest has just begun, and what it misses first is served on this processor.
+                    courtesy.give_way();
+                }
             }
         }
     }
