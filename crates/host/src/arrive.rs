@@ -87,24 +87,26 @@ impl Arrival<'_> {
         };
         faultpoint::concerns(hello.pid);
         faultpoint::reach(Point::HostOffered);
-        if let Some(reason) = prepare::judge(&hello, self.config) {
-            say(&mut control, &FromHost::Refused { reason })?;
-            return Ok(None);
-        }
+        let stand_in = match prepare::judge(&hello, self.config) {
+            Ok(stand_in) => stand_in,
+            Err(reason) => {
+                say(&mut control, &FromHost::Refused { reason })?;
+                return Ok(None);
+            }
+        };
         let shared = match &hello.family {
             Some(family) => Some(self.shared_memory(&home, *family)?),
             None => None,
         };
         let mut common = CommonFiles::new(Digests::open(&self.config.run_dir));
         let files: Vec<_> = hello.files.iter().map(|offer| common.open(offer)).collect();
-        let empty =
-            match prepare::empty_guest(&hello, &files, (self.in_empty_network, self.config.other_kernel)) {
-                Ok(empty) => empty,
-                Err(error) => {
-                    say(&mut control, &FromHost::Refused { reason: chain(&error) })?;
-                    return Err(error);
-                }
-            };
+        let empty = match prepare::empty_guest(&hello, &files, stand_in, self.in_empty_network) {
+            Ok(empty) => empty,
+            Err(error) => {
+                say(&mut control, &FromHost::Refused { reason: chain(&error) })?;
+                return Err(error);
+            }
+        };
         let prepared = FromHost::Prepared {
             files: files.iter().map(Option::is_some).collect(),
             eager: empty.uffd.mode() == Mode::Track,

@@ -72,31 +72,26 @@ pub(crate) struct StandsIn {
     pub(crate) made: StandIn,
 }
 
-/// Why this host cannot take the process, if it cannot.
-pub(crate) fn judge(hello: &Hello, config: &NodeConfig) -> Option<String> {
-    let own = match cpu::features().without(&config.without_cpu) {
-        Ok(own) => own,
-        Err(name) => return Some(format!("its configuration names the unknown processor feature {name}")),
-    };
+/// What the guest is to have in place of its home's vDSO, if anything; or why this host cannot take the process.
+pub(crate) fn judge(hello: &Hello, config: &NodeConfig) -> std::result::Result<Option<StandIn>, String> {
+    let own = cpu::features()
+        .without(&config.without_cpu)
+        .map_err(|name| format!("its configuration names the unknown processor feature {name}"))?;
     let missing = Features::missing_on(&hello.features, &own);
     if !missing.is_empty() {
-        return Some(format!("its processor lacks {}", missing.join(", ")));
+        return Err(format!("its processor lacks {}", missing.join(", ")));
     }
     let end = hello.vdso.0.checked_add(hello.vdso.1).filter(|end| *end < TASK_SIZE);
     let bench = hello.workbench.checked_add(workbench::LENGTH as u64).filter(|end| *end < TASK_SIZE);
     if end.is_none() || bench.is_none() {
-        return Some("it offered an address that no process has".to_owned());
+        return Err("it offered an address that no process has".to_owned());
     }
-    match stand_in(hello, config.other_kernel) {
-        Ok(_) => None,
-        Err(Fault::Said(reason)) => Some(reason),
-        Err(error) => Some(error.to_string()),
-    }
+    stand_in(hello, config.other_kernel)
 }
 
 /// What stands in for the home's vDSO, if this kernel provides another one.
-fn stand_in(hello: &Hello, other_kernel: bool) -> Result<Option<StandIn>> {
-    let (digest, distance) = own_vdso().map_err(|error| Fault::Io("read this kernel's vDSO", error))?;
+fn stand_in(hello: &Hello, other_kernel: bool) -> std::result::Result<Option<StandIn>, String> {
+    let (digest, distance) = own_vdso().map_err(|error| format!("it cannot read its own vDSO: {error}"))?;
     if !other_kernel && (digest, distance) == (hello.vdso_digest, hello.vdso.1) {
         return Ok(None);
     }
@@ -105,10 +100,9 @@ fn stand_in(hello: &Hello, other_kernel: bool) -> Result<Option<StandIn>> {
     let whole = start.is_multiple_of(PAGE) && distance.is_multiple_of(PAGE) && distance <= VDSO_DATA_MAX;
     let end = start.checked_add(distance + length).filter(|end| *end < TASK_SIZE);
     if !whole || start == 0 || end.is_none() || hello.vdso_code.len() > minka_image::vdso::LENGTH_MAX {
-        return Err(Fault::Said("it offered a vDSO that no process has".to_owned()));
+        return Err("it offered a vDSO that no process has".to_owned());
     }
-    let stand_in = StandIn::of(&hello.vdso_code).map_err(|error| Fault::Said(error.to_string()))?;
-    Ok(Some(stand_in))
+    StandIn::of(&hello.vdso_code).map(Some).map_err(|error| error.to_string())
 }
 
 /// Most bytes of the data that a kernel maps before its vDSO.
@@ -139,7 +133,8 @@ fn clock_offsets(hello: &Hello) -> std::io::Result<(i64, i64)> {
 pub(crate) fn empty_guest(
     hello: &Hello,
     files: &[Option<File>],
-    (in_empty_network, other_kernel): (bool, bool),
+    stand_in: Option<StandIn>,
+    in_empty_network: bool,
 ) -> Result<Empty> {
     let io = |what| move |error| Fault::Io(what, error);
     // Only the privileged may open it; without it everything is copied before the guest runs.
@@ -167,7 +162,6 @@ pub(crate) fn empty_guest(
     let bench = Workbench::create(memfd.as_fd(), hello.workbench).map_err(io("lay out the workbench"))?;
     let pidfd = ProcessHandle::open(guest.cast_unsigned()).map_err(io("hold the guest"))?;
     let (task, uffd) = make_userfault(task, &bench, &pidfd, device.as_ref())?;
-    let stand_in = stand_in(hello, other_kernel)?;
     let task = clear(task, &bench, hello, stand_in.as_ref())?;
     let files = files.iter().map(|file| file.as_ref().map(AsRawFd::as_raw_fd)).collect();
     let memory = Memory::open(guest).map_err(io("open the guest's memory"))?;

@@ -1,9 +1,10 @@
 //! Threads that give way to whoever wants a processor, and those that may take one that nobody wants.
 //!
-//! For a thread that works in the background being nice is not enough where processors are few: the scheduler looks again once a tick, which is up to four
-//! milliseconds, and whoever computes stands still that long however nice the other is. A thread that works for a moment
-//! at a time and sleeps in between keeps nobody waiting longer than that moment; and when it wakes it is put on a
-//! processor that is free, if there is one, where a thread that never sleeps stays on one that it has to share.
+//! For a thread that works in the background being nice is not enough where processors are few: the scheduler looks again
+//! once a tick, which is up to four milliseconds, and whoever computes stands still that long however nice the other is. A
+//! thread that works for a moment at a time and sleeps in between keeps nobody waiting longer than that moment; and when it
+//! wakes it is put on a processor that is free, if there is one, where a thread that never sleeps stays on one that it has
+//! to share.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
