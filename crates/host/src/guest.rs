@@ -230,6 +230,8 @@ pub(crate) struct GuestThread {
     pub(crate) home_mask: AtomicU64,
     /// What only its own calls change: `set_tid_address`, robust list, alternate stack.
     pub(crate) registrations: Mutex<Registrations>,
+    /// Where the kernel is going to write for it, once it is about to end ([`crate::ending`]).
+    pub(crate) ending: Mutex<Vec<u64>>,
     /// CPU time that it used away from home before it ran here, microseconds.
     pub(crate) cpu_before: u64,
 }
@@ -256,6 +258,7 @@ impl GuestThread {
                 alt_stack: thread.alt_stack,
                 alt_stack_changed: false,
             }),
+            ending: Mutex::default(),
             cpu_before: thread.cpu_us,
         }
     }

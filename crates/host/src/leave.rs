@@ -1,5 +1,6 @@
 //! Sending a stopped guest home: its state, its address space, and the pages that it wrote.
 
+use crate::ending;
 use crate::fault::{Fault, Result};
 use crate::guest::{Guest, lock};
 use crate::own;
@@ -204,7 +205,11 @@ fn protect_again(guest: &Guest, ranges: &mut Vec<(u64, u64)>) {
     match guest.uffd.tracking() {
         Tracking::ByKernel => {}
         // What cannot be protected is another mapping by now, or not ours.
-        Tracking::ByFaults => ranges.retain(|(start, end)| guest.uffd.protect(*start, end - start).is_ok()),
+        Tracking::ByFaults => {
+            let _writing = lock(&guest.writing);
+            *ranges = ending::spare(guest, ranges);
+            ranges.retain(|(start, end)| guest.uffd.protect(*start, end - start).is_ok());
+        }
         // All marks could be cleared only at once, and with them those of writes that nobody has read.
         Tracking::BySoftDirty => ranges.clear(),
     }

@@ -21,6 +21,7 @@ mod build;
 mod calls;
 mod common;
 mod early;
+mod ending;
 mod fault;
 pub mod fitness;
 mod guest;

@@ -10,6 +10,7 @@
 //! has the kernel begin the call afresh, without a thread; then the one at home is ended again.
 
 use crate::calls::{Answer, Worker};
+use crate::ending;
 use crate::fault::{Fault, Result};
 use crate::guest::{GuestThread, Made, Registrations, Request, lock};
 use minka_kernel::seccomp::Notification;
@@ -81,6 +82,7 @@ pub(crate) fn make(worker: &mut Worker<'_>, call: &Notification, spec: &'static 
             tid_address: if flags & flag::CHILD_CLEARTID != 0 { child_tid } else { 0 },
             ..Registrations::default()
         }),
+        ending: Mutex::default(),
         cpu_before: 0,
     };
     let (made, done) = mpsc::sync_channel(1);
@@ -112,7 +114,10 @@ pub(crate) fn exit(worker: &mut Worker<'_>, call: &Notification, spec: &'static 
     }
     match worker.forward(spec, &call.arguments, 0)? {
         // What its end does to the program's memory its own kernel does.
-        Answer::Result(0) => Ok(Answer::Native),
+        Answer::Result(0) => {
+            ending::make_ready(worker.guest, &*worker.thread()?);
+            Ok(Answer::Native)
+        }
         other => Ok(other),
     }
 }

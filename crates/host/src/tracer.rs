@@ -3,6 +3,7 @@
 mod threads;
 mod work;
 
+use crate::ending;
 use crate::fault::{Fault, Result, chain};
 use crate::guest::{Guest, GuestThread, Job, Made, Request, lock};
 use crate::leave;
@@ -264,7 +265,10 @@ impl Tracer {
                 leave::leave(self, tasks)?;
             }
             Request::Said(FromHome::End) => {
-                self.touch_locks();
+                // Others may wait for its robust locks.
+                lock(&self.guest.threads)
+                    .values()
+                    .for_each(|thread| drop(ending::fetch(&self.guest, thread)));
                 self.part();
                 return Ok(Some(Outcome::Done));
             }
@@ -362,34 +366,6 @@ impl Tracer {
         self.still = Some(tasks);
         let still = message::encode(&FromHost::Still);
         Ok(lock(&self.stream).send(Header::new(kind::FROM_HOST, 0), &[IoSlice::new(&still)])?)
-    }
-
-    /// The kernel tells who waits for robust locks that their holder has ended, but on its way out a process gets no page
-    /// that it misses. So those are there before: the lists, and the locks that they name.
-    fn touch_locks(&self) {
-        /// As many as the kernel looks at (`ROBUST_LIST_LIMIT`).
-        const LOCKS_MAX: usize = 2048;
-        let word = |address: u64| self.guest.memory.read_u64(address);
-        for thread in lock(&self.guest.threads).values() {
-            let head = lock(&thread.registrations).robust_list;
-            // struct robust_list_head { next, futex_offset, list_op_pending }
-            let (Some(first), Some(offset)) = (word(head), word(head.wrapping_add(8))) else { continue };
-            let pending = word(head.wrapping_add(16)).unwrap_or_default();
-            let mut at = first;
-            if pending != 0 {
-                word(pending.wrapping_add(offset) & !7);
-            }
-            for _ in 0..LOCKS_MAX {
-                // The lowest bit marks a lock that lends its holder priority.
-                let entry = at & !1;
-                if entry == head || entry == 0 {
-                    break;
-                }
-                word(entry.wrapping_add(offset) & !7);
-                let Some(next) = word(entry) else { break };
-                at = next;
-            }
-        }
     }
 
     /// The home has no use for the guest any more. If others share its memory they are to see nothing of it from now on.
