@@ -24,6 +24,7 @@ use minka_syscalls::{Place, Spec};
 use minka_wire::frame::Header;
 use minka_wire::message::{self, CUT, FileOffer, HOLD, MessageError, RESTART, Special, kind};
 use std::io::IoSlice;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -83,6 +84,7 @@ pub(crate) fn serve(guest: &Guest, channel: Channel) -> Result<()> {
     };
     loop {
         let turn = lock(&guest.turn);
+        faultpoint::reach(Point::HostListening);
         let received = listener.receive();
         drop(turn);
         match received.map_err(|error| Fault::Io("receive a call", error))? {
@@ -103,6 +105,9 @@ impl Worker<'_> {
             self.guest.ask(Request::Calls(count));
         }
         let thread = self.thread()?;
+        if thread.is_awaited.swap(false, Ordering::SeqCst) {
+            self.guest.heard(call.tid)?;
+        }
         self.signals = thread.signals_before_call();
         *lock(&thread.interrupted) = None;
         let answer = self.answer(call)?;

@@ -35,6 +35,8 @@ pub(crate) enum Request {
     Interrupt(i32, mpsc::SyncSender<()>, Option<Job>),
     /// Make sure that a thread stops before it executes another instruction, and stays so until it is recalled.
     Hold(i32, mpsc::SyncSender<()>),
+    /// A worker has heard of the call of a thread that was awaited: see to its signals, and say so.
+    Heard(i32, mpsc::SyncSender<()>),
     /// Let the call of a thread pass that makes another one, which is known at home already; say when it is there.
     Make {
         /// The notification's name.
@@ -226,6 +228,8 @@ pub(crate) struct GuestThread {
     pub(crate) signals: AtomicU16,
     /// How many of all that were have not been delivered.
     pub(crate) undelivered: AtomicUsize,
+    /// The tracer wants to know when a worker has heard of the call that it makes.
+    pub(crate) is_awaited: AtomicBool,
     /// The signal mask of its deputy, as far as this side has set it.
     pub(crate) home_mask: AtomicU64,
     /// What only its own calls change: `set_tid_address`, robust list, alternate stack.
@@ -251,6 +255,7 @@ impl GuestThread {
             }),
             signals: AtomicU16::default(),
             undelivered: AtomicUsize::default(),
+            is_awaited: AtomicBool::default(),
             home_mask: AtomicU64::new(thread.mask),
             registrations: Mutex::new(Registrations {
                 tid_address: thread.tid_address,
@@ -297,10 +302,25 @@ impl GuestThread {
                 restart::interrupted(&next, how)
             }
             (None, Some(how)) => restart::interrupted(&next, how),
+            // It was begun elsewhere, and nobody has heard of it here.
+            (Some(_), Some(how)) if !self.has_begun(found) => restart::interrupted(&next, how),
             // The handler comes before the call.
             (Some(_), None) => next,
             _ => *found,
         }
+    }
+
+    /// Whether it has made a call that may wait, and no worker has heard of it. A signal that comes now has to find the call
+    /// begun: a handler that ran before it could not end it, and the program would wait, though it had made the call when
+    /// the signal came.
+    pub(crate) fn is_to_be_heard(&self, found: &Registers) -> bool {
+        let may_wait = |call| {
+            let spec = minka_syscalls::lookup(restart::number(call));
+            spec.is_some_and(|spec| spec.resolve(&found.arguments()).marks.blocks)
+        };
+        restart::interruption(found).is_some()
+            && self.interruption(found).is_none()
+            && found.syscall().is_some_and(may_wait)
     }
 
     /// Whether the call has been begun in which it has been found. If it is interrupted before anybody has heard of it
@@ -404,6 +424,11 @@ impl Guest {
     /// Returns once a thread is bound to stop before its next instruction, until the guest is recalled.
     pub(crate) fn hold(&self, tid: i32) -> Result<()> {
         self.ask_and_wait(|done| Request::Hold(tid, done))
+    }
+
+    /// Returns once the signals that were to come after the beginning of a thread's call are pending.
+    pub(crate) fn heard(&self, tid: i32) -> Result<()> {
+        self.ask_and_wait(|done| Request::Heard(tid, done))
     }
 
     fn ask_and_wait(&self, request: impl FnOnce(mpsc::SyncSender<()>) -> Request) -> Result<()> {

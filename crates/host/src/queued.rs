@@ -25,6 +25,8 @@ struct Signal {
     number: i32,
     /// The original information.
     info: [u8; SIGINFO_SIZE],
+    /// Nothing is pending: it comes when the call has been begun that its thread is about to make.
+    is_put_off: bool,
 }
 
 impl Queued {
@@ -38,8 +40,12 @@ impl Queued {
         }
         let tid = taker.tid;
         let is_the_same = |queued: &Signal| (queued.tid, queued.number) == (tid, signal);
+        let comes_later = self.signals.values().any(|queued| queued.tid == tid && queued.is_put_off);
         if signal < FIRST_REAL_TIME && self.signals.values().any(is_the_same) {
             // It is pending already, and is not queued twice; unless the guest ignored it in between, which forgets it.
+            if self.signals.values().any(|queued| is_the_same(queued) && queued.is_put_off) {
+                return Ok(());
+            }
             if Status::read(tid).is_ok_and(|status| status.pending >> (signal - 1) & 1 == 1) {
                 return Ok(());
             }
@@ -48,9 +54,10 @@ impl Queued {
             taker.undelivered.fetch_sub(before - self.signals.len(), Ordering::SeqCst);
         }
         let mark = self.last_mark + 1;
-        minka_kernel::process::queue_signal(guest, tid, signal, &marked(signal, mark))
-            .map_err(|error| Fault::Io("queue a signal to the guest", error))?;
-        self.signals.insert(mark, Signal { tid, number: signal, info });
+        if !comes_later {
+            send(guest, tid, signal, mark)?;
+        }
+        self.signals.insert(mark, Signal { tid, number: signal, info, is_put_off: comes_later });
         self.last_mark = mark;
         taker.undelivered.fetch_add(1, Ordering::SeqCst);
         Ok(())
@@ -61,11 +68,33 @@ impl Queued {
         self.signals.remove(&mark_of(found)?).map(|signal| signal.info)
     }
 
+    /// Has a signal come later for which the guest has stopped, after those that were put off before; false if it was not
+    /// queued here.
+    pub(crate) fn put_off(&mut self, found: &[u8; SIGINFO_SIZE]) -> bool {
+        let signal = mark_of(found).and_then(|mark| self.signals.get_mut(&mark));
+        signal.map(|signal| signal.is_put_off = true).is_some()
+    }
+
+    /// Makes those pending again that were put off for a thread.
+    pub(crate) fn send_put_off(&mut self, guest: i32, tid: i32) -> Result<()> {
+        for (mark, signal) in self.signals.iter_mut().filter(|(_, signal)| signal.tid == tid) {
+            if std::mem::take(&mut signal.is_put_off) {
+                send(guest, tid, signal.number, *mark)?;
+            }
+        }
+        Ok(())
+    }
+
     /// All that are still pending for a thread, in their order.
     pub(crate) fn take_all(&mut self, tid: i32) -> Vec<(i32, Vec<u8>)> {
         let of_thread = self.signals.extract_if(.., |_, signal| signal.tid == tid);
         of_thread.map(|(_, signal)| (signal.number, signal.info.to_vec())).collect()
     }
+}
+
+fn send(guest: i32, tid: i32, signal: i32, mark: u32) -> Result<()> {
+    minka_kernel::process::queue_signal(guest, tid, signal, &marked(signal, mark))
+        .map_err(|error| Fault::Io("queue a signal to the guest", error))
 }
 
 const SI_QUEUE: i32 = -1;

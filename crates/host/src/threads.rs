@@ -16,7 +16,7 @@ use crate::guest::{GuestThread, Made, Registrations, Request, lock};
 use minka_kernel::seccomp::Notification;
 use minka_syscalls::Spec;
 use minka_wire::message::{NOT_EXACT, Special};
-use std::sync::atomic::{AtomicU16, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
@@ -76,6 +76,7 @@ pub(crate) fn make(worker: &mut Worker<'_>, call: &Notification, spec: &'static 
         begins: Mutex::default(),
         part: Mutex::default(),
         signals: AtomicU16::default(),
+        is_awaited: AtomicBool::default(),
         undelivered: AtomicUsize::default(),
         home_mask: AtomicU64::new(worker.thread()?.home_mask.load(Ordering::SeqCst)),
         registrations: Mutex::new(Registrations {

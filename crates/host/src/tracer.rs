@@ -1,5 +1,6 @@
 //! The host's main thread: it traces the guest's threads, puts signals into them, and lets them go.
 
+mod signals;
 mod threads;
 mod work;
 
@@ -26,12 +27,6 @@ use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
-
-/// Signal numbers that are treated by name.
-mod signal {
-    pub(super) const ILL: i32 = 4;
-    pub(super) const SYNCHRONOUS: [i32; 6] = [4, 5, 7, 8, 11, 31];
-}
 
 const ESRCH: i32 = 3;
 const SIGKILL: i32 = 9;
@@ -208,6 +203,14 @@ impl Tracer {
                     member.held = true;
                 }
                 self.interrupt(tid)?;
+                let _ = done.send(());
+            }
+            Request::Heard(tid, done) => {
+                self.queued.send_put_off(self.guest.pid, tid)?;
+                if self.stays(tid) {
+                    self.interrupt(tid)?;
+                }
+                // The worker waits for this; if it has gone, nobody does.
                 let _ = done.send(());
             }
             Request::Make { call, thread, maker, made } => self.make(call, Making { thread, maker, made })?,
@@ -411,7 +414,7 @@ impl Tracer {
                 None => return Ok(()),
             };
             let has_job = self.members.get(&tid).is_some_and(|member| member.job.is_some());
-            let stays = self.recalled || self.members.get(&tid).is_some_and(|member| member.held);
+            let stays = self.stays(tid);
             let waited = task.try_wait().map_err(io)?;
             if !matches!(waited, Waited::Still(_) | Waited::Stopped(_, Stop::Clone)) {
                 self.not_made(tid);
@@ -447,6 +450,9 @@ impl Tracer {
                         Task::Running(task.resume(0).map_err(io)?)
                     });
                 }
+                Waited::Stopped(task, Stop::Interrupt) if stays && self.is_to_be_heard(&task)? => {
+                    self.put(Task::Running(task.resume(0).map_err(io)?));
+                }
                 Waited::Stopped(task, _) if stays => self.put(Task::Stopped(task)),
                 Waited::Stopped(task, _) => self.put(Task::Running(task.resume(0).map_err(io)?)),
                 Waited::Gone(end) if tid == self.guest.pid => return Err(Fault::Gone(end)),
@@ -457,40 +463,5 @@ impl Tracer {
                 }
             }
         }
-    }
-
-    fn signalled(&mut self, task: Stopped, signal: i32) -> Result<()> {
-        let io = |error| Fault::Io("deliver a signal in the guest", error);
-        let info = task.signal_info().map_err(io)?;
-        if let Some(original) = self.queued.take(&info) {
-            task.set_signal_info(&original).map_err(io)?;
-            if let Some(thread) = self.guest.thread(task.tid()) {
-                thread.undelivered.fetch_sub(1, Ordering::SeqCst);
-                let found = task.registers().map_err(io)?;
-                let next = thread.as_a_signal_finds_it(&found);
-                if next != found {
-                    task.set_registers(&next).map_err(io)?;
-                }
-            }
-            self.put(Task::Running(task.resume(signal).map_err(io)?));
-            return Ok(());
-        }
-        let synchronous = signal::SYNCHRONOUS.contains(&signal);
-        let caught = Status::read(self.guest.pid).is_ok_and(|status| status.caught >> (signal - 1) & 1 == 1);
-        let once = self.guest.used_once >> (signal - 1) & 1 == 1;
-        if synchronous && (!caught || once || signal == signal::ILL) {
-            let address = u64::from_le_bytes(info[16..24].try_into().expect("eight bytes"));
-            tracing::debug!(signal, address, registers = ?task.registers(), "the guest raised a signal itself");
-            // The instruction has not been executed: at home it is tried again, and Linux does the rest.
-            self.put(Task::Stopped(task));
-            if self.recalled {
-                return Ok(());
-            }
-            return self.say_homeward(&format!("signal {signal} that it raised itself"));
-        }
-        // Nobody on this node has a say over the guest: only its home's signals count.
-        let deliver = if synchronous { signal } else { 0 };
-        self.put(Task::Running(task.resume(deliver).map_err(io)?));
-        Ok(())
     }
 }

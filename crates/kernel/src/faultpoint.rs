@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Each entry is a [`Point`]'s name, optionally `#` and which time of reaching it is meant (the first, if nothing is
-//! said), optionally `@` and the process that the program has to be for (its PID at home), `:` and an [`Action`]. Deputy and host programs read the configuration when they start and hand the entries
+//! said; `*` is each), optionally `@` and the process that the program has to be for (its PID at home), `:` and an [`Action`]. Deputy and host programs read the configuration when they start and hand the entries
 //! to [`arm`], so a test sets them per node and changes them between two moves. Nobody else ever arms them; then a
 //! point costs one relaxed load.
 
@@ -73,6 +73,8 @@ points! {
     HostFault = "host.fault",
     /// The host asks for a page; it has not been sent.
     DeputyFault = "deputy.fault",
+    /// A worker is about to take the guest's next call, which may have been made already.
+    HostListening = "host.listening",
     /// The guest makes a call that goes home; it has not been sent.
     HostCall = "host.call",
     /// A call has come; it has not been made.
@@ -120,8 +122,8 @@ pub enum Action {
 #[derive(Debug)]
 pub struct Fault {
     point: Point,
-    /// Which time of reaching the point is meant, from 1.
-    time: u32,
+    /// Which time of reaching the point is meant, from 1; none is each.
+    time: Option<u32>,
     /// The process that the program has to be for.
     subject: Option<i32>,
     reached: AtomicU32,
@@ -130,7 +132,7 @@ pub struct Fault {
 
 /// Why an entry is none.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("understand the fault {0:?}: expected POINT[#N][@PID]:kill|stop|cut|delay=MILLISECONDS")]
+#[error("understand the fault {0:?}: expected POINT[#N|#*][@PID]:kill|stop|cut|delay=MILLISECONDS")]
 pub struct BadFault(String);
 
 impl FromStr for Fault {
@@ -144,7 +146,10 @@ impl FromStr for Fault {
             None => (place, None),
         };
         let (name, time) = place.split_once('#').unwrap_or((place, "1"));
-        let time = time.parse().ok().filter(|time| *time > 0).ok_or_else(bad)?;
+        let time = match time {
+            "*" => None,
+            _ => Some(time.parse().ok().filter(|time| *time > 0).ok_or_else(bad)?),
+        };
         let action = match action.split_once('=') {
             Some(("delay", number)) => {
                 Action::Delay(Duration::from_millis(number.parse().map_err(|_| bad())?))
@@ -196,7 +201,8 @@ fn reach_armed(point: Point) {
     let is_meant =
         |fault: &&Fault| fault.point == point && fault.subject.is_none_or(|subject| subject == own);
     for fault in FAULTS.get().into_iter().flatten().filter(is_meant) {
-        if fault.reached.fetch_add(1, Ordering::SeqCst) + 1 == fault.time {
+        let reached = fault.reached.fetch_add(1, Ordering::SeqCst).wrapping_add(1);
+        if fault.time.is_none_or(|time| time == reached) {
             perform(point, fault.action);
         }
     }
@@ -248,9 +254,11 @@ mod tests {
     fn entries_are_understood_or_refused() {
         let fault: Fault = "host.call#3:delay=200".parse().expect("an entry");
         let delay = Action::Delay(Duration::from_millis(200));
-        assert_eq!((fault.point, fault.time, fault.action), (Point::HostCall, 3, delay));
+        assert_eq!((fault.point, fault.time, fault.action), (Point::HostCall, Some(3), delay));
         let fault: Fault = "host.call#2@71:kill".parse().expect("an entry");
-        assert_eq!((fault.point, fault.time, fault.subject), (Point::HostCall, 2, Some(71)));
+        assert_eq!((fault.point, fault.time, fault.subject), (Point::HostCall, Some(2), Some(71)));
+        let fault: Fault = "host.listening#*:delay=20".parse().expect("an entry");
+        assert_eq!((fault.point, fault.time), (Point::HostListening, None));
         for point in Point::ALL {
             let fault: Fault = format!("{point}:kill").parse().expect("an entry");
             assert_eq!(fault.point, *point);

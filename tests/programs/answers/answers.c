@@ -70,8 +70,9 @@ static void say(int line, char what) {
 // Whether it interrupted a call.
 static bool is_inside(const ucontext_t *context) { return context->uc_mcontext.gregs[REG_RAX] == -EINTR; }
 
-// Whether it came before the very instruction of a call. No signal does: it would have to come in just that nanosecond.
-// But a call that a move has interrupted is made again from there, and would wait once more, deaf to the signal.
+// Whether it came before the very instruction of a call. Natively a signal can, in that one nanosecond, which none of these
+// ever hits. But a call that a move has interrupted, or of which nobody at a host has heard yet, is made again from there, and
+// would wait once more, deaf to the signal.
 static bool is_before(const ucontext_t *context) {
     static const unsigned char SYSCALL[] = { 0x0f, 0x05 };
     return memcmp((const void *)context->uc_mcontext.gregs[REG_RIP], SYSCALL, sizeof SYSCALL) == 0;

@@ -24,6 +24,8 @@ pub struct Program {
     pub(crate) product: Option<PathBuf>,
     pub(crate) interval: Duration,
     pub(crate) limit: Duration,
+    /// What stands first in the configuration of the nodes on which it is moved about.
+    pub(crate) configuration: String,
 }
 
 /// What came of a program.
@@ -51,6 +53,7 @@ impl Program {
             product: None,
             interval: crate::sized(Duration::from_millis(100), Duration::from_millis(200)),
             limit: crate::limit(),
+            configuration: String::new(),
         }
     }
 
@@ -86,6 +89,12 @@ impl Program {
     /// How often it is moved.
     pub fn every(mut self, interval: Duration) -> Self {
         self.interval = interval;
+        self
+    }
+
+    /// Lines of the configuration of the nodes on which it is moved about.
+    pub fn on_nodes_with(mut self, configuration: &str) -> Self {
+        self.configuration = format!("{configuration}\n");
         self
     }
 

@@ -64,6 +64,17 @@ impl TestLab {
         Self { lab: Lab::up(&options).unwrap_or_else(|error| panic!("bring up a lab: {error:?}")) }
     }
 
+    /// Puts lines in front of the configuration of all nodes. Deputy and host programs that start from now on find them.
+    fn configure(&self, lines: &str) {
+        for number in 1..=NODES {
+            let path = self.lab.description().node(number).expect("a node").configuration();
+            let text = std::fs::read_to_string(&path).expect("read a node's configuration");
+            let next = path.with_extension("next");
+            std::fs::write(&next, format!("{lines}{text}")).expect("write it");
+            std::fs::rename(next, path).expect("put it in place");
+        }
+    }
+
     /// The command that runs a program in it and moves it about.
     pub fn command(&self, program: &Program, report: &Path) -> Command {
         let mut command = Command::new(crate::minka());
@@ -140,6 +151,9 @@ impl Program {
     /// Runs it in a lab of its own.
     pub fn shaken(&self) -> Shaken {
         let (lab, directory) = (TestLab::up(), scratch());
+        if !self.configuration.is_empty() {
+            lab.configure(&self.configuration);
+        }
         let report = directory.path().join("report.json");
         let run = self.run(lab.command(self, &report), directory);
         Shaken { run, tally: read_tally(&report), logs: lab.logs() }

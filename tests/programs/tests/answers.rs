@@ -14,3 +14,14 @@ fn every_signal_is_answered() {
         .moves()
         .holds();
 }
+
+/// A host may be so busy that a signal is there before anybody has heard of the call that it is to end.
+#[test]
+fn a_signal_ends_also_a_call_of_which_nobody_has_heard() {
+    Program::new([build::c_program("answers").as_os_str(), sized("105", "2100").as_ref()])
+        .called("answers with late hosts")
+        .every(Duration::from_millis(50))
+        .on_nodes_with("faults = [\"host.listening#*:delay=20\"]")
+        .moves()
+        .holds();
+}
