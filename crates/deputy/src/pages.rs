@@ -23,7 +23,7 @@ use std::sync::{Arc, mpsc};
 const STREAM_FRAME: u64 = 256 << 10;
 
 /// Bytes of memory whose page table is looked through at once: a fraction of a millisecond.
-const SCANNED_AT_ONCE: usize = 64 << 20;
+const SCANNED_AT_ONCE: usize = 16 << 20;
 
 /// Sends the pages that a guest misses.
 pub(crate) fn faults(shared: &Arc<Shared>, mut channel: Channel) -> Result<()> {

@@ -343,7 +343,11 @@ impl Prepared {
             near: AtomicU64::new(image.threads.first().map_or(0, |main| main.registers.rsp) & !(PAGE - 1)),
             patience: self.patience.0,
         });
-        let first = if self.eager { Vec::new() } else { first::pages(&image) };
+        let first = if self.eager {
+            Vec::new()
+        } else {
+            first::pages(&image, |at, into| _ = shared.memory.peek(at, into))
+        };
         let (mut stream_out, stream_in) = self.stream.split();
         send(&mut self.control, &FromHome::Enter { image: Box::new(image), first: first.len() as u32 })?;
         let sent = first::send(&shared, &first, &mut stream_out);

@@ -18,12 +18,13 @@ const NICE: i32 = 5;
 /// How long to sleep when there are not enough processors. A piece of work between two looks takes about as long.
 const NAP: Duration = Duration::from_micros(200);
 
-/// How long to sleep when there may be enough, only to be put on one that is free: the scheduler looks for that when a
-/// thread wakes, while one that runs may share a processor for milliseconds beside an idle one.
-const BLINK: Duration = Duration::from_micros(1);
+/// How long to sleep when there may be enough, so that who waits for this very processor has it: one that runs may share a
+/// processor for milliseconds beside an idle one. With less than this the time is over before the thread has begun to
+/// sleep: then it goes on, and nobody else has run.
+const BLINK: Duration = Duration::from_micros(20);
 
 /// How long it may run before that.
-const GAZE: Duration = Duration::from_millis(1);
+const GAZE: Duration = Duration::from_micros(250);
 
 /// How late the thread may be woken, in nanoseconds, instead of 50 µs.
 const SLACK_NS: libc::c_ulong = 1000;
