@@ -17,6 +17,7 @@ use minka_wire::message::{self, FETCH_MAX, Fetch, kind};
 use std::io::IoSlice;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 /// Bytes of pages per frame of the background stream: long enough to be quick, short enough that a demanded page
 /// that comes meanwhile is not kept waiting at the host.
@@ -24,6 +25,10 @@ const STREAM_FRAME: u64 = 256 << 10;
 
 /// Bytes of memory whose page table is looked through at once: a fraction of a millisecond.
 const SCANNED_AT_ONCE: usize = 16 << 20;
+
+/// How long the stream waits at first. A guest begins with some faults, one after another, and both sides of a session with
+/// some threads: where processors are few all of these are in each other's way without it.
+const BEGINNING: Duration = Duration::from_millis(2);
 
 /// Sends the pages that a guest misses.
 pub(crate) fn faults(shared: &Arc<Shared>, mut channel: Channel) -> Result<()> {
@@ -64,6 +69,7 @@ pub(crate) fn stream(shared: &Arc<Shared>, (mut sender, pid): (Sender, i32)) -> 
     // Nobody waits for these pages, so they are not to take a processor from those who serve calls and faults, or from
     // other programs.
     let mut courtesy = Courtesy::of_this_thread();
+    std::thread::sleep(BEGINNING);
     let present = scan(shared, pid, &mut courtesy)?;
     for batch in present.chunks(4096) {
         let words: Vec<u8> = batch

@@ -12,6 +12,7 @@ use crate::{calls, pages};
 use minka_identity::Digests;
 use minka_image::process::{Action, Image};
 use minka_image::ranges::Ranges;
+use minka_kernel::courtesy;
 use minka_kernel::faultpoint::{self, Point};
 use minka_kernel::pagemap::Pagemap;
 use minka_kernel::process::Bell;
@@ -38,6 +39,11 @@ const REQUESTS_MAX: usize = 64;
 
 /// How long the home mostly takes to stop the process and describe it.
 const PARKING: Duration = Duration::from_millis(2);
+
+/// How long to poll for the home's next word: the process that it is about to stop may need this very processor to stop.
+fn parking() -> Duration {
+    if courtesy::processors_to_spare() { PARKING } else { Duration::ZERO }
+}
 
 /// Everything that is known when a session begins.
 pub(crate) struct Arrival<'a> {
@@ -120,7 +126,7 @@ impl Arrival<'_> {
             self.one_more(&mut lanes, &home)?;
         }
         let patience = self.config.link.answer();
-        let FromHome::Enter { image, first } = receive_within(&mut control, PARKING, patience)? else {
+        let FromHome::Enter { image, first } = receive_within(&mut control, parking(), patience)? else {
             return Err(Fault::Said(format!("{home} did not send an image")));
         };
         faultpoint::reach(Point::HostEntering);
@@ -199,7 +205,7 @@ impl Arrival<'_> {
                 }
                 if guest.family.is_some() {
                     say(&mut control, &FromHost::Built)?;
-                    let FromHome::Run = receive_within(&mut control, PARKING, self.config.link.answer())?
+                    let FromHome::Run = receive_within(&mut control, parking(), self.config.link.answer())?
                     else {
                         return Err(Fault::Said(format!("{home} did not let the guest run")));
                     };
