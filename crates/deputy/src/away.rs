@@ -3,6 +3,7 @@
 //! Everything here is a step: the deputy's main loop asks what is due, hands in what has happened, and gets told how
 //! the process goes on. An error means that the host is lost; what that means is the main loop's to say.
 
+use crate::ends;
 use crate::fault::{Fault, Result};
 use crate::giveback::Memory;
 use crate::parked::Parked;
@@ -11,7 +12,7 @@ use crate::signals::{self, Fate};
 use crate::tracee::{self, Tasks};
 use minka_image::family::{How, Stage};
 use minka_kernel::process::Bell;
-use minka_kernel::ptrace::{Running, Stop, Stopped, Waited};
+use minka_kernel::ptrace::{Stop, Stopped, Waited};
 use minka_wire::message::FromHost;
 use minka_wire::tidy;
 use std::sync::Arc;
@@ -196,7 +197,10 @@ impl Away {
                     Err(_) => Ok(self.over()),
                 }
             }
-            Ok(Waited::Stopped(task, Stop::Exit)) if tid == self.parked.pid => Ok(self.ends(task)),
+            Ok(Waited::Stopped(task, Stop::Exit)) if tid == self.parked.pid => {
+                task.leave_ending();
+                Ok(self.over())
+            }
             Ok(Waited::Stopped(task, _)) => Ok(self.resume(task, 0)),
             Ok(Waited::Gone(end)) => Ok(match self.parked.thread_ended(tid, end) {
                 Ok(()) => Step::Stay,
@@ -210,34 +214,13 @@ impl Away {
         }
     }
 
-    /// The process is about to end. Its guest ends before, and then it is seen out: what becomes of the lanes meanwhile is no
-    /// loss.
-    fn ends(&mut self, main: Stopped) -> Step {
-        self.session.end_guest_of_kin();
-        if let Ok(main) = main.resume(0) {
-            self.tasks.put(main);
-        }
-        while self.tasks.take(self.parked.pid).is_some_and(|main| {
-            let is_there = match main.try_wait() {
-                Ok(Waited::Still(main)) => Some(main),
-                Ok(Waited::Stopped(main, _)) => main.resume(0).ok(),
-                Ok(Waited::Gone(_)) | Err(_) => None,
-            };
-            is_there.map(|main| self.tasks.put(main)).is_some()
-        }) {
-            for tid in self.tasks.ids(self.parked.pid).into_iter().filter(|tid| *tid != self.parked.pid) {
-                if let Some(Ok(Waited::Stopped(task, _))) = self.tasks.take(tid).map(Running::try_wait)
-                    && let Ok(task) = task.resume(0)
-                {
-                    self.tasks.put(task);
-                }
-            }
-            std::thread::sleep(Duration::from_micros(100));
-        }
-        self.over()
-    }
-
+    /// The process has ended, or is about to. If others share its memory its guest ends before, and then it is seen out: what
+    /// becomes of the lanes meanwhile is no loss.
     fn over(&mut self) -> Step {
+        if self.session.shared.kin.is_some() {
+            self.session.end_guest_of_kin();
+            ends::see_out(self.parked.pid);
+        }
         self.parked.agents.ring().end();
         self.tasks = Tasks::default();
         Step::Over

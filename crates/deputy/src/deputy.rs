@@ -17,6 +17,7 @@ mod attend;
 
 use crate::away::{Away, Bound, Step};
 use crate::eligible::{self, Reason};
+use crate::ends;
 use crate::fault::{Fault, Result, chain};
 use crate::homecoming;
 use crate::kin::Kin;
@@ -181,6 +182,9 @@ impl Deputy {
         };
         if let Err(error) = &outcome {
             kin.give_up(&chain(error));
+        }
+        if ends::is_ending(self.pid) {
+            ends::see_out(self.pid);
         }
         // Before the ledger is: whoever puts this right needs both.
         self.record.clear();
@@ -534,6 +538,17 @@ impl Deputy {
     /// from where it was stopped.
     fn lost(&self, parked: Parked, tasks: Tasks, session: Session, error: &Fault) -> Result<()> {
         let start = Instant::now();
+        if let Some(kin) = session.shared.kin.clone()
+            && ends::is_its_end(self.pid, error, Some(&kin))
+        {
+            // It was killed under our hands; of its host nothing is known to be wrong.
+            let mut session = session;
+            session.end_guest_of_kin();
+            ends::see_out(self.pid);
+            parked.agents.ring().end();
+            session.close();
+            return Ok(());
+        }
         if tasks.is_empty() || !session.shared.forget(error) {
             return Err(session.end(&parked, error));
         }

@@ -33,6 +33,9 @@ pub(crate) enum Fault {
     CannotStop,
     #[error("the process ended meanwhile ({0:?})")]
     Gone(End),
+    /// It is in the stop at the beginning of its end, where it stays until it is seen out ([`crate::ends`]).
+    #[error("the process is about to end")]
+    Ending,
     #[error("understand a forwarded call")]
     Malformed(#[source] minka_syscalls::marshal::Malformed),
     #[error("go on: the process has ended or replaced its image")]

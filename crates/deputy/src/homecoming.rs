@@ -9,6 +9,7 @@
 //! ```
 
 use crate::agents::Agent;
+use crate::ends;
 use crate::fault::{Fault, Result};
 use crate::kept::Kept;
 use crate::kin::Kin;
@@ -35,25 +36,62 @@ use std::time::{Duration, Instant};
 /// blocked. On failure the process is lost, unless the guest can still be forgotten, or the process could not be stopped
 /// at home ([`Fault::CannotStop`]): then `tasks` are all there and go on.
 pub(crate) fn bring_home(parked: &mut Parked, tasks: &mut Tasks, session: &mut Session) -> Result<()> {
+    let mut way = Way::default();
+    let outcome = come(parked, tasks, session, &mut way);
+    match (outcome, session.shared.kin.clone()) {
+        (Err(error), Some(kin)) if ends::is_its_end(parked.pid, &error, Some(&kin)) => {
+            Err(ends::on_the_way(parked, session, way))
+        }
+        (outcome, _) => outcome,
+    }
+}
+
+/// How far a guest has come on its way home, for whoever has to bring the rest of it if its process ends meanwhile.
+#[derive(Debug, Default)]
+pub(crate) struct Way {
+    /// The lane on which its pages come.
+    pub(crate) stream: Option<Receiver>,
+    /// It stands still, and the others have been told.
+    pub(crate) is_still: bool,
+    /// Its host has been told that all do.
+    pub(crate) has_collected: bool,
+    /// What it left with.
+    pub(crate) leaving: Option<Box<Leaving>>,
+    /// All of its pages are here.
+    pub(crate) has_all: bool,
+}
+
+impl Way {
+    fn stream(&mut self) -> Result<&mut Receiver> {
+        self.stream.as_mut().ok_or(Fault::Over)
+    }
+}
+
+fn come(parked: &mut Parked, tasks: &mut Tasks, session: &mut Session, way: &mut Way) -> Result<()> {
     parked.maps.clear();
     interrupt_calls(parked, tasks, session)?;
     faultpoint::reach(Point::DeputyRecalling);
     session.say(&FromHome::Recall)?;
-    let mut stream = session.take_stream()?;
-    let leaving = receive_until_leaving(parked, tasks, session, &mut stream)?;
+    way.stream = Some(session.take_stream()?);
+    receive_until_leaving(parked, tasks, session, way)?;
     faultpoint::reach(Point::DeputyReturning);
     session.commit()?;
-    rearrange(parked, &leaving)?;
-    receive_pages(parked, &mut stream, session.shared.patience, session.shared.kin.as_deref())?;
-    let state = leaving.state;
+    rearrange(parked, way.leaving.as_deref().ok_or(Fault::Over)?)?;
+    receive_pages(parked, way.stream()?, session.shared.patience, session.shared.kin.as_deref())?;
+    way.has_all = true;
+    let Leaving { state, unmade, .. } = way.leaving.as_deref().cloned().ok_or(Fault::Over)?;
     let is_signal = |(signal, info): &(i32, Vec<u8>)| (1..=64).contains(signal) && info.len() == SIGINFO_SIZE;
     if !state.threads.iter().flat_map(|thread| &thread.pending).all(is_signal) {
         return Err(Fault::Said("the host returned half a signal".to_owned()));
     }
-    parked.end_threads(tasks, &leaving.unmade)?;
+    parked.end_threads(tasks, &unmade)?;
     parked.set_threads(state.threads)?;
     parked.borders.brk = state.brk;
     parked.cpu_us = state.cpu_us;
+    if session.shared.kin.is_some() {
+        // Should it end from now on, the kernel sees to them.
+        parked.put_back_locks()?;
+    }
     parked.learn_actions()
 }
 
@@ -87,12 +125,6 @@ fn arrived(
     task: Stopped,
     stop: Stop,
 ) -> Result<Running> {
-    if stop == Stop::Exit {
-        if task.tid() == parked.pid {
-            session.end_guest_of_kin();
-        }
-        return task.resume(0).map_err(Fault::Trace);
-    }
     let Stop::Signal(signal) = stop else {
         let (task, made) = parked.adopt(task)?;
         made.into_iter().for_each(|made| tasks.put(made));
@@ -183,6 +215,9 @@ fn all_are_quiet(
             return Ok(all_go);
         }
         end_late_calls(parked, tasks, session)?;
+        if ends::is_ending(parked.pid) {
+            return Err(Fault::Ending);
+        }
         if !kin.fate().is_open() {
             return Err(kin.why());
         }
@@ -299,27 +334,31 @@ fn receive_until_leaving(
     parked: &mut Parked,
     tasks: &mut Tasks,
     session: &mut Session,
-    stream: &mut Receiver,
-) -> Result<Leaving> {
+    way: &mut Way,
+) -> Result<()> {
     /// How long a call may wait that the guest has made in between.
     const INTERVAL: Duration = Duration::from_millis(1);
     let mut body = Vec::new();
     let mut until = Instant::now() + session.shared.patience;
-    // The guest stands still, and those of others are waited for.
-    let mut waits = false;
     loop {
         end_late_calls(parked, tasks, session)?;
+        // The guest stands still, and those of others are waited for.
+        let waits = way.is_still && !way.has_collected;
         if let Some(kin) = session.shared.kin.clone() {
             if waits && kin.have_all(Stage::Still) {
-                waits = false;
-                session.say(&FromHome::Collect { all: kin.is_untold() })?;
+                way.has_collected = true;
+                session.collect(&kin)?;
                 until = Instant::now() + session.shared.patience;
+            }
+            // From then on it has to come home first.
+            if !way.is_still && ends::is_ending(parked.pid) {
+                return Err(Fault::Ending);
             }
             if !kin.fate().is_open() {
                 return Err(kin.why());
             }
         }
-        let Some(header) = stream.recv_timeout(&mut body, Duration::ZERO, INTERVAL)? else {
+        let Some(header) = way.stream()?.recv_timeout(&mut body, Duration::ZERO, INTERVAL)? else {
             if Instant::now() > until {
                 if let Some(kin) = session.shared.kin.as_ref().filter(|_| waits) {
                     kin.too_late(Stage::Still);
@@ -338,14 +377,14 @@ fn receive_until_leaving(
             kind::FROM_HOST => match message::decode(&header, &body, kind::FROM_HOST, "the guest's state")? {
                 FromHost::Leaving(leaving) => {
                     // It makes no calls any more; the last of them have said so before they were answered.
-                    end_late_calls(parked, tasks, session)?;
-                    return Ok(*leaving);
+                    way.leaving = Some(leaving);
+                    return end_late_calls(parked, tasks, session);
                 }
                 FromHost::Failed { reason } => {
                     return Err(Fault::refused(&session.node, &reason));
                 }
                 FromHost::Still if session.shared.kin.is_some() => {
-                    waits = true;
+                    way.is_still = true;
                     session.shared.kin.iter().for_each(|kin| kin.arrive(Stage::Still));
                 }
                 other => {
@@ -382,7 +421,7 @@ fn receive_pages(
     }
 }
 
-fn receive(
+pub(crate) fn receive(
     stream: &mut Receiver,
     body: &mut Vec<u8>,
     patience: Duration,

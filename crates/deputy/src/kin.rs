@@ -157,6 +157,7 @@ impl Kin {
 
     /// This member has come so far.
     pub(crate) fn arrive(&self, stage: Stage) {
+        tracing::debug!(pid = self.family.members[self.me], ?stage, "with its family");
         self.ledger.arrive(self.me, stage);
     }
 
@@ -173,6 +174,11 @@ impl Kin {
     /// This member has come so far, and waits until all have. If they do not, nobody goes on from here.
     pub(crate) fn meet(&self, stage: Stage, limit: Duration) -> Result<()> {
         self.arrive(stage);
+        self.wait_for(stage, limit)
+    }
+
+    /// Waits until all have come so far.
+    pub(crate) fn wait_for(&self, stage: Stage, limit: Duration) -> Result<()> {
         self.wait(limit, stage, || self.fate().is_open() && self.have_all(stage))
     }
 
@@ -245,6 +251,18 @@ impl Kin {
     /// Whether all go home, or nobody does; nothing as long as that is open.
     pub(crate) fn go(&self, call: Call) -> Option<bool> {
         self.ledger.go(call.number)
+    }
+
+    /// This member's guest has ended, and its process is about to. The others need not wait for that.
+    pub(crate) fn ended(&self) {
+        if self.fate().is_open() {
+            self.ledger.end(self.me);
+        }
+    }
+
+    /// Whether nothing of this member is to be waited for any more.
+    pub(crate) fn has_left(&self) -> bool {
+        self.ledger.stage(self.me) == Stage::Gone
     }
 
     /// Whether a member has ended, so that nobody knows what it had written.

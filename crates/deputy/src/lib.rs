@@ -17,6 +17,7 @@
 //! | `offer` | what a host is told before and after the stop |
 //! | `sole`, `reach` | shared memory that is this process's alone, and calls that would reach it at home |
 //! | `signals` | what becomes of signals that arrive at home |
+//! | `ends` | the end of one that moves with others, whenever it comes |
 //! | `kin` | the family of a process that moves with others |
 //! | `session`, `lanes` | the channels to one host and the threads behind them |
 //! | `serve`, `early`, `resumable` | performing the guest's calls |
@@ -37,6 +38,7 @@ mod behind;
 mod deputy;
 mod early;
 pub mod eligible;
+mod ends;
 mod fault;
 mod first;
 mod giveback;

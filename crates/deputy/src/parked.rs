@@ -407,7 +407,7 @@ pub(crate) fn end(pid: i32, error: &Fault) -> Fault {
         // Much memory takes its time. Whoever hears of the end from us will look for the process.
         let until = Instant::now() + PATIENCE;
         // One that shares memory stops once more on its way out.
-        let goes_on = |tid: i32| ptrace::keep_going(tid).is_ok();
+        let goes_on = |tid: i32| ptrace::go_on(tid).is_ok();
         let other_is_there = |tid: &i32| *tid != pid && (goes_on(*tid) || !ptrace::take_notice_of_end(*tid));
         while procfs::tasks(pid).is_ok_and(|tasks| tasks.iter().any(other_is_there)) && Instant::now() < until
         {

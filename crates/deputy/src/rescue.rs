@@ -43,7 +43,11 @@ pub(crate) fn rescue(pid: i32, run_dir: &Path, family: Option<Family>) -> Option
     };
     let kin = kin.map(|family| Kin::open(run_dir, &family, pid)).transpose();
     let outcome = kin.and_then(|kin| {
-        let decided = kin.as_ref().map(|kin| kin.give_up("its deputy program was killed"));
+        let decided = kin.as_ref().map(|kin| match kin.has_left() {
+            // It had ended before, so the others go on.
+            true => kin.fate(),
+            false => kin.give_up("its deputy program was killed"),
+        });
         let outcome = content.map_or(Ok(()), |content| restore(pid, &content, decided));
         kin.inspect(|kin| kin.leave());
         outcome

@@ -508,13 +508,18 @@ impl Session {
         let mut until = Instant::now() + self.shared.patience;
         loop {
             match self.events.recv_timeout(until.saturating_duration_since(Instant::now())) {
-                Ok(Event::Said(FromHost::Gone)) => return,
+                Ok(Event::Said(FromHost::Gone)) => return kin.ended(),
                 Ok(Event::Lost(_)) => until = until.min(Instant::now() + LAST_WORD),
                 Ok(_) => {}
                 Err(_) => break,
             }
         }
         kin.give_up(&format!("it ended, and {} did not say whether its guest had", self.node));
+    }
+
+    /// The guests of all stand still: this one's pages can be read.
+    pub(crate) fn collect(&mut self, kin: &Kin) -> Result<()> {
+        self.say(&FromHome::Collect { all: kin.is_untold() })
     }
 
     /// Ends the session: the host kills its guest when it hears this, or when the connection is cut.

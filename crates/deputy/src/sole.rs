@@ -70,6 +70,13 @@ impl Sole {
         self.is_of_family && object.is_some_and(|object| !self.streamed.contains(&object))
     }
 
+    /// The parts of `length` bytes at an address that belong to it.
+    pub(crate) fn within(&self, address: u64, length: u64) -> Vec<(u64, u64)> {
+        let end = address.saturating_add(length);
+        let parts = self.areas.iter().map(|area| (area.start.max(address), area.end.min(end)));
+        parts.filter(|(start, end)| start < end).collect()
+    }
+
     /// Lengths of those objects, bytes.
     pub(crate) fn objects(&self) -> Vec<u64> {
         self.twice.clone()

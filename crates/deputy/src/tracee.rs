@@ -237,7 +237,11 @@ fn wait_for_stop(
                 task
             }
             Waited::Stopped(task, Stop::Interrupt) => return Ok(Ok(task)),
-            Waited::Stopped(task, stop @ (Stop::Signal(_) | Stop::Clone | Stop::Exit)) => {
+            Waited::Stopped(task, Stop::Exit) => {
+                told = false;
+                resume_ending(task)?
+            }
+            Waited::Stopped(task, stop @ (Stop::Signal(_) | Stop::Clone)) => {
                 // Every stop answers what it was told before.
                 told = false;
                 arrived(task, stop)?
@@ -250,6 +254,16 @@ fn wait_for_stop(
             Waited::Gone(end) => return Err(Fault::Gone(end)),
         }
     }
+}
+
+/// Lets a thread end that is about to, but for the main one: the end of the process is for its deputy to see to.
+fn resume_ending(task: Stopped) -> Result<Running> {
+    let tid = task.tid();
+    if Status::read(tid).is_ok_and(|status| status.process == tid) {
+        task.leave_ending();
+        return Err(Fault::Ending);
+    }
+    task.resume(0).map_err(Fault::Trace)
 }
 
 fn is_ready_to_run(tid: i32) -> bool {
@@ -288,6 +302,10 @@ pub(crate) fn interrupt_in_call(task: Stopped, after_call: u64, held: &mut Vec<i
                 }
             }
             Stop::Signal(signal) => held.push(signal),
+            Stop::Exit => {
+                task.leave_ending();
+                return Err(Fault::Ending);
+            }
             _ => {}
         }
         running = task.resume_to_syscall().map_err(Fault::Trace)?;
@@ -298,6 +316,10 @@ pub(crate) fn interrupt_in_call(task: Stopped, after_call: u64, held: &mut Vec<i
     loop {
         match stop_of(running)? {
             (task, Stop::Interrupt) => return Ok(task),
+            (task, Stop::Exit) => {
+                task.leave_ending();
+                return Err(Fault::Ending);
+            }
             (task, _) => running = task.resume_to_stop().map_err(Fault::Trace)?,
         }
     }

@@ -12,13 +12,17 @@ use minka_kernel::uffd::Tracking;
 
 /// Gets the pages of those words, and of what leads to them; says where the words are.
 pub(crate) fn fetch(guest: &Guest, thread: &GuestThread) -> Vec<u64> {
+    let word = lock(&thread.registrations).tid_address & !7;
+    let is_there = word != 0 && guest.memory.read_u64(word).is_some();
+    is_there.then_some(word).into_iter().chain(locks(guest, thread)).collect()
+}
+
+/// The words of the robust locks that a thread holds.
+pub(crate) fn locks(guest: &Guest, thread: &GuestThread) -> Vec<u64> {
     /// As many as the kernel looks at (`ROBUST_LIST_LIMIT`).
     const LOCKS_MAX: usize = 2048;
     let word = |address: u64| guest.memory.read_u64(address);
-    let (tid, head) = {
-        let registrations = lock(&thread.registrations);
-        (registrations.tid_address, registrations.robust_list)
-    };
+    let head = lock(&thread.registrations).robust_list;
     let mut written = Vec::new();
     let mut visit = |address: u64| {
         let address = address & !7;
@@ -26,9 +30,6 @@ pub(crate) fn fetch(guest: &Guest, thread: &GuestThread) -> Vec<u64> {
             written.push(address);
         }
     };
-    if tid != 0 {
-        visit(tid);
-    }
     // struct robust_list_head { next, futex_offset, list_op_pending }
     let (Some(first), Some(offset)) = (word(head), word(head.wrapping_add(8))) else { return written };
     let pending = word(head.wrapping_add(16)).unwrap_or_default();

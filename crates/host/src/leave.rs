@@ -49,6 +49,7 @@ pub(crate) fn leave(tracer: &mut Tracer, tasks: Vec<Stopped>) -> Result<()> {
     let maps = procfs::maps(guest.pid).map_err(io("read the guest's maps"))?;
     let code = guest.stand_in.as_ref().map(|place| place.code).or_else(|| vdso::code_range(&maps));
     let (mut threads, mut left) = (Vec::with_capacity(tasks.len()), Vec::with_capacity(tasks.len()));
+    let mut locks = Vec::new();
     for task in tasks {
         let task = match code {
             Some(range) => vdso::step_out(task, range, &guest.memory).map_err(io("step out of the vDSO"))?,
@@ -56,6 +57,9 @@ pub(crate) fn leave(tracer: &mut Tracer, tasks: Vec<Stopped>) -> Result<()> {
         };
         let (task, mut thread) = leave_thread(&guest, task)?;
         thread.pending = tracer.queued.take_all(task.tid());
+        if guest.family.is_some() {
+            locks.extend(shared_locks(&guest, task.tid()).into_iter().map(|word| (thread.tid, word)));
+        }
         threads.push(thread);
         left.push(task);
     }
@@ -66,7 +70,7 @@ pub(crate) fn leave(tracer: &mut Tracer, tasks: Vec<Stopped>) -> Result<()> {
     let state = Return { threads, brk: brk as u64, cpu_us: own::used_away(&guest) };
     let space = wanted.iter().copied().map(Piece::from).collect();
     let unmade = std::mem::take(&mut tracer.unmade);
-    let leaving = FromHost::Leaving(Box::new(Leaving { state, space, unmade }));
+    let leaving = FromHost::Leaving(Box::new(Leaving { state, space, unmade, locks }));
     let stream = tracer.stream();
     let stream = &mut lock(&stream);
     stream.queue(Header::new(kind::FROM_HOST, 0), &[IoSlice::new(&message::encode(&leaving))])?;
@@ -78,6 +82,12 @@ pub(crate) fn leave(tracer: &mut Tracer, tasks: Vec<Stopped>) -> Result<()> {
     stream.flush()?;
     faultpoint::reach(Point::HostLeft);
     Ok(())
+}
+
+/// The robust locks in memory that others have, too, which a thread holds.
+fn shared_locks(guest: &Guest, tid: i32) -> Vec<u64> {
+    let held = guest.thread(tid).map(|thread| ending::locks(guest, &thread)).unwrap_or_default();
+    held.into_iter().filter(|word| guest.shared.get(*word).is_some()).collect()
 }
 
 /// What a thread is, apart from memory.

@@ -269,9 +269,9 @@ impl Tracer {
             }
             Request::Said(FromHome::End) => {
                 // Others may wait for its robust locks.
-                lock(&self.guest.threads)
-                    .values()
-                    .for_each(|thread| drop(ending::fetch(&self.guest, thread)));
+                // Not with the lock of the threads, which whoever fetches the pages may want.
+                let threads: Vec<_> = lock(&self.guest.threads).values().cloned().collect();
+                threads.iter().for_each(|thread| drop(ending::fetch(&self.guest, thread)));
                 self.part();
                 return Ok(Some(Outcome::Done));
             }

@@ -18,10 +18,16 @@
 //! a limit, beyond which it gives up. One that has ended counts as having come anywhere.
 //!
 //! ```text
-//!  Apart ► Prepared ► Parked ► Judged ► Built ► Away ► Bound ► Quiet ► Still ► Returned ► Gone
-//!          a host     in the   it is    but     runs   sent    no call  its     all of it
-//!          is ready   agent    a family not run        ahead   at home  guest   is at home
+//!  Apart ► Prepared ► Parked ► Judged ► Built ► Away ► Bound ► Quiet ► Still ► Written ► Returned ► Gone
+//!          a host     in the   it is    but     runs   sent    no call  its     what it   all of it
+//!          is ready   agent    a family not run        ahead   at home  guest   wrote is  is at home
 //! ```
+//!
+//! A member's own end costs the others nothing, whenever it comes. Up to *Quiet* its guest is ended, the others are told that
+//! nobody knows any more what it had written, and collect all that there is. From *Still* on they may have begun to collect
+//! without that: so it brings home what it has written, ended or not, and only then counts as gone ([`Ledger::end`]). What its
+//! end itself changes in memory that the others have, too, comes when all of them have *Written*: nobody's older page can come
+//! after it.
 //!
 //! Up to *Quiet* a member may find that it cannot come home at the moment. Then nobody does, and the *call* home is over
 //! ([`Ledger::refuse`]); as soon as all are quiet nobody may refuse any more ([`Ledger::go`]).
@@ -48,6 +54,8 @@ pub enum Stage {
     Quiet,
     /// Its guest is stopped.
     Still,
+    /// All that its guest wrote of what the family shares is at home.
+    Written,
     /// All of it is at home, in the parked process.
     Returned,
     /// It is an ordinary process again, or has ended.
@@ -55,7 +63,7 @@ pub enum Stage {
 }
 
 impl Stage {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Apart,
         Self::Prepared,
         Self::Parked,
@@ -65,6 +73,7 @@ impl Stage {
         Self::Bound,
         Self::Quiet,
         Self::Still,
+        Self::Written,
         Self::Returned,
         Self::Gone,
     ];
@@ -232,10 +241,14 @@ impl<W: Words> Ledger<W> {
         self.words.changed();
     }
 
-    /// A member has ended while it was away. From now on nobody is told of what it had written.
+    /// A member has ended while it was away, and its guest has. From now on nobody is told of what it had written. If the
+    /// others may have begun to collect in the belief that it would tell, and it has not, that is lost.
     pub fn end(&self, member: usize) {
         // In this order: whoever sees the end sees this.
         while self.words.load(Word::Untold) == 0 && !self.words.swap(Word::Untold, 0, 1) {}
+        if self.stage(member) == Stage::Still {
+            self.give_up();
+        }
         self.arrive(member, Stage::Gone);
     }
 

@@ -8,6 +8,7 @@
 //! | [`registers`] | the general registers of one thread, in the kernel's layout |
 //! | [`restart`] | what an interrupted system call becomes when its thread is moved |
 //! | [`timed`] | what is left of a time-out when a call is made again |
+//! | [`robust`] | what a lock's word becomes whose owner ends |
 //! | [`rseq`] | restartable sequences: where a thread stopped inside one goes on |
 //! | [`maps`] | `/proc/PID/maps` as data |
 //! | [`ranges`] | a map from address ranges to values |
@@ -26,6 +27,7 @@ pub mod process;
 pub mod ranges;
 pub mod registers;
 pub mod restart;
+pub mod robust;
 pub mod rseq;
 pub mod shared;
 pub mod timed;

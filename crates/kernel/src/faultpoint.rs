@@ -116,6 +116,8 @@ pub enum Action {
     Delay(Duration),
     /// Every TCP connection of the program is shut down: `cut`.
     Cut,
+    /// The process that the program is for is killed, and the program goes on: `end`.
+    End,
 }
 
 /// One entry of a configuration.
@@ -132,7 +134,7 @@ pub struct Fault {
 
 /// Why an entry is none.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("understand the fault {0:?}: expected POINT[#N|#*][@PID]:kill|stop|cut|delay=MILLISECONDS")]
+#[error("understand the fault {0:?}: expected POINT[#N|#*][@PID]:kill|stop|cut|end|delay=MILLISECONDS")]
 pub struct BadFault(String);
 
 impl FromStr for Fault {
@@ -157,6 +159,7 @@ impl FromStr for Fault {
             None if action == "kill" => Action::Kill,
             None if action == "stop" => Action::Stop,
             None if action == "cut" => Action::Cut,
+            None if action == "end" => Action::End,
             _ => return Err(bad()),
         };
         let point = Point::ALL.iter().copied().find(|point| point.name() == name).ok_or_else(bad)?;
@@ -216,12 +219,21 @@ fn perform(point: Point, action: Action) {
         Action::Stop => signal_self(libc::SIGSTOP),
         Action::Delay(time) => std::thread::sleep(time),
         Action::Cut => cut_connections(),
+        Action::End => end_subject(),
     }
 }
 
 fn signal_self(signal: i32) {
     // SAFETY: no pointers.
     unsafe { libc::kill(libc::getpid(), signal) };
+}
+
+fn end_subject() {
+    let subject = SUBJECT.load(Ordering::Relaxed);
+    if subject > 0 {
+        // SAFETY: no pointers.
+        unsafe { libc::kill(subject, libc::SIGKILL) };
+    }
 }
 
 fn cut_connections() {
@@ -259,6 +271,8 @@ mod tests {
         assert_eq!((fault.point, fault.time, fault.subject), (Point::HostCall, Some(2), Some(71)));
         let fault: Fault = "host.listening#*:delay=20".parse().expect("an entry");
         assert_eq!((fault.point, fault.time), (Point::HostListening, None));
+        let fault: Fault = "deputy.returning:end".parse().expect("an entry");
+        assert_eq!((fault.point, fault.action), (Point::DeputyReturning, Action::End));
         for point in Point::ALL {
             let fault: Fault = format!("{point}:kill").parse().expect("an entry");
             assert_eq!(fault.point, *point);

@@ -94,6 +94,8 @@ impl Stat {
 /// What `/proc/PID/status` says, as far as it is used.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Status {
+    /// The process that it is a thread of.
+    pub process: i32,
     /// Real user id.
     pub uid: u32,
     /// Who traces it, or 0.
@@ -142,6 +144,7 @@ impl Status {
         for (name, value) in text.lines().filter_map(|line| line.split_once(':')) {
             let first = value.split_ascii_whitespace().next().unwrap_or("");
             match name {
+                "Tgid" => status.process = first.parse().unwrap_or(0),
                 "Uid" => status.uid = first.parse().unwrap_or(u32::MAX),
                 "TracerPid" => status.tracer = first.parse().unwrap_or(0),
                 "Threads" => status.threads = first.parse().unwrap_or(0),
@@ -174,7 +177,12 @@ mod tests {
         assert!("RS".contains(stat.state) && stat.policy == 0, "{stat:?}");
         assert!(stat.borders.start_stack > stat.borders.start_code);
         let status = Status::read(pid).expect("own status");
-        assert!(status.has_memory && status.threads >= 1 && status.namespace_pids.last() == Some(&pid));
+        assert!(
+            status.has_memory
+                && status.threads >= 1
+                && status.process == pid
+                && status.namespace_pids.last() == Some(&pid)
+        );
         assert!(maps(pid).expect("own maps").iter().any(|mapping| mapping.backing == maps::Backing::Vdso));
     }
 

@@ -162,10 +162,27 @@ fn end_of(status: i32) -> Option<End> {
     }
 }
 
+/// What a stop at the beginning of a task's end is reported as.
+const EXIT_STOP: i32 = libc::PTRACE_EVENT_EXIT << 16 | libc::SIGTRAP << 8 | 0x7f;
+
+/// Whether a task has been found to be in the stop at the beginning of its end, or to have ended. That is left for
+/// [`Running::wait`]; one that cannot be asked after is no more.
+pub fn is_ending(tid: i32) -> bool {
+    news::any(tid, |status| status == EXIT_STOP || end_of(status).is_some()).unwrap_or(true)
+}
+
 /// For the tracer of a task that works for it and that nobody waits for at the moment: if it has stopped, lets it go
-/// on without the signal that stopped it, which is returned. Fails with `ESRCH` when the task has ended; its status
-/// is left for [`Running::wait`].
+/// on without the signal that stopped it, which is returned. Fails with `ESRCH` when the task has ended, or is about to;
+/// that is left for [`Running::wait`].
 pub fn keep_going(tid: i32) -> io::Result<Option<i32>> {
+    if is_ending(tid) {
+        return Err(io::Error::from_raw_os_error(libc::ESRCH));
+    }
+    go_on(tid)
+}
+
+/// The same, also of a task that is about to end: it does.
+pub fn go_on(tid: i32) -> io::Result<Option<i32>> {
     match news::peek(tid)? {
         None => return Ok(None),
         Some(status) if end_of(status).is_some() => return Err(io::Error::from_raw_os_error(libc::ESRCH)),
@@ -215,10 +232,25 @@ impl Stopped {
         Ok(Running { tid: tid as i32 })
     }
 
-    /// Lets the task go on, with a signal (0: none).
+    /// Lets the task go on, with a signal (0: none). One that has been killed in its stop goes on by itself, towards the stop
+    /// at the beginning of its end: that is news, and not passed over.
     pub fn resume(self, signal: i32) -> io::Result<Running> {
-        request(libc::PTRACE_CONT, self.tid, 0, signal as usize)?;
+        self.go_on(libc::PTRACE_CONT, signal)
+    }
+
+    fn go_on(self, how: u32, signal: i32) -> io::Result<Running> {
+        if !news::any(self.tid, |_| true)? {
+            match request(how, self.tid, 0, signal as usize) {
+                Err(error) if error.raw_os_error() != Some(libc::ESRCH) => return Err(error),
+                _ => {}
+            }
+        }
         Ok(Running { tid: self.tid })
+    }
+
+    /// Leaves a task in the stop at the beginning of its end, as if nobody had seen it there yet.
+    pub fn leave_ending(self) {
+        news::tell_again(self.tid, EXIT_STOP);
     }
 
     /// Lets the task go on in the kernel, but not in its program: it stops again before its next instruction, as
@@ -230,8 +262,7 @@ impl Stopped {
 
     /// Lets the task go on until it enters or leaves a system call.
     pub fn resume_to_syscall(self) -> io::Result<Running> {
-        request(libc::PTRACE_SYSCALL, self.tid, 0, 0)?;
-        Ok(Running { tid: self.tid })
+        self.go_on(libc::PTRACE_SYSCALL, 0)
     }
 
     /// Writes a word of its memory, whatever the protection; a read-only private page becomes the task's own.

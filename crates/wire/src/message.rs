@@ -258,6 +258,9 @@ pub struct Leaving {
     pub space: Vec<Piece>,
     /// Threads that the home has made and the guest has not: the call that was to make them is made again.
     pub unmade: Vec<i32>,
+    /// Of a guest that shares memory with others: the robust locks in it that its threads hold, each the thread that does (by
+    /// its id at home) and the lock's word.
+    pub locks: Vec<(i32, u64)>,
 }
 
 /// A [`Wanted`] piece of address space, as it travels.

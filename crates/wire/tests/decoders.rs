@@ -133,7 +133,7 @@ fn from_home() -> [FromHome; 10] {
 /// What the host says.
 fn from_host() -> [FromHost; 9] {
     let state = Return { threads: vec![thread()], brk: 0x8000, cpu_us: (3, 4) };
-    let leaving = Leaving { state, space: vec![piece(); 4], unmade: Vec::new() };
+    let leaving = Leaving { state, space: vec![piece(); 4], unmade: Vec::new(), locks: Vec::new() };
     [
         FromHost::Prepared { files: vec![true, false], eager: false, same_machine: true },
         FromHost::Refused { reason: "no".to_owned() },
@@ -207,7 +207,12 @@ fn the_greatest_messages_keep_to_the_limit() {
     let limit = CONTROL_BODY_BYTES_MAX as usize;
     let leaving = |threads, space| {
         let state = Return { threads, brk: 0, cpu_us: (0, 0) };
-        message::encode(&FromHost::Leaving(Box::new(Leaving { state, space, unmade: Vec::new() })))
+        message::encode(&FromHost::Leaving(Box::new(Leaving {
+            state,
+            space,
+            unmade: Vec::new(),
+            locks: Vec::new(),
+        })))
     };
     let small = Piece { start: 0, end: 0, protection: 0, stack: false, source: None };
     let thread = Thread { alt_stack: AltStack::default(), ..Thread::new(0) };

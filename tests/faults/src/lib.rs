@@ -6,11 +6,13 @@
 //! | [`subject`] | the program that is moved, as a test holds it |
 //! | [`journey`] | a way out and home while something fails |
 //! | [`liar`] | a peer with the right certificate that lies |
+//! | [`heirs`] | the same under a lock whose owner may die |
 //! | [`machine`] | what that program computes, so that both sides can |
 //!
 //! The tests run the `minka` program that was built beside them, or the one that `MINKA_BIN` names.
 
 pub mod cluster;
+pub mod heirs;
 pub mod journey;
 pub mod liar;
 pub mod machine;

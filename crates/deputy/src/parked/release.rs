@@ -1,17 +1,21 @@
 //! The way back to an ordinary process.
 
 use super::{Parked, ROBUST_HEAD, Resident, call, end, resend, whole_ring};
+use crate::ends;
 use crate::fault::{Fault, Result};
 use crate::rest::Rest;
-use crate::tracee::{self, BLOCK_ALL, Tasks};
+use crate::tracee::{self, BLOCK_ALL, OPTIONS, Tasks};
 use minka_image::process::{Rseq, Thread};
 use minka_image::registers::Registers;
 use minka_image::restart::Interruption;
 use minka_kernel::faultpoint::{self, Point};
 use minka_kernel::inject::InjectError;
-use minka_kernel::ptrace::Stopped;
+use minka_kernel::ptrace::{End, Stopped};
 use minka_kernel::site::Site;
 use std::sync::{Arc, PoisonError};
+
+/// What has most likely ended a process that made calls until then.
+const SIGKILL: i32 = 9;
 
 impl Parked {
     /// Lets the process go on as an ordinary one, with the states of its threads. Nothing of the ring is left.
@@ -22,6 +26,10 @@ impl Parked {
         faultpoint::reach(Point::DeputyReleasing);
         let rests = self.put_back(tasks).map_err(|error| match error {
             Fault::Gone(end) | Fault::Inject(InjectError::Gone(end)) => Fault::Gone(end),
+            error if ends::is_its_end(self.pid, &error, None) => {
+                ends::see_out(self.pid);
+                Fault::Gone(End::Killed(SIGKILL))
+            }
             error => end(self.pid, &error),
         })?;
         faultpoint::reach(Point::DeputyReleased);
@@ -29,8 +37,9 @@ impl Parked {
     }
 
     fn put_back(&mut self, tasks: Tasks) -> Result<Vec<Rest>> {
-        let tasks = self.with_masks(tasks, |_| BLOCK_ALL)?;
+        let tasks = self.made_ordinary(tasks)?;
         self.put_back_signals(true)?;
+        self.put_back_locks()?;
         self.threads.values().try_for_each(|resident| self.put_back_registrations(resident))?;
         let mut halted = self.halt(tasks)?.into_iter();
         let main = halted.next().filter(|task| task.tid() == self.pid).ok_or(Fault::Over)?;
@@ -66,12 +75,29 @@ impl Parked {
         Ok(rests)
     }
 
+    /// Blocks all signals, and has the kernel tell no more of the threads than of any other process's. Of one that shares memory
+    /// the main thread comes last: as long as it would stop on its way out, it is told if the process ends.
+    fn made_ordinary(&mut self, tasks: Tasks) -> Result<Tasks> {
+        let mut ordinary = Tasks::default();
+        for task in self.halt(tasks)?.into_iter().rev() {
+            task.set_mask(BLOCK_ALL).and_then(|()| task.set_options(OPTIONS)).map_err(Fault::Trace)?;
+            ordinary.put(task.resume(0).map_err(Fault::Trace)?);
+        }
+        Ok(ordinary)
+    }
+
+    /// Tells the kernel at home of the robust locks that the threads hold. From now on it marks them when the process ends.
+    pub(crate) fn put_back_locks(&self) -> Result<()> {
+        self.threads.values().try_for_each(|Resident { thread, agent, .. }| {
+            let (head, length) = thread.robust_list;
+            self.call_by(agent, call::SET_ROBUST_LIST, &[head, length.max(ROBUST_HEAD)]).map(drop)
+        })
+    }
+
     /// What a thread has registered with its kernel, and what was taken back from the kernel at home.
     fn put_back_registrations(&self, resident: &Resident) -> Result<()> {
         const RSEQ_UNREGISTER: u64 = 1;
         let Resident { thread, agent, alt_stack_at_home, rseq_at_home } = resident;
-        let (head, length) = thread.robust_list;
-        self.call_by(agent, call::SET_ROBUST_LIST, &[head, length.max(ROBUST_HEAD)])?;
         self.call_by(agent, call::SET_TID_ADDRESS, &[thread.tid_address])?;
         if thread.alt_stack != *alt_stack_at_home {
             let mut slot = agent.slot();

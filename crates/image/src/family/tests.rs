@@ -1,8 +1,9 @@
 //! A model: deputies that follow the protocol, one operation on a word at a time in an order that a seed decides, and
-//! that may be killed before any of them; then somebody puts right what they left, who may be killed, too.
+//! that may be killed before any of them; then somebody puts right what they left, who may be killed, too. Members may be
+//! killed themselves. What guests write to their common memory has to be at home in the end, whoever wrote it.
 
 use super::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -45,6 +46,16 @@ struct World {
     /// Whose state is at home again.
     written: Vec<bool>,
     ends: Vec<Option<End>>,
+    /// Who has been killed.
+    dying: Vec<bool>,
+    /// What is written to their common memory at the host, and at home.
+    there: BTreeSet<u32>,
+    here: BTreeSet<u32>,
+    /// What of that each guest can tell to be its own.
+    own: Vec<BTreeSet<u32>>,
+    /// Whose end has left marks in the memory at home, and whose has to.
+    marks: BTreeSet<usize>,
+    marked: BTreeSet<usize>,
     /// Whose turn it is to do one thing.
     turn: Option<usize>,
     /// It is killed instead.
@@ -120,6 +131,8 @@ struct Deputy {
     random: Random,
     patience: u64,
     may_refuse: bool,
+    /// Its host may be lost.
+    may_fail: bool,
 }
 
 impl Deputy {
@@ -138,7 +151,7 @@ impl Deputy {
 
     fn live(&mut self) -> Result<(), ()> {
         for stage in [Stage::Prepared, Stage::Parked, Stage::Judged, Stage::Built] {
-            if self.random.below(40) == 0 {
+            if self.may_fail && self.random.below(40) == 0 {
                 return Err(());
             }
             self.wait(stage)?;
@@ -147,6 +160,10 @@ impl Deputy {
         loop {
             if !self.ledger.fate().is_open() {
                 return Err(());
+            }
+            if self.is_dying() {
+                self.end();
+                return Ok(());
             }
             if let Some(call) = self.ledger.called() {
                 if self.go_home(call)? {
@@ -161,12 +178,11 @@ impl Deputy {
                 4 if self.random.below(4) == 0 => {
                     // It exits.
                     self.effect()?;
-                    self.set_end(End::Over);
-                    self.ledger.end(self.me);
+                    self.end();
                     return Ok(());
                 }
                 // Its host is lost.
-                5 if self.random.below(8) == 0 => return Err(()),
+                5 if self.may_fail && self.random.below(8) == 0 => return Err(()),
                 _ => {}
             }
         }
@@ -176,15 +192,46 @@ impl Deputy {
         if !self.ledger.commit() {
             return Err(());
         }
-        self.ledger.words().step(|world| world.effects += 1);
+        let me = self.me;
+        self.ledger.words().step(|world| {
+            world.effects += 1;
+            world.there.insert(world.effects);
+            world.own[me].insert(world.effects);
+        });
         Ok(())
     }
 
-    /// Whether it is at home; otherwise nobody goes.
+    fn is_dying(&self) -> bool {
+        let me = self.me;
+        self.ledger.words().step(|world| world.dying[me])
+    }
+
+    /// Its guest ends, then it does.
+    fn end(&self) {
+        let me = self.me;
+        self.ledger.words().step(|world| world.own[me].clear());
+        self.ledger.end(me);
+        self.set_end(End::Over);
+    }
+
+    /// Writes pages home that show the common memory as it was when all guests stood still.
+    fn write(&self, pages: &BTreeSet<u32>) {
+        self.ledger.words().step(|world| {
+            world.here.extend(pages);
+            world.marks.clear();
+        });
+    }
+
+    /// Whether it is at home, or has ended; otherwise nobody goes.
     fn go_home(&mut self, call: Call) -> Result<bool, ()> {
+        let me = self.me;
         self.ledger.arrive(self.me, Stage::Bound);
         if call.how == How::Ordered {
             for _ in 0..self.patience {
+                if self.is_dying() {
+                    self.end();
+                    return Ok(true);
+                }
                 if self.ledger.have_all(Stage::Bound) || self.ledger.called().is_none_or(|now| now != call) {
                     break;
                 }
@@ -197,6 +244,10 @@ impl Deputy {
         self.ledger.arrive(self.me, Stage::Quiet);
         let mut left = self.patience;
         while left > 0 {
+            if self.is_dying() {
+                self.end();
+                return Ok(true);
+            }
             match self.ledger.go(call.number) {
                 Some(true) => break,
                 Some(false) => {
@@ -213,10 +264,26 @@ impl Deputy {
             return Err(());
         }
         self.wait(Stage::Still)?;
+        let all = self.ledger.is_untold();
+        let pages =
+            self.ledger.words().step(|world| if all { world.there.clone() } else { world.own[me].clone() });
         if !self.ledger.commit() {
             return Err(());
         }
-        self.ledger.words().step(|world| world.written[self.me] = true);
+        if self.is_dying() {
+            self.write(&pages);
+            self.wait(Stage::Written)?;
+            self.ledger.words().step(|world| {
+                world.marks.insert(me);
+                world.marked.insert(me);
+            });
+            self.ledger.arrive(me, Stage::Returned);
+            self.ledger.end(me);
+            self.set_end(End::Over);
+            return Ok(true);
+        }
+        self.write(&pages);
+        self.ledger.words().step(|world| world.written[me] = true);
         self.ledger.arrive(self.me, Stage::Returned);
         for _ in 0..self.patience {
             match self.ledger.settle() {
@@ -243,8 +310,8 @@ impl Deputy {
     /// What a deputy does that cannot go on, and who comes when it was killed.
     fn put_right(&self) {
         let has_ended = self.ledger.words().step(|world| world.ends[self.me]);
-        if has_ended == Some(End::Over) {
-            return self.ledger.end(self.me);
+        if has_ended.is_none_or(|end| end == End::Over) && self.ledger.stage(self.me) == Stage::Gone {
+            return self.set_end(End::Over);
         }
         self.set_end(match self.ledger.give_up() {
             Fate::Forgotten => End::Old,
@@ -260,13 +327,13 @@ fn run(
     members: usize,
     seed: u64,
     is_rescuer: bool,
-    may_refuse: bool,
+    (may_refuse, may_fail): (bool, bool),
 ) -> std::thread::JoinHandle<bool> {
     std::thread::spawn(move || {
         let me = life.who;
         let ledger = Ledger::new(life, members);
         let patience = 400 + seed % 400;
-        let mut deputy = Deputy { me, ledger, random: Random(seed), patience, may_refuse };
+        let mut deputy = Deputy { me, ledger, random: Random(seed), patience, may_refuse, may_fail };
         let lived = catch_unwind(AssertUnwindSafe(|| {
             if is_rescuer || deputy.live().is_err() {
                 deputy.put_right();
@@ -280,18 +347,28 @@ fn run(
     })
 }
 
+/// How many members were killed so late that what they had written had to be brought home.
+static BROUGHT: AtomicU64 = AtomicU64::new(0);
+
 /// How many runs have come to each end.
 static ENDS: [AtomicU64; 4] = [const { AtomicU64::new(0) }; 4];
 
-fn play(seed: u64, deadliness: u64) {
+/// `deadliness`: of how many steps one kills a deputy; `mortality`: a member.
+fn play(seed: u64, deadliness: u64, mortality: u64) {
     let mut random = Random(seed);
     let members = 2 + random.below(4) as usize;
-    let world = World { written: vec![false; members], ends: vec![None; members], ..World::default() };
+    let world = World {
+        written: vec![false; members],
+        ends: vec![None; members],
+        dying: vec![false; members],
+        own: vec![BTreeSet::new(); members],
+        ..World::default()
+    };
     let stage = Arc::new(Stage0 { world: Mutex::new(world), news: Condvar::new() });
     let life = |who| Life { who, stage: Arc::clone(&stage) };
-    let may_refuse = random.below(2) == 0;
+    let may = (random.below(2) == 0, deadliness > 0 || mortality == 0);
     let mut threads: Vec<_> =
-        (0..members).map(|who| Some(run(life(who), members, random.next(), false, may_refuse))).collect();
+        (0..members).map(|who| Some(run(life(who), members, random.next(), false, may))).collect();
     let mut steps = 0u64;
     loop {
         // Everybody who lives waits for a turn.
@@ -311,7 +388,7 @@ fn play(seed: u64, deadliness: u64) {
             for (who, slot) in threads.iter_mut().enumerate() {
                 let Some(thread) = slot.take_if(|thread| thread.is_finished()) else { continue };
                 if thread.join().unwrap_or_else(|_| panic!("seed {seed}: {who} fails")) {
-                    *slot = Some(run(life(who), members, random.next(), true, false));
+                    *slot = Some(run(life(who), members, random.next(), true, (false, false)));
                     more = true;
                 }
             }
@@ -324,6 +401,10 @@ fn play(seed: u64, deadliness: u64) {
         assert!(steps < 60_000, "seed {seed}: somebody hangs");
         let chosen = random.below(world.waiting.len() as u64) as usize;
         let who = world.waiting.swap_remove(chosen);
+        if mortality > 0 && random.below(mortality) == 0 {
+            let killed = random.below(members as u64) as usize;
+            world.dying[killed] = true;
+        }
         (world.turn, world.dies) = (Some(who), deadliness > 0 && random.below(deadliness) == 0);
         stage.news.notify_all();
         drop(world);
@@ -331,7 +412,7 @@ fn play(seed: u64, deadliness: u64) {
         for (who, slot) in threads.iter_mut().enumerate() {
             let Some(thread) = slot.take_if(|thread| thread.is_finished()) else { continue };
             if thread.join().unwrap_or_else(|_| panic!("seed {seed}: {who} fails")) {
-                *slot = Some(run(life(who), members, random.next(), true, false));
+                *slot = Some(run(life(who), members, random.next(), true, (false, false)));
             }
         }
     }
@@ -344,19 +425,37 @@ fn play(seed: u64, deadliness: u64) {
         assert_eq!(world.effects, 0, "seed {seed}: what had effects was forgotten: {ends:?}");
         assert!(!world.written.contains(&true), "seed {seed}: it was overwritten, and goes on: {ends:?}");
     }
+    if first == End::New {
+        let lost: Vec<_> = world.there.difference(&world.here).collect();
+        assert!(lost.is_empty(), "seed {seed}: {lost:?} of {:?} never came home: {ends:?}", world.there);
+        assert!(world.marks.is_superset(&world.marked), "seed {seed}: {:?}, {:?}", world.marks, world.marked);
+    }
     let is_written = |(end, written): (&End, &bool)| *end != End::New || *written;
     assert!(ends.iter().zip(&world.written).all(is_written), "seed {seed}: {ends:?}");
+    if !may.1 {
+        assert!(first != End::Lost, "seed {seed}: nobody's deputy or host failed, and all is lost");
+        BROUGHT.fetch_add(world.marked.len() as u64, Ordering::Relaxed);
+    }
     ENDS[first as usize].fetch_add(1, Ordering::Relaxed);
 }
 
 #[test]
 fn a_family_goes_on_or_ends_as_one_whoever_dies() {
-    for seed in 0..400 {
-        play(seed, [0, 15, 60, 250][seed as usize % 4]);
+    for seed in 0..800 {
+        play(seed, [0, 15, 60, 250][seed as usize % 4], [0, 40, 200][seed as usize % 3]);
     }
     let counts = ENDS.each_ref().map(|count| count.load(Ordering::Relaxed));
     // Otherwise the model would not show what it is for.
     assert!(counts[..3].iter().all(|count| *count > 20), "{counts:?}");
+}
+
+#[test]
+fn a_member_may_be_killed_at_any_moment_and_the_others_lose_nothing() {
+    for seed in 1000..1300 {
+        play(seed, 0, [20, 60, 150][seed as usize % 3]);
+    }
+    let brought = BROUGHT.load(Ordering::Relaxed);
+    assert!(brought > 20, "{brought}");
 }
 
 /// Words of one's own.
@@ -413,6 +512,19 @@ fn one_that_has_ended_is_not_waited_for() {
     assert!(ledger.have_all(Stage::Parked) && ledger.is_untold());
     ledger.arrive(1, Stage::Away);
     assert_eq!(ledger.stage(1), Stage::Gone);
+}
+
+#[test]
+fn one_that_ends_between_standing_still_and_having_written_takes_all_along() {
+    for (stage, fate) in
+        [(Stage::Quiet, Fate::Effects), (Stage::Still, Fate::Lost), (Stage::Written, Fate::Effects)]
+    {
+        let ledger = Ledger::new(Cells::default(), 2);
+        assert!(ledger.commit());
+        ledger.arrive(0, stage);
+        ledger.end(0);
+        assert_eq!((ledger.fate(), ledger.stage(0)), (fate, Stage::Gone), "{stage:?}");
+    }
 }
 
 #[test]

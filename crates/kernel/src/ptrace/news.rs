@@ -42,6 +42,18 @@ pub(super) fn peek(tid: i32) -> io::Result<Option<i32>> {
     KEPT.with_borrow(|kept| Ok(kept.get(&tid).and_then(|news| news.front().copied())))
 }
 
+/// Takes notice of all that there is to tell, and says whether any of that is of a kind, of a task; it is kept.
+pub(super) fn any(tid: i32, is_meant: impl Fn(i32) -> bool) -> io::Result<bool> {
+    while take(libc::WNOHANG)? {}
+    Ok(KEPT
+        .with_borrow(|kept| kept.get(&tid).is_some_and(|news| news.iter().any(|status| is_meant(*status)))))
+}
+
+/// Has something told again, before anything else of that task.
+pub(super) fn tell_again(tid: i32, status: i32) {
+    KEPT.with_borrow_mut(|kept| kept.entry(tid).or_default().push_front(status));
+}
+
 /// A task is another one from now on than what was told under its number before.
 pub(super) fn forget(tid: i32) {
     KEPT.with_borrow_mut(|kept| kept.remove(&tid));
@@ -82,7 +94,7 @@ fn waitpid(tid: i32, flags: i32) -> io::Result<Option<(i32, i32)>> {
 #[cfg(test)]
 mod tests {
     use crate::procfs;
-    use crate::ptrace::{End, Options, Running, Waited};
+    use crate::ptrace::{self, End, Options, Running, Stop, Waited};
     use std::process::{Command, Stdio};
     use std::sync::mpsc;
     use std::time::Duration;
@@ -91,6 +103,35 @@ mod tests {
     #[ignore = "it is what the other test waits for"]
     fn sleeps_in_a_thread() {
         std::thread::sleep(Duration::from_secs(60));
+    }
+
+    #[test]
+    fn one_that_is_about_to_end_stays_until_it_is_let_go() {
+        let mut child = Command::new("sleep").arg("60").spawn().expect("start");
+        let tid = child.id().cast_signed();
+        let running = Running::seize(tid, Options::TRACE_EXIT).expect("seize");
+        running.interrupt().expect("interrupt");
+        let Waited::Stopped(stopped, Stop::Interrupt) = running.wait().expect("wait") else {
+            panic!("no stop")
+        };
+        assert!(!ptrace::is_ending(tid));
+        // Killed in its stop, it goes on to the next by itself.
+        child.kill().expect("kill");
+        while !ptrace::is_ending(tid) {
+            std::thread::yield_now();
+        }
+        let running = stopped.resume(0).expect("it is seen where it is");
+        for _ in 0..3 {
+            assert!(ptrace::keep_going(tid).is_err());
+        }
+        let Waited::Stopped(stopped, Stop::Exit) = running.wait().expect("wait") else { panic!("no stop") };
+        stopped.leave_ending();
+        assert!(ptrace::is_ending(tid) && std::fs::metadata(format!("/proc/{tid}/mem")).is_ok());
+        while ptrace::go_on(tid).is_ok() {
+            std::thread::yield_now();
+        }
+        // Its tracer has waited for it already.
+        let _ = child.wait();
     }
 
     #[test]

@@ -157,8 +157,15 @@ impl Book {
             (true, true, away_at) => {
                 self.home_for_good(now, pid, away_at.is_some(), deputy.rescuing, order);
             }
-            (_, false, None) | (true, false, _) => self.finish_with(pid, order, None),
-            (false, false, Some(at)) => self.finish_with(pid, order, Some(died(Some(&at)))),
+            (true, false, _) => self.finish_with(pid, order, None),
+            // Both were killed. Others may be waiting for what this one was about to do: they are told that it will not.
+            (false, false, away_at) if record.family.is_some() && record.rescues < RESCUES_AT_ONCE => {
+                record.fault = away_at.as_deref().map(|at| died(Some(at)));
+                self.rescue(now, pid, away_at.as_deref(), order);
+            }
+            (false, false, away_at) => {
+                self.finish_with(pid, order, away_at.map(|at| died(Some(&at))));
+            }
             (false, true, away_at) => self.rescue(now, pid, away_at.as_deref(), order),
         }
     }

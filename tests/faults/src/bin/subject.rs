@@ -1,9 +1,9 @@
 //! The program that the tests move: computes steps until SIGUSR1, then says what came out.
 //!
-//! `minka-faults-subject quiet|chatty|crowd|sharing|family|quiet-family KIB FILE`: a quiet one makes no system call while it computes, so it has no
+//! `minka-faults-subject quiet|chatty|crowd|sharing|family|quiet-family|heirs KIB FILE`: a quiet one makes no system call while it computes, so it has no
 //! effect wherever it is; a chatty one writes a line per step; a crowd does so too, and each of its threads computes a
 //! part of every step; a sharing one is chatty, and its memory is mapped as shared. A family
-//! are several processes that take turns in one such memory, with a line each, or quietly. Every line goes to FILE in one call: `ready`, then `STEP RESULT` for each step (but for a quiet
+//! are several processes that take turns in one such memory, with a line each, or quietly; heirs have it under a robust lock. Every line goes to FILE in one call: `ready`, then `STEP RESULT` for each step (but for a quiet
 //! one), and at last `end STEP RESULT DIGEST`.
 
 use std::fs::File;
@@ -14,6 +14,7 @@ use std::sync::{Arc, Barrier};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use minka_faults_tests::heirs::Estate;
 use minka_faults_tests::machine::{self, Machine};
 use minka_kernel::spawn::{Forked, fork_alone};
 
@@ -27,7 +28,9 @@ const NAP: Duration = Duration::from_millis(10);
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [mode, kib, file] = &arguments[..] else {
-        eprintln!("usage: minka-faults-subject quiet|chatty|crowd|sharing|family|quiet-family KIB FILE");
+        eprintln!(
+            "usage: minka-faults-subject quiet|chatty|crowd|sharing|family|quiet-family|heirs KIB FILE"
+        );
         return ExitCode::FAILURE;
     };
     match compute(mode, kib.parse().unwrap_or(1024), file) {
@@ -44,6 +47,9 @@ fn compute(mode: &str, kib: usize, file: &str) -> io::Result<()> {
     signal_hook::flag::register(signal_hook::consts::SIGUSR1, Arc::clone(&end))?;
     if mode == "family" || mode == "quiet-family" {
         return in_turns(mode == "quiet-family", kib, file, &end);
+    }
+    if mode == "heirs" {
+        return by_lock(file, &end);
     }
     let others = if mode == "crowd" { machine::CROWD - 1 } else { 0 };
     let mut machine = if mode == "sharing" { Machine::shared(kib, 0) } else { Machine::new(kib, 0) };
@@ -166,6 +172,53 @@ fn in_turns(quiet: bool, kib: usize, file: &str, end: &AtomicBool) -> io::Result
         (table.0[Table::SUM].load(Ordering::SeqCst), table.0[Table::STEP].load(Ordering::SeqCst));
     machine.resume(sum, step);
     file.write_all(format!("end {step} {sum} {}\n", machine.digest()).as_bytes())
+}
+
+/// The processes that share memory under a robust lock. All but the main one hold it for most of the time, and make no call.
+fn by_lock(file: &str, end: &AtomicBool) -> io::Result<()> {
+    const LONG: Duration = Duration::from_millis(6);
+    let estate = Estate::make();
+    let mut file = File::options().append(true).create(true).open(file)?;
+    let mut children = Vec::new();
+    while (children.len() as u64) < machine::FAMILY - 1 {
+        match fork_alone()? {
+            Forked::Child => {
+                while !estate.is_broken() && estate.round(LONG).map_err(io::Error::other)? {
+                    nap();
+                }
+                return Ok(());
+            }
+            Forked::Parent(pid) => children.push(pid),
+        }
+    }
+    file.write_all(b"ready\n")?;
+    let (mut rounds, mut seen) = (0u64, 0);
+    loop {
+        if end.load(Ordering::Relaxed) {
+            estate.end();
+        }
+        let goes_on = estate.round(PACE).map_err(io::Error::other)?;
+        if estate.is_broken() || estate.count() < seen {
+            return Err(io::Error::other(format!("after round {seen}: {}", estate.count())));
+        }
+        seen = estate.count();
+        if !goes_on {
+            break;
+        }
+        rounds += 1;
+        file.write_all(format!("{rounds}\n").as_bytes())?;
+        std::thread::sleep(NAP);
+    }
+    for pid in children {
+        let pid = rustix::process::Pid::from_raw(pid.cast_signed());
+        rustix::process::waitpid(pid, rustix::process::WaitOptions::empty())?;
+    }
+    file.write_all(format!("end {rounds}\n").as_bytes())
+}
+
+/// As a sleep, but for who looks for system calls that go home.
+fn nap() {
+    minka_kernel::futex::wait(&AtomicU32::new(0), 0, Some(NAP / 2));
 }
 
 /// The other threads, each with a machine of its own. All of them do the same step at a time.

@@ -65,8 +65,14 @@ fn too(message: FromHost, times: usize) -> Tell {
 
 fn away() -> Vec<Lie> {
     let may = (UNHARMED, BeEither);
-    let empty =
-        || FromHost::Leaving(Box::new(Leaving { state: nothing(), space: Vec::new(), unmade: Vec::new() }));
+    let empty = || {
+        FromHost::Leaving(Box::new(Leaving {
+            state: nothing(),
+            space: Vec::new(),
+            unmade: Vec::new(),
+            locks: Vec::new(),
+        }))
+    };
     let homeward = FromHost::Homeward { reason: "\u{7}home".repeat(50_000) };
     vec![
         lie("it runs twice", RUNNING, may, too(FromHost::Running, 1)),

@@ -116,6 +116,22 @@ fn who_was_refused_for_sharing_leaves_with_others() {
 }
 
 #[test]
+fn the_others_are_told_when_one_is_killed_together_with_its_deputy() {
+    let mut world = away();
+    for deputy in [1, 3, 4] {
+        let effects = world.gone(deputy, false);
+        let id = DeputyId(deputy.max(2) + 1);
+        let rescue = DeputyOrder::Rescue { pid: PID, config: "/node.toml".into(), family: Some(family()) };
+        assert!(effects.contains(&Effect::Order(id, rescue)), "{effects:?}");
+    }
+    // Enough is enough: there is nothing to be put right.
+    assert_eq!(world.gone(5, false), []);
+    let view = world.view();
+    let reason = "deputy program died while the process was away on b";
+    assert_eq!((view.state, view.reason.as_deref()), (State::Ended, Some(reason)));
+}
+
+#[test]
 fn a_rescuer_is_told_of_the_family() {
     let mut world = away();
     let effects = world.gone(1, true);
