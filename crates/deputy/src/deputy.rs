@@ -21,12 +21,13 @@ use crate::ends;
 use crate::fault::{Fault, Result, chain};
 use crate::homecoming;
 use crate::kin::Kin;
+use crate::load;
 use crate::orders::Daemon;
 use crate::park::{self, Found};
 use crate::parked::Parked;
 use crate::record::Record;
 use crate::rest::Rest;
-use crate::session::{Event, Opened, Prepared, Session};
+use crate::session::{Event, Offered, Opened, Prepared, Session};
 use crate::sole::Sole;
 use crate::tracee::{self, Tasks};
 use minka_image::family::{Fate, How, Stage};
@@ -128,7 +129,8 @@ impl Deputy {
                 Some(DeputyOrder::Trace { on }) => self.tracing.store(on, Ordering::Relaxed),
                 Some(DeputyOrder::Home) | None => return Ok(None),
                 Some(
-                    DeputyOrder::Start { .. }
+                    DeputyOrder::Ready { .. }
+                    | DeputyOrder::Start { .. }
                     | DeputyOrder::Rescue { .. }
                     | DeputyOrder::Address { .. }
                     | DeputyOrder::GiveBack,
@@ -148,6 +150,7 @@ impl Deputy {
         loop {
             task = match task.wait().map_err(Fault::Trace)? {
                 Waited::Stopped(task, Stop::Exec) => {
+                    let Some(task) = load::load(task, &self.news)? else { return Ok(None) };
                     return self.leave(Found::AfterExec(task), to.to_owned(), opening.join().ok().flatten());
                 }
                 Waited::Stopped(task, Stop::Signal(signal)) => task.resume(signal).map_err(Fault::Trace)?,
@@ -206,10 +209,36 @@ impl Deputy {
         let credentials = self.credentials.get();
         let kin = self.kin();
         let family = kin.as_ref().map(|kin| kin.family().id);
-        let prepared = Prepared::new(self.pid, &to, address, &self.config, &credentials, opened, family);
-        let limits = (self.config.link.answer(), self.config.link.freeze());
-        let ready = prepared.and_then(|prepared| {
-            kin.as_ref().map_or(Ok(()), |kin| kin.meet(Stage::Prepared, limits.0))?;
+        let offered = Offered::new(self.pid, &to, address, &self.config, &credentials, opened, family);
+        let (prepared, start, parking) = match (offered, found) {
+            (Ok(offered), found @ Found::AfterExec(_)) => self.prepare_and_park(offered, found),
+            (Ok(offered), found) => self.prepare_then_park(offered, found)?,
+            (Err(error), found) => {
+                self.let_go(found)?;
+                return Err(error);
+            }
+        };
+        let (mut parked, tasks) = parking?;
+        let prepared = match prepared {
+            Ok(prepared) => prepared,
+            Err(error) => return Err(self.come_back((parked, tasks, error))?),
+        };
+        if let Some(kin) = &kin
+            && let Err(error) = self.stand_still(kin, &mut parked, self.config.link.freeze())
+        {
+            return Err(self.come_back((parked, tasks, error))?);
+        }
+        match self.enter(prepared, parked, tasks, start) {
+            Ok(away) => self.serve(away),
+            Err(back) => Err(self.come_back(*back)?),
+        }
+    }
+
+    /// Has a host prepare for a process that computes meanwhile, and then parks it. Nothing has been done to it if that fails.
+    fn prepare_then_park(&self, offered: Offered, found: Found) -> Result<Preparation> {
+        let kin = self.kin();
+        let ready = offered.prepare().and_then(|prepared| {
+            kin.as_ref().map_or(Ok(()), |kin| kin.meet(Stage::Prepared, self.config.link.answer()))?;
             Ok(prepared)
         });
         let prepared = match ready {
@@ -222,16 +251,23 @@ impl Deputy {
         self.record.prepare();
         faultpoint::reach(Point::DeputyPrepared);
         let start = Instant::now();
-        let (mut parked, tasks) = park::park(self.pid, found, &self.record, kin.as_deref())?;
-        if let Some(kin) = &kin
-            && let Err(error) = self.stand_still(kin, &mut parked, limits.1)
-        {
-            return Err(self.come_back((parked, tasks, error))?);
-        }
-        match self.enter(prepared, parked, tasks, start) {
-            Ok(away) => self.serve(away),
-            Err(back) => Err(self.come_back(*back)?),
-        }
+        Ok((Ok(prepared), start, park::park(self.pid, found, &self.record, kin.as_deref())))
+    }
+
+    /// The same of a process that stands still anyway: both at the same time.
+    fn prepare_and_park(&self, offered: Offered, found: Found) -> Preparation {
+        std::thread::scope(|scope| {
+            let preparing = scope.spawn(|| offered.prepare());
+            self.record.prepare();
+            faultpoint::reach(Point::DeputyPrepared);
+            let start = Instant::now();
+            let parking = park::park(self.pid, found, &self.record, None);
+            let parked_in = start.elapsed();
+            let prepared = preparing.join();
+            let panicked = || Fault::Said("a thread that prepared a host panicked".to_owned());
+            // It is not the freezing that waited for the host.
+            (prepared.unwrap_or_else(|_| Err(panicked())), Instant::now() - parked_in, parking)
+        })
     }
 
     /// All of a family stand still: then it is seen whether they are all.
@@ -421,7 +457,12 @@ impl Deputy {
                 away.ask_for_all()?;
             }
             Some(DeputyOrder::Trace { on }) => self.tracing.store(on, Ordering::Relaxed),
-            Some(DeputyOrder::Start { .. } | DeputyOrder::Rescue { .. } | DeputyOrder::Address { .. }) => {}
+            Some(
+                DeputyOrder::Ready { .. }
+                | DeputyOrder::Start { .. }
+                | DeputyOrder::Rescue { .. }
+                | DeputyOrder::Address { .. },
+            ) => {}
             None => return Ok(Step::Home(Some("the node daemon has ended".to_owned()))),
         }
         Ok(Step::Stay)
@@ -433,7 +474,8 @@ impl Deputy {
         let (events, bell) = (session.events_in.clone(), Arc::clone(&self.bell));
         let address = self.daemon.address(&to);
         std::thread::spawn(move || {
-            let prepared = Prepared::new(pid, &to, address, &config, &credentials, None, None);
+            let offered = Offered::new(pid, &to, address, &config, &credentials, None, None);
+            let prepared = offered.and_then(Offered::prepare);
             // The main thread has gone if nobody receives it; then the host notices that its lanes are cut.
             let _ = events.send(Event::Ready(Box::new(prepared)));
             bell.ring();
@@ -524,6 +566,7 @@ impl Deputy {
         let node = session.node.clone();
         session.close();
         self.record.clear();
+        let Some(task) = load::load(task, &self.news)? else { return Ok(None) };
         match self.leave(Found::AfterExec(task), node, None) {
             Err(error @ Fault::Lost(_)) => Err(error),
             Err(error) => {
@@ -560,6 +603,9 @@ impl Deputy {
         Ok(())
     }
 }
+
+/// A host that has prepared itself, or not; since when the process is being parked; and what came of that.
+type Preparation = (Result<Prepared>, Instant, Result<(Parked, Tasks)>);
 
 /// What came of bringing a process home.
 enum Home {

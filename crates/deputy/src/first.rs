@@ -47,6 +47,13 @@ pub(crate) fn pages(image: &Image, peek: impl Fn(u64, &mut [u8])) -> Vec<(u64, u
     for (start, end) in linked(&image.areas) {
         wanted.set(start, end, ());
     }
+    let mut pages = joined(&wanted);
+    pages.truncate(FIRST_MAX as usize);
+    pages
+}
+
+/// Ranges of which no two touch.
+pub(crate) fn joined(wanted: &Ranges<()>) -> Vec<(u64, u64)> {
     let mut pages: Vec<(u64, u64)> = Vec::new();
     for (start, end, ()) in wanted.iter() {
         match pages.last_mut() {
@@ -54,7 +61,6 @@ pub(crate) fn pages(image: &Image, peek: impl Fn(u64, &mut [u8])) -> Vec<(u64, u
             _ => pages.push((start, end)),
         }
     }
-    pages.truncate(FIRST_MAX as usize);
     pages
 }
 

@@ -10,6 +10,7 @@ use minka_link::{Channel, Closer, Credentials, NodeConfig};
 use minka_wire::preamble::{Lane, Preamble, Purpose, SessionId};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::Duration;
 
 /// Opens lanes of one session.
 #[derive(Debug)]
@@ -32,6 +33,18 @@ impl Opener {
     ) -> Self {
         let (credentials, tuning) = (credentials.clone(), config.link.clone());
         Self { node: node.to_owned(), address, session, credentials, tuning }
+    }
+
+    /// The same for one who may have to wait so long until the other side takes a lane.
+    pub(crate) fn with_patience(&self, patience: Duration) -> Self {
+        let handshake_ms = self.tuning.handshake_ms.max(patience.as_millis() as u64);
+        let (node, credentials) = (self.node.clone(), self.credentials.clone());
+        Self {
+            node,
+            credentials,
+            tuning: minka_link::Tuning { handshake_ms, ..self.tuning.clone() },
+            ..*self
+        }
     }
 
     /// Opens one.

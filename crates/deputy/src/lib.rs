@@ -14,6 +14,7 @@
 //! | `kept` | what of its address space a host has no say over |
 //! | `lent` | what of its memory a call under way works on |
 //! | `record`, `rescue` | putting right a process whose deputy was killed |
+//! | `load` | a program that begins, until it is loaded |
 //! | `offer` | what a host is told before and after the stop |
 //! | `sole`, `reach` | shared memory that is this process's alone, and calls that would reach it at home |
 //! | `signals` | what becomes of signals that arrive at home |
@@ -21,7 +22,7 @@
 //! | `kin` | the family of a process that moves with others |
 //! | `session`, `lanes` | the channels to one host and the threads behind them |
 //! | `serve`, `early`, `resumable` | performing the guest's calls |
-//! | `pages`, `first` | the guest's memory: what it misses, what comes first, the stream |
+//! | `pages`, `first`, `little` | the guest's memory: what it misses, what comes first, the stream |
 //! | `part`, `rest` | calls that have sent a part of their data, and how they are finished at home |
 //! | `timed` | what is left of a time-out when a call is made again |
 //! | `procself` | `/proc/self` files that show the guest |
@@ -47,6 +48,8 @@ mod kept;
 mod kin;
 mod lanes;
 mod lent;
+mod little;
+mod load;
 mod offer;
 mod orders;
 mod pages;
@@ -68,7 +71,7 @@ mod timed;
 mod tracee;
 
 use minka_kernel::faultpoint::{self, Point};
-use minka_link::{CurrentCredentials, NodeConfig};
+use minka_link::{NodeConfig, NodeFiles};
 use minka_wire::local::{DeputyOrder, DeputyReport, Family};
 use std::path::Path;
 use std::process::ExitCode;
@@ -79,12 +82,21 @@ pub fn main() -> ExitCode {
         tracing::error!("a deputy is started by the node daemon, not by hand");
         return ExitCode::FAILURE;
     };
-    let (pid, config, rescue) = match daemon.order() {
+    let (order, files) = match daemon.order() {
+        // If they are of no use, they are read again, and that says why.
+        Some(DeputyOrder::Ready { config }) => (daemon.order(), NodeFiles::read(Path::new(&config)).ok()),
+        order => (order, None),
+    };
+    let (pid, config, rescue) = match order {
         Some(DeputyOrder::Start { pid, config }) => (pid, config, None),
         Some(DeputyOrder::Rescue { pid, config, family }) => (pid, config, Some(family)),
         _ => return ExitCode::FAILURE,
     };
-    match start(pid, &config, rescue, &daemon) {
+    let started = match rescue {
+        Some(family) => put_right(pid, &config, family, &daemon),
+        None => start(pid, &config, files, &daemon),
+    };
+    match started {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
             daemon.report(&DeputyReport::Refused { reason, shares: false });
@@ -94,27 +106,33 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// To `rescue` is what a deputy has left behind that was killed, of which family it was if it was of one.
-fn start(
-    pid: i32,
-    config: &str,
-    rescue: Option<Option<Family>>,
-    daemon: &orders::Daemon,
-) -> Result<(), String> {
-    let config = NodeConfig::read(Path::new(config)).map_err(|error| fault::chain(&error))?;
+/// Begins for a process.
+fn begin(pid: i32, config: &NodeConfig) -> Result<(), String> {
     if config.old_kernel {
         minka_kernel::pagemap::never_scan();
     }
     faultpoint::concerns(pid);
-    faultpoint::arm(&config.faults).map_err(|error| fault::chain(&error))?;
-    if let Some(family) = rescue {
-        faultpoint::reach(Point::RescueStarted);
-        let reason = rescue::rescue(pid, &config.run_dir, family);
-        daemon.report(&DeputyReport::Ended { reason });
-        return Ok(());
-    }
+    faultpoint::arm(&config.faults).map_err(|error| fault::chain(&error))
+}
+
+/// Puts right what a deputy has left behind that was killed, of which family it was if it was of one.
+fn put_right(pid: i32, config: &str, family: Option<Family>, daemon: &orders::Daemon) -> Result<(), String> {
+    let config = NodeConfig::read(Path::new(config)).map_err(|error| fault::chain(&error))?;
+    begin(pid, &config)?;
+    faultpoint::reach(Point::RescueStarted);
+    let reason = rescue::rescue(pid, &config.run_dir, family);
+    daemon.report(&DeputyReport::Ended { reason });
+    Ok(())
+}
+
+/// Serves a process. The node's files may have been read before.
+fn start(pid: i32, config: &str, files: Option<NodeFiles>, daemon: &orders::Daemon) -> Result<(), String> {
+    let path = Path::new(config);
+    let files = files.filter(|files| files.path() == path);
+    let files = files.map_or_else(|| NodeFiles::read(path), NodeFiles::refreshed);
+    let NodeFiles { config, credentials, .. } = files.map_err(|error| fault::chain(&error))?;
+    begin(pid, &config)?;
     faultpoint::reach(Point::DeputyStarted);
-    let credentials = CurrentCredentials::new(&config).map_err(|error| fault::chain(&error))?;
     deputy::Deputy::new(pid, config, credentials, daemon.clone())
         .map_err(|error| fault::chain(&error))?
         .run();

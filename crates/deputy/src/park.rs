@@ -49,7 +49,7 @@ const MFD_CLOEXEC: u64 = 1;
 pub(crate) enum Found {
     /// Computing, and nobody's.
     Free,
-    /// In the stop after its `execve`.
+    /// In the stop after its `execve`, or where it is loaded.
     AfterExec(Stopped),
     /// Some of its threads stand behind calls that have carried a part of their data.
     InCalls(Vec<Part>),

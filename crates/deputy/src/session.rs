@@ -9,6 +9,7 @@ use crate::kept::Kept;
 use crate::kin::Kin;
 use crate::lanes::{self, Closers, Lanes, Opener};
 use crate::lent::Lent;
+use crate::little;
 use crate::offer::Offer;
 use crate::orders::Daemon;
 use crate::pages;
@@ -247,9 +248,18 @@ impl Opened {
     }
 }
 
-impl Prepared {
-    /// Finds the host and lets it prepare for the process, which goes on running meanwhile. A session that has just been
-    /// `opened` with it is used.
+/// What a host is about to be told of a process, and the way to it.
+#[derive(Debug)]
+pub(crate) struct Offered {
+    opened: Opened,
+    offer: Offer,
+    /// How long the host may take for its next step, and to build the guest.
+    patience: (Duration, Duration),
+}
+
+impl Offered {
+    /// Finds the host of a process that runs, or that stands still and has nothing of ours in it yet. A session that has just
+    /// been `opened` with it is used.
     pub(crate) fn new(
         pid: i32,
         node: &str,
@@ -263,29 +273,61 @@ impl Prepared {
             Some(opened) => opened,
             None => Opened::new(node, address, config, credentials)?,
         };
-        let Opened { opener, mut control, .. } = opened;
         let offer = Offer::new(pid, config, family)?;
-        send(&mut control, &FromHome::Hello(Box::new(offer.hello.clone())))?;
-        let (accepted, eager, same_machine) = match receive(&mut control, config.link.answer())? {
-            FromHost::Prepared { files, eager, same_machine } => (files, eager, same_machine),
-            FromHost::Refused { reason } => return Err(Fault::refused(node, &reason)),
-            other => return Err(Fault::Said(format!("{node} answered {} to an offer", other.name()))),
-        };
-        Ok(Self {
-            node: node.to_owned(),
-            offer,
-            accepted,
-            eager,
-            same_machine,
-            patience: (config.link.answer(), config.link.freeze()),
-            control,
-            calls: opener.open(Purpose::Join, Lane::Calls)?,
-            faults: opener.open(Purpose::Join, Lane::Faults)?,
-            stream: opener.open(Purpose::Join, Lane::Stream)?,
-            opener,
-        })
+        Ok(Self { opened, offer, patience: (config.link.answer(), config.link.freeze()) })
     }
 
+    /// Lets the host prepare. Needs nothing of the process.
+    pub(crate) fn prepare(self) -> Result<Prepared> {
+        let Self { opened: Opened { opener, mut control, .. }, offer, patience } = self;
+        send(&mut control, &FromHome::Hello(Box::new(offer.hello.clone())))?;
+        // The other lanes are opened meanwhile, and the host takes them when it is ready; it may take as long as for its answer.
+        // One of a family is asked for the family's memory first.
+        let early = offer.hello.family.is_none();
+        let patient = opener.with_patience(patience.0);
+        std::thread::scope(|scope| {
+            let open = || {
+                let lanes = [Lane::Calls, Lane::Faults, Lane::Stream];
+                lanes.map(|lane| {
+                    let patient = &patient;
+                    scope.spawn(move || patient.open(Purpose::Join, lane))
+                })
+            };
+            let opening = early.then(open);
+            let (accepted, eager, same_machine) = match receive(&mut control, patience.0)? {
+                FromHost::Prepared { files, eager, same_machine } => (files, eager, same_machine),
+                FromHost::Refused { reason } => return Err(Fault::refused(&opener.node, &reason)),
+                other => {
+                    return Err(Fault::Said(format!(
+                        "{} answered {} to an offer",
+                        opener.node,
+                        other.name()
+                    )));
+                }
+            };
+            let [calls, faults, stream] = opening.unwrap_or_else(open).map(|opening| {
+                opening
+                    .join()
+                    .unwrap_or_else(|_| Err(Fault::Said("a thread that opened a lane panicked".to_owned())))
+            });
+            Ok(Prepared {
+                node: opener.node.clone(),
+                offer,
+                accepted,
+                eager,
+                same_machine,
+                patience,
+                control,
+                calls: calls?,
+                faults: faults?,
+                stream: stream?,
+                opener,
+            })
+        })
+    }
+}
+
+impl Prepared {
     /// Sends the image and serves the guest. On failure the process is still parked, with nothing lost; or it has
     /// ended, because its guest had effects already ([`Fault::Lost`]).
     pub(crate) fn enter(
@@ -346,7 +388,8 @@ impl Prepared {
         let first = if self.eager {
             Vec::new()
         } else {
-            first::pages(&image, |at, into| _ = shared.memory.peek(at, into))
+            let likely = || first::pages(&image, |at, into| _ = shared.memory.peek(at, into));
+            little::pages(&image, parked.pid).unwrap_or_else(likely)
         };
         let (mut stream_out, stream_in) = self.stream.split();
         send(&mut self.control, &FromHome::Enter { image: Box::new(image), first: first.len() as u32 })?;

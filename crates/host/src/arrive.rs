@@ -53,6 +53,9 @@ pub(crate) struct Arrival<'a> {
     pub(crate) in_empty_network: bool,
 }
 
+/// How many lanes follow the first.
+const LANES: usize = 3;
+
 /// The lanes that follow the first.
 #[derive(Default)]
 struct Lanes {
@@ -73,10 +76,6 @@ impl Lanes {
 
     fn take(&mut self, lane: Lane) -> Result<Channel> {
         self.of(lane)?.take().ok_or_else(|| Fault::Said(format!("the {lane:?} lane is not there")))
-    }
-
-    fn are_complete(&self) -> bool {
-        self.calls.is_some() && self.faults.is_some() && self.stream.is_some()
     }
 }
 
@@ -121,10 +120,7 @@ impl Arrival<'_> {
         faultpoint::reach(Point::HostPrepared);
         say(&mut control, &prepared)?;
         drop(files);
-        let mut lanes = Lanes::default();
-        while !lanes.are_complete() {
-            self.one_more(&mut lanes, &home)?;
-        }
+        let lanes = self.other_lanes(&home)?;
         let patience = self.config.link.answer();
         let FromHome::Enter { image, first } = receive_within(&mut control, parking(), patience)? else {
             return Err(Fault::Said(format!("{home} did not send an image")));
@@ -154,17 +150,37 @@ impl Arrival<'_> {
         }
     }
 
-    fn one_more(&self, lanes: &mut Lanes, home: &str) -> Result<()> {
-        let (lane, channel) = self.next_channel()?;
-        if channel.peer() != home {
-            return Err(Fault::Said(format!("{} tried to join a session of {home}", channel.peer())));
-        }
-        *lanes.of(lane)? = Some(channel);
-        Ok(())
+    /// The lanes that follow the first. They come at the same time, so their handshakes are made at the same time.
+    fn other_lanes(&self, home: &str) -> Result<Lanes> {
+        let mut lanes = Lanes::default();
+        std::thread::scope(|scope| {
+            let mut coming = Vec::with_capacity(LANES);
+            for _ in 0..LANES {
+                let (preamble, stream) = self.next_connection()?;
+                coming
+                    .push(scope.spawn(move || accept(preamble, stream, self.credentials, &self.config.link)));
+            }
+            for accepting in coming {
+                let panicked = |_| Err(Fault::Said("a thread that accepted a lane panicked".to_owned()));
+                let (lane, channel) = accepting.join().unwrap_or_else(panicked)?;
+                if channel.peer() != home {
+                    return Err(Fault::Said(format!("{} tried to join a session of {home}", channel.peer())));
+                }
+                *lanes.of(lane)? = Some(channel);
+            }
+            Ok(())
+        })?;
+        Ok(lanes)
     }
 
     /// Waits for the daemon to pass on a connection, and finishes its handshake.
     fn next_channel(&self) -> Result<(Lane, Channel)> {
+        let (preamble, stream) = self.next_connection()?;
+        accept(preamble, stream, self.credentials, &self.config.link)
+    }
+
+    /// Waits for the daemon to pass on a connection.
+    fn next_connection(&self) -> Result<(Vec<u8>, TcpStream)> {
         loop {
             let readable = wait_readable(&[self.daemon.as_fd()], Some(self.config.link.answer()));
             if !readable.map_err(|error| Fault::Io("wait", error))?[0] {
@@ -172,7 +188,7 @@ impl Arrival<'_> {
             }
             match self.daemon.order() {
                 Some((HostOrder::Channel { preamble }, Some(stream))) => {
-                    return accept(preamble, stream.into(), self.credentials, &self.config.link);
+                    return Ok((preamble, stream.into()));
                 }
                 Some((HostOrder::Expel, _)) | None => {
                     return Err(Fault::Said("this node does not take guests any more".to_owned()));

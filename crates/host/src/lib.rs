@@ -38,8 +38,10 @@ mod tracer;
 mod whole;
 
 use minka_kernel::faultpoint;
-use minka_link::NodeConfig;
+use minka_kernel::spawn::wait_readable;
+use minka_link::NodeFiles;
 use minka_wire::local::{HostOrder, HostReport};
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -66,14 +68,17 @@ pub fn main(in_empty_network: bool) -> ExitCode {
 
 fn serve(config: &str, daemon: &orders::Daemon, in_empty_network: bool) -> Result<tracer::Outcome, String> {
     let text = |error: &dyn std::error::Error| fault::chain(error);
-    let config = NodeConfig::read(Path::new(config)).map_err(|error| text(&error))?;
+    let files = NodeFiles::read(Path::new(config)).map_err(|error| text(&error))?;
+    // That may be long after this program was made, and the node's files may be others by then.
+    wait_readable(&[daemon.as_fd()], None).map_err(|error| text(&error))?;
+    let files = files.refreshed().map_err(|error| text(&error))?;
+    let (config, credentials) = (&files.config, files.credentials.get());
     if config.old_kernel {
         minka_kernel::pagemap::never_scan();
     }
     faultpoint::arm(&config.faults).map_err(|error| text(&error))?;
-    let credentials = config.credentials().map_err(|error| text(&error))?;
     let news = minka_kernel::spawn::SignalQueue::new(&WATCHED).map_err(|error| text(&error))?;
-    let arrival = arrive::Arrival { daemon, config: &config, credentials: &credentials, in_empty_network };
+    let arrival = arrive::Arrival { daemon, config, credentials: &credentials, in_empty_network };
     match arrival.take_in().map_err(|error| text(&error))? {
         Some(tracer) => Ok(tracer.serve(&news, daemon)),
         None => Ok(tracer::Outcome::Done),

@@ -218,6 +218,13 @@ const PTRACE_GET_RSEQ_CONFIGURATION: u32 = 0x420f;
 /// Bytes of the kernel's `siginfo_t`.
 pub const SIGINFO_SIZE: usize = 128;
 
+/// `siginfo_t::si_code` of a stop by a debug register.
+const TRAP_HWBKPT: i32 = 4;
+
+/// The debug register that says what the others are for, and its value for the first one's being an instruction.
+const DEBUG_CONTROL: usize = 7;
+const BREAK_AT_FIRST: u64 = 1;
+
 impl Stopped {
     /// The task's id.
     pub fn tid(&self) -> i32 {
@@ -268,6 +275,32 @@ impl Stopped {
     /// Writes a word of its memory, whatever the protection; a read-only private page becomes the task's own.
     pub fn poke(&self, address: u64, word: u64) -> io::Result<()> {
         request(libc::PTRACE_POKEDATA, self.tid, address as usize, word as usize).map(drop)
+    }
+
+    /// Has the task stop with SIGTRAP before it executes the instruction at this address, by the processor's own debug
+    /// registers: its memory stays as it is. If the tracer ends before that, nobody stops the signal from killing it.
+    pub fn break_at(&self, address: u64) -> io::Result<()> {
+        self.set_debug_register(0, address)?;
+        self.set_debug_register(DEBUG_CONTROL, BREAK_AT_FIRST)
+    }
+
+    /// Takes back [`Stopped::break_at`].
+    pub fn clear_break(&self) -> io::Result<()> {
+        self.set_debug_register(DEBUG_CONTROL, 0)?;
+        self.set_debug_register(0, 0)
+    }
+
+    /// Whether the signal that it is stopped for is of [`Stopped::break_at`].
+    pub fn is_at_break(&self) -> io::Result<bool> {
+        // struct siginfo_t { si_signo: i32, si_errno: i32, si_code: i32, … }
+        let info = self.signal_info()?;
+        let word = |at: usize| i32::from_ne_bytes([info[at], info[at + 1], info[at + 2], info[at + 3]]);
+        Ok((word(0), word(8)) == (libc::SIGTRAP, TRAP_HWBKPT))
+    }
+
+    fn set_debug_register(&self, number: usize, value: u64) -> io::Result<()> {
+        let offset = std::mem::offset_of!(libc::user, u_debugreg) + number * 8;
+        request(libc::PTRACE_POKEUSER, self.tid, offset, value as usize).map(drop)
     }
 
     /// Lets the task execute one instruction.

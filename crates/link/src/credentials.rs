@@ -20,6 +20,9 @@ use crate::{
 /// How many peers, or sessions of peers, one program remembers for cheap further channels.
 const SESSIONS_MAX: usize = 256;
 
+/// Further channels that may be opened at the same time without certificates: each takes a ticket, and brings as many.
+const TICKETS: usize = 3;
+
 /// Certificates that are good no more: of each name those with numbers up to this one.
 pub type Refused = BTreeMap<String, u64>;
 
@@ -72,6 +75,7 @@ impl Credentials {
             .with_single_cert(chain, key)
             .map_err(KeyError::Unusable)?;
         server.session_storage = ServerSessionMemoryCache::new(SESSIONS_MAX);
+        server.send_tls13_tickets = TICKETS;
         server.enable_secret_extraction = true;
         Ok(Credentials {
             client: Arc::new(client),

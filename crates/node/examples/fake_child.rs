@@ -48,7 +48,9 @@ fn deputy(socket: &OwnedFd) -> Option<()> {
                 return tell(socket, &DeputyReport::Ended { reason: None });
             }
             DeputyOrder::Trace { .. } | DeputyOrder::Address { .. } | DeputyOrder::GiveBack => {}
-            DeputyOrder::Start { .. } | DeputyOrder::Rescue { .. } => return None,
+            DeputyOrder::Ready { .. } | DeputyOrder::Start { .. } | DeputyOrder::Rescue { .. } => {
+                return None;
+            }
         }
     }
 }

@@ -104,6 +104,12 @@ impl PacketSocket {
         }
     }
 
+    /// Whether the child still has its end, as far as is known.
+    pub(crate) fn is_open(&self) -> bool {
+        let nothing = recv(&self.0, &mut [0; 1][..], RecvFlags::DONTWAIT | RecvFlags::PEEK);
+        matches!(nothing, Err(rustix::io::Errno::AGAIN))
+    }
+
     /// Ends it in both directions, also for those who wait for something to come.
     pub(crate) fn close(&self) {
         // Fails only if it has ended already.

@@ -22,7 +22,7 @@ use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use minka_wire::local::{DeputyOrder, DeputyReport, HostOrder, ZygoteOrder};
+use minka_wire::local::{DeputyOrder, DeputyReport, HostOrder};
 use tracing::{debug, info, warn};
 
 use crate::accelerators;
@@ -34,6 +34,7 @@ use crate::processes::Processes;
 use crate::protocol::{Answer, Event};
 use crate::roster::Charter;
 use crate::settings::Settings;
+use crate::spare::Spares;
 use crate::zygote::Zygote;
 
 /// How often processes that no deputy watches are looked at.
@@ -59,6 +60,7 @@ pub struct Daemon {
     pub(crate) families: Families,
     pub(crate) started: Instant,
     pub(crate) zygote: Zygote,
+    pub(crate) spares: Spares,
     /// This node's part in the cluster, if it takes one; there from the start of serving.
     pub(crate) cluster: OnceLock<Arc<Cluster>>,
     /// What is known of this node's accelerators.
@@ -122,6 +124,7 @@ impl Daemon {
         };
         Arc::new(Daemon {
             zygote: Zygote::new(&settings.zygote),
+            spares: Spares::default(),
             settings,
             processes,
             eligibility,
@@ -208,7 +211,7 @@ impl Daemon {
 
     fn spawn_deputy(self: &Arc<Self>, state: &mut State, id: DeputyId) {
         let pid = state.book.process_of(id).map_or(0, |identity| identity.pid);
-        let (mut process, socket) = match self.zygote.make(ZygoteOrder::Deputy, &self.settings.deputy) {
+        let (mut process, socket) = match self.next_deputy() {
             Ok((process, socket)) => (process, Arc::new(socket)),
             Err(error) => {
                 warn!(pid, error = %chain(&error), "failed to start a deputy program");
@@ -243,6 +246,7 @@ impl Daemon {
             // A process that was placed at its execve has another name now.
             let arrived = matches!(report, DeputyReport::Arrived { .. });
             if let DeputyReport::Arrived { at, calls, .. } = &report {
+                self.keep_spares();
                 self.process_arrived(pid, at.is_some(), *calls);
             }
             if let Some(identity) = arrived.then(|| self.processes.look(pid)).flatten() {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use minka_link::read_preamble;
-use minka_wire::local::{HostOrder, HostReport, ZygoteOrder};
+use minka_wire::local::{HostOrder, HostReport};
 use minka_wire::preamble::{Preamble, Purpose, SessionId};
 use tracing::{debug, info, warn};
 
@@ -98,7 +98,7 @@ impl Daemon {
     fn open(self: &Arc<Self>, preamble: &Preamble) -> Option<Arc<PacketSocket>> {
         self.tell(|state| {
             let id = state.book.admit(preamble.session)?;
-            let (mut process, socket) = match self.zygote.make(ZygoteOrder::Host, &self.settings.host) {
+            let (mut process, socket) = match self.next_host() {
                 Ok((process, socket)) => (process, Arc::new(socket)),
                 Err(error) => {
                     warn!(error = %chain(&error), "failed to start a host program");
@@ -107,10 +107,6 @@ impl Daemon {
                 }
             };
             let session = preamble.session;
-            let config = self.settings.config.to_string_lossy().into_owned();
-            if let Err(error) = socket.send(&HostOrder::Start { config }, None) {
-                warn!(error = %chain(&error), "failed to give a host program its first order");
-            }
             state.hosts.insert(id, Arc::clone(&socket));
             let helper = process.pid();
             state.book.helper_started(helper);
@@ -154,6 +150,7 @@ impl Daemon {
                 HostReport::Guest { home, pid, local_pid, command } => {
                     info!(home, pid, local_pid, command, "a guest computes here");
                     self.guest_arrived(home, *pid);
+                    self.keep_spares();
                 }
                 HostReport::Family { home, family } => {
                     if let Err(error) = self.families.give(id, home, *family, socket) {

@@ -37,6 +37,7 @@ mod reservations;
 mod roster;
 mod serve;
 mod settings;
+mod spare;
 pub mod start;
 pub mod tree;
 mod trust;

@@ -76,6 +76,7 @@ impl Daemon {
         fs::create_dir_all(run_dir).map_err(|source| ServeError::RunDir { path: run_dir.clone(), source })?;
         let control = bind_control(&self.settings.socket())?;
         self.zygote.start();
+        self.keep_spares();
         self.in_a_thread(move |daemon| daemon.serve_control(&control));
         self.in_a_thread(move |daemon| daemon.serve_nodes(&nodes));
         self.look_for_records();

@@ -76,7 +76,12 @@ impl Family {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DeputyOrder {
-    /// The first packet: which process this deputy is for, and where the node's configuration is.
+    /// There is nothing to do yet: read what is going to be needed.
+    Ready {
+        /// Path of the node's `node.toml`.
+        config: String,
+    },
+    /// The first packet, but for that: which process this deputy is for, and where the node's configuration is.
     Start {
         /// Process to take care of, as this node counts.
         pid: i32,

@@ -55,7 +55,8 @@ impl Deputy {
                     }
                     Some(DeputyOrder::Trace { on }) => self.tracing.store(on, Ordering::Relaxed),
                     Some(
-                        DeputyOrder::Start { .. }
+                        DeputyOrder::Ready { .. }
+                        | DeputyOrder::Start { .. }
                         | DeputyOrder::Rescue { .. }
                         | DeputyOrder::Address { .. }
                         | DeputyOrder::GiveBack,
