@@ -21,7 +21,7 @@
 //! | `ends` | the end of one that moves with others, whenever it comes |
 //! | `kin` | the family of a process that moves with others |
 //! | `session`, `lanes` | the channels to one host and the threads behind them |
-//! | `serve`, `early`, `resumable` | performing the guest's calls |
+//! | `serve`, `early`, `resumable`, `ahead` | performing the guest's calls, and such as are going to follow |
 //! | `pages`, `first`, `little` | the guest's memory: what it misses, what comes first, the stream |
 //! | `part`, `rest` | calls that have sent a part of their data, and how they are finished at home |
 //! | `timed` | what is left of a time-out when a call is made again |
@@ -34,6 +34,7 @@
 pub const NAME: &std::ffi::CStr = c"minka-deputy";
 
 mod agents;
+mod ahead;
 mod away;
 mod behind;
 mod deputy;

@@ -1,6 +1,7 @@
 //! The threads that serve a guest's calls.
 
 use crate::agents::{Agent, Busy};
+use crate::ahead;
 use crate::behind;
 use crate::early::Early;
 use crate::eligible;
@@ -17,7 +18,7 @@ use minka_kernel::faultpoint::{self, Point};
 use minka_link::Channel;
 use minka_syscalls::marshal::{self, Placed, Started};
 use minka_wire::frame::Header;
-use minka_wire::message::{self, CUT, HOLD, NOT_EXACT, ProcFile, RESTART, Special, kind};
+use minka_wire::message::{self, CUT, FORETELLS, HOLD, NOT_EXACT, ProcFile, RESTART, Special, kind};
 use std::io::IoSlice;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -51,6 +52,7 @@ pub(crate) fn calls(shared: &Arc<Shared>, mut channel: Channel) -> Result<()> {
             continue;
         };
         let busy = agent.begin_call();
+        lock(&shared.ahead).heard(&header);
         let outcome = match header.kind {
             kind::CALL => perform(shared, &agent, busy, &mut channel, &header, &body, &early),
             kind::SPECIAL => special(shared, &agent, busy, &mut channel, &header, &body),
@@ -148,8 +150,23 @@ fn perform(
         let line = minka_syscalls::render::call(placed.spec(), body, &placed, result, data);
         shared.daemon.trace(line);
     }
-    drop(busy);
+    if (-511..0).contains(&result) {
+        // What a call writes that fails is of no length to speak of.
+        let mut parts = Vec::new();
+        marshal::collect(&placed, result, data).append_to(&mut parts);
+        let foretold = ahead::foretell(shared, agent, &mut slot, body, result)?;
+        drop(busy);
+        let header = result_header(shared, header);
+        if foretold.is_empty() {
+            return Ok(channel.send(header, &[IoSlice::new(&parts)])?);
+        }
+        let length = (foretold.len() as u32).to_le_bytes();
+        let parts = [&parts[..], &foretold, &length].map(IoSlice::new);
+        return Ok(channel.send(Header { flags: header.flags | FORETELLS, ..header }, &parts)?);
+    }
+    lock(&shared.ahead).done(body, result);
     let reply = marshal::collect(&placed, result, data);
+    drop(busy);
     let parts: Vec<IoSlice<'_>> = reply.parts().map(IoSlice::new).collect();
     let header = result_header(shared, header);
     Ok(channel.send(Header { flags: header.flags | if cut { CUT } else { 0 }, ..header }, &parts)?)

@@ -1,6 +1,7 @@
 //! A session with one host: its channels, and the threads that serve them.
 
 use crate::agents::Agents;
+use crate::ahead::Ahead;
 use crate::eligible::Lease;
 use crate::fault::{Fault, Result, chain};
 use crate::first;
@@ -72,6 +73,8 @@ pub(crate) struct Shared {
     /// Who opens lanes for calls, and how many there are to be.
     lanes: Mutex<Option<mpsc::Sender<usize>>>,
     pub(crate) kept: Kept,
+    /// What it looks up, and is going to.
+    pub(crate) ahead: Mutex<Ahead>,
     /// What the call under way uses of its memory.
     pub(crate) lent: Lent,
     pub(crate) memory: Arc<Memory>,
@@ -362,6 +365,7 @@ impl Prepared {
             making_threads: Mutex::default(),
             lanes: Mutex::default(),
             kept: parked.kept.clone(),
+            ahead: Mutex::default(),
             lent: Lent::default(),
             memory: Arc::clone(&parked.memory),
             leases: Arc::clone(&parked.leases),

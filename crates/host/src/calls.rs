@@ -18,11 +18,14 @@ use minka_kernel::ring::DATA_PER_SLOT;
 use minka_kernel::seccomp::{ARCH_X86_64, Listener, Notification, Received};
 use minka_link::Channel;
 use minka_syscalls::filter::lends_priority;
+use minka_syscalls::foretell;
 use minka_syscalls::marshal::{self, Refusal};
 use minka_syscalls::spec::{Direction, Kind};
 use minka_syscalls::{Place, Spec};
 use minka_wire::frame::Header;
-use minka_wire::message::{self, CUT, FileOffer, HOLD, MessageError, RESTART, Special, kind};
+use minka_wire::message::{
+    self, CUT, FORETELLS, FileOffer, HOLD, MessageError, RESTART, Special, TRUE_SHIFT, kind,
+};
 use std::io::IoSlice;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
@@ -237,6 +240,9 @@ impl Worker<'_> {
                 // The question has taken the request's place.
                 continue;
             }
+            if let Some(result) = self.foretold(flags)? {
+                return Ok(Answer::Result(result));
+            }
             let guest = self.guest;
             let mut memory = Early::new(guest, u64::from(spec.number), arguments, total);
             self.exchange_with(kind::CALL, flags, memory.room(), |reply| memory.arrived(reply))?;
@@ -256,6 +262,25 @@ impl Worker<'_> {
                 _ => return Ok(Answer::Result(partly(total, result))),
             }
         }
+    }
+
+    /// What the home has foretold of the call that is about to be made.
+    fn foretold(&mut self, flags: u32) -> Result<Option<i64>> {
+        if flags != 0 || self.guest.thread_count() > 1 || self.guest.family.is_some() {
+            return Ok(None);
+        }
+        Ok(lock(&self.thread()?.foretold).result(&self.request, self.signals))
+    }
+
+    /// Takes what is foretold off a reply.
+    fn hear_foretold(&mut self) -> Result<()> {
+        let other = || Fault::Said("the home foretold something else than lookups".to_owned());
+        let (rest, length) = self.reply.split_last_chunk::<4>().ok_or_else(other)?;
+        let told = rest.len().checked_sub(u32::from_le_bytes(*length) as usize).ok_or_else(other)?;
+        let foretold = foretell::decode(&rest[told..]).ok_or_else(other)?;
+        self.reply.truncate(told);
+        lock(&self.thread()?.foretold).hear(foretold, self.signals);
+        Ok(())
     }
 
     /// Whether a descriptor is of a regular file, where a read cannot wait for more. The home answers no such question
@@ -293,7 +318,8 @@ impl Worker<'_> {
         expected: u64,
         mut arrived: impl FnMut(&[u8]),
     ) -> Result<()> {
-        let flags = flags | self.signals;
+        let came_true = lock(&self.thread()?.foretold).end();
+        let flags = flags | self.signals | came_true << TRUE_SHIFT;
         let header = Header { flags, ..Header::new(kind_of_call, self.thread()?.home_tid as u64) };
         let spin = SPIN + Duration::from_nanos(self.request.len() as u64 + expected).min(SPIN_FOR_DATA);
         faultpoint::reach(Point::HostCall);
@@ -305,7 +331,7 @@ impl Worker<'_> {
         }
         self.hold |= answer.flags & HOLD != 0;
         self.cut = answer.flags & CUT != 0;
-        Ok(())
+        if answer.flags & FORETELLS != 0 { self.hear_foretold() } else { Ok(()) }
     }
 
     /// Has the home do something that is no system call.

@@ -2,6 +2,7 @@
 
 use crate::common::CommonFiles;
 use crate::fault::{Fault, Result};
+use crate::foretold::Foretold;
 use crate::prepare::StandsIn;
 use minka_image::origin::Origins;
 use minka_image::process::{AltStack, Thread, Unfinished};
@@ -224,6 +225,8 @@ pub(crate) struct GuestThread {
     pub(crate) begins: Mutex<Option<(Registers, Interruption)>>,
     /// The call that has carried a part of its data, so many bytes, if it is the next that the thread makes.
     pub(crate) part: Mutex<Option<(Unfinished, u64)>>,
+    /// What its next calls come to, as far as the home has foretold it.
+    pub(crate) foretold: Mutex<Foretold>,
     /// How many signals have been made pending for it here, as the home counts them too.
     pub(crate) signals: AtomicU16,
     /// How many of all that were have not been delivered.
@@ -253,6 +256,7 @@ impl GuestThread {
                 Some(Interruption::ReturnsPart(done)) => Some((call_ahead(&thread.registers), done)),
                 _ => None,
             }),
+            foretold: Mutex::default(),
             signals: AtomicU16::default(),
             undelivered: AtomicUsize::default(),
             is_awaited: AtomicBool::default(),

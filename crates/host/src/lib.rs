@@ -12,6 +12,7 @@
 //! | `queued` | signals that are pending in the guest |
 //! | `tracer` | the main thread: traces the guest |
 //! | `calls`, `own`, `procself`, `mapping`, `threads` | forwarded calls, and those with code of their own |
+//! | `foretold` | calls that the home has answered already |
 //! | `pages` | faults, and the stream behind them |
 //! | `leave` | the way home |
 //! | `orders` | the socket to the node daemon |
@@ -24,6 +25,7 @@ mod early;
 mod ending;
 mod fault;
 pub mod fitness;
+mod foretold;
 mod guest;
 mod leave;
 mod mapping;

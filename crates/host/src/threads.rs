@@ -75,6 +75,7 @@ pub(crate) fn make(worker: &mut Worker<'_>, call: &Notification, spec: &'static 
         interrupted: Mutex::default(),
         begins: Mutex::default(),
         part: Mutex::default(),
+        foretold: Mutex::default(),
         signals: AtomicU16::default(),
         is_awaited: AtomicBool::default(),
         undelivered: AtomicUsize::default(),

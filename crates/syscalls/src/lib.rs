@@ -6,6 +6,7 @@
 //!
 //! * [`decide`] tells where a call runs, and [`filter::program`] says the same to the kernel;
 //! * [`marshal`] carries a forwarded call from the guest to the home and its results back;
+//! * [`foretell`] tells which lookups follow others in vain;
 //! * [`render`] shows a call as text;
 //! * [`docs::markdown`] is the page for people, and [`coverage`] its figures.
 //!
@@ -29,6 +30,7 @@ pub mod coverage;
 pub mod docs;
 pub mod errors;
 pub mod filter;
+pub mod foretell;
 mod layout;
 pub mod marshal;
 mod notation;

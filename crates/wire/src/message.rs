@@ -74,6 +74,12 @@ pub const RESTART: u32 = 1;
 /// that is interrupted at once. What need not wait is done all the same.
 pub const INTERRUPTED: u32 = 2;
 
+/// Where the flags of a [`kind::CALL`] frame hold how many of the lookups that were foretold last ([`FORETELLS`]) the thread
+/// has made since, one after the other from the first.
+pub const TRUE_SHIFT: u32 = 2;
+/// The bits of that number.
+pub const TRUE_MASK: u32 = 0x7f;
+
 /// Where the flags of a [`kind::CALL`] frame hold, in 16 bits, how many signals had been handed to the thread when it
 /// made the call: as long as the home has handed over more, the call is one that a signal has interrupted since.
 pub const SIGNALS_SHIFT: u32 = 16;
@@ -85,6 +91,10 @@ pub const HOLD: u32 = 1;
 /// In the flags of a [`kind::RESULT`] frame: the recall of the guest has cut the call short, and nothing else has. What
 /// of its data it has carried is its result; the rest is carried when the thread makes the call again.
 pub const CUT: u32 = 2;
+
+/// In the flags of a [`kind::RESULT`] frame: behind the result stand lookups that the thread is likely to make next, with their
+/// results (`minka_syscalls::foretell`), and behind them their length in bytes, in four.
+pub const FORETELLS: u32 = 4;
 
 /// A file of the home that the host may have too.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -167,6 +167,9 @@ moves! {
     family_robust "family-robust",
     family_ends "family-ends",
     family_signals "family-signals",
+    searches "searches",
+    searches_of_two "searches-of-two",
+    searches_of_threads "searches-of-threads",
 }
 
 may_stay! {
