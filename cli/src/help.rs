@@ -24,6 +24,16 @@ pub(crate) fn grammar() -> Command {
     with_help_flag(Arguments::command()).disable_version_flag(true).arg(version)
 }
 
+/// What the whole command line has to say of `run`, without what only `run` has: what asks for more than it is taken for a flag.
+pub(crate) fn grammar_of_run() -> Command {
+    let flag = |name: &'static str| Arg::new(name).long(name).action(ArgAction::SetTrue);
+    Command::new("run")
+        .disable_help_flag(true)
+        .disable_version_flag(true)
+        .arg(flag("json"))
+        .arg(flag("help").short('h'))
+}
+
 fn with_help_flag(command: Command) -> Command {
     let help = Arg::new("help").short('h').long("help").action(ArgAction::Help).global(false);
     command.disable_help_flag(true).arg(help).mut_subcommands(with_help_flag)

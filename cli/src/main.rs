@@ -14,7 +14,7 @@ mod zygote;
 
 use std::process::ExitCode;
 
-use clap::FromArgMatches;
+use clap::{Args, FromArgMatches};
 
 use args::Arguments;
 use output::Output;
@@ -41,12 +41,29 @@ fn understand(command: clap::Command) -> Result<Arguments, clap::Error> {
     Arguments::from_arg_matches(&command.try_get_matches_from(words())?)
 }
 
+/// `minka run`, which somebody waits for, by its own part of the grammar: to put all of it together takes as long as to load
+/// this program. `None` if it is something else, or asks for more than that.
+fn understand_run(words: Vec<std::ffi::OsString>) -> Option<Arguments> {
+    let mut words = words.into_iter();
+    let name = words.next()?;
+    words.next().filter(|command| command == "run")?;
+    let run = args::Run::augment_args(help::grammar_of_run());
+    let matches = run.try_get_matches_from([name].into_iter().chain(words)).ok()?;
+    if matches.get_flag("help") || matches.get_flag("json") {
+        return None;
+    }
+    let run = args::Run::from_arg_matches(&matches).ok()?;
+    Some(Arguments { json: false, command: args::Command::Run(run) })
+}
+
 fn main() -> ExitCode {
     if let Some(code) = hidden::route() {
         return code;
     }
     let text = Text::from_environment();
-    let understood = understand(help::grammar()).or_else(|_| understand(help::command(&text)));
+    let understood = understand_run(words())
+        .map_or_else(|| understand(help::grammar()), Ok)
+        .or_else(|_| understand(help::command(&text)));
     let arguments = match understood {
         Ok(arguments) => arguments,
         Err(error) => return help::report(&text, &error),
@@ -55,5 +72,46 @@ fn main() -> ExitCode {
     match commands::perform(arguments.command, &mut output) {
         Ok(code) => code,
         Err(failure) => output.fail(&failure),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_understood_quickly_is_the_same() {
+        let words = |line: &str| -> Vec<std::ffi::OsString> {
+            line.split(' ').map(std::ffi::OsString::from).collect()
+        };
+        let whole = |line: &str| {
+            let matches = help::grammar().try_get_matches_from(words(line)).expect("a command line");
+            Arguments::from_arg_matches(&matches).expect("arguments")
+        };
+        for line in [
+            "minka run true",
+            "minka run -- true",
+            "minka run --on b --strict -- gcc -c --json -h x.c",
+            "minka run --on=b make -j4 --help",
+            "minka run --gpu -- a",
+            "minka run --gpu=intel -- a -- b",
+        ] {
+            let quick = understand_run(words(line)).expect(line);
+            assert_eq!(format!("{quick:?}"), format!("{:?}", whole(line)), "{line}");
+        }
+        for line in [
+            "minka run",
+            "minka run -h",
+            "minka run --help true",
+            "minka run --json -- true",
+            "minka --json run true",
+            "minka run --on",
+            "minka run --gpu=none -- a",
+            "minka run --gpu --on b -- a",
+            "minka ps",
+            "minka",
+        ] {
+            assert!(understand_run(words(line)).is_none(), "{line}");
+        }
     }
 }
