@@ -42,7 +42,8 @@ pub(crate) fn is_its_end(pid: i32, error: &Fault, kin: Option<&Kin>) -> bool {
         Fault::Ending | Fault::Gone(_) => return true,
         Fault::Over | Fault::ThreadOver | Fault::Inject(_) => true,
         Fault::Trace(error) => error.raw_os_error() == Some(ESRCH),
-        _ => false,
+        // Of one that is no more nothing can be read or written, either.
+        _ => return is_ending(pid),
     };
     let until = Instant::now() + LIMIT;
     while may_be && Instant::now() < until {
