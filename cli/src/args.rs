@@ -63,13 +63,15 @@ pub(crate) struct Run {
     pub(crate) on: Option<String>,
     #[arg(long)]
     pub(crate) strict: bool,
+    #[arg(long, value_name = "NODE", value_delimiter = ',')]
+    pub(crate) cpus_like: Vec<String>,
     #[arg(
         long,
         value_name = "KIND",
         num_args = 0..=1,
         require_equals = true,
         default_missing_value = "any",
-        conflicts_with = "on"
+        conflicts_with_all = ["on", "cpus_like"]
     )]
     pub(crate) gpu: Option<Gpu>,
     #[arg(value_name = "CMD", required = true, trailing_var_arg = true, allow_hyphen_values = true)]

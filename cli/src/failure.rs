@@ -316,6 +316,7 @@ fn refusal_lines(refusal: &Refusal, text: &Text) -> Vec<String> {
         Refusal::NoSuchNode { name } => {
             vec![text.with("error-no-node", &[("node", name.clone().into())]), text.get("error-no-node-help")]
         }
+        Refusal::Silent { node } => vec![text.with("error-silent-node", &[("node", node.clone().into())])],
         Refusal::CannotMove { pid: of, reasons } => {
             let first = text.with("error-cannot-move", &[pid(of)]);
             std::iter::once(first).chain(reasons.iter().map(because)).collect()

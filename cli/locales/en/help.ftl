@@ -12,6 +12,7 @@ help--version = Show the version
 
 help-run = Run a command on another node: it keeps its terminal, directory and environment
 help-run--on = Node to run on: a name, or `best` (the default)
+help-run--cpus_like = Have it use no more than the processors of these nodes have too, so that it may go there; it begins here unless --on says where. The GNU C library, OpenSSL, OpenBLAS and MKL heed it. What asks the processor itself (Java, Go …) is not told: at an instruction that is unknown there it comes home, and stays away from such nodes. Nobody notices lzcnt and tzcnt, which old processors take for other instructions
 help-run--gpu = Run it with an accelerator that nobody uses: on this node, or on another one that starts programs for you
 help-run--strict = Fail, rather than run it here, when it cannot be placed
 help-run--command = The command and its arguments

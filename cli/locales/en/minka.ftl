@@ -8,6 +8,7 @@ error-not-permitted = process { $pid } belongs to another user
 error-no-process = there is no process { $pid }
 error-no-node = there is no node { $node }
 error-no-node-help = help: `minka nodes` lists them
+error-silent-node = node { $node } does not answer
 error-no-best = no other node can be reached
 error-cannot-move = process { $pid } cannot move
 error-not-moved = process { $pid } did not move and is on { $node }

@@ -12,6 +12,7 @@ help--version = Muestra la versión
 
 help-run = Ejecuta una orden en otro nodo: conserva su terminal, su directorio y su entorno
 help-run--on = Nodo en que se ejecuta: un nombre, o `best` (el mejor; lo normal)
+help-run--cpus_like = Que no use más de lo que tienen también los procesadores de estos nodos, para que pueda ir allí; empieza aquí, si --on no dice dónde. Lo respetan la biblioteca C de GNU, OpenSSL, OpenBLAS y MKL. A quien pregunta él mismo al procesador (Java, Go …) nadie se lo dice: en una instrucción desconocida allí vuelve a casa, y no va más a nodos así. Nadie nota lzcnt y tzcnt, que los procesadores viejos toman por otras
 help-run--gpu = La ejecuta con un acelerador que nadie usa: en este nodo, o en otro que inicie programas para ti
 help-run--strict = Falla, en lugar de ejecutarla aquí, si no se la puede colocar
 help-run--command = La orden y sus argumentos

@@ -8,6 +8,7 @@ error-not-permitted = el proceso { $pid } es de otro usuario
 error-no-process = no existe el proceso { $pid }
 error-no-node = no existe el nodo { $node }
 error-no-node-help = ayuda: `minka nodes` los enumera
+error-silent-node = el nodo { $node } no responde
 error-no-best = no se alcanza ningún otro nodo
 error-cannot-move = el proceso { $pid } no puede moverse
 error-not-moved = el proceso { $pid } no se ha movido y está en { $node }

@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
+use minka_image::cpu::{Features, mask};
 use minka_kernel::spawn::wait_at_gate;
 use minka_node::protocol::Advice;
 
@@ -38,16 +39,38 @@ pub(super) fn run(arguments: &Run, output: &mut Output) -> Result<ExitCode, Fail
     if let Some(gpu) = arguments.gpu {
         return super::gpu::run(gpu, &arguments.command, output);
     }
-    let to = Some(arguments.on.as_deref().unwrap_or("best"));
+    let to = match &arguments.on {
+        Some(node) => Some(node.as_str()),
+        None if arguments.cpus_like.is_empty() => Some("best"),
+        // So that it may go there later.
+        None => None,
+    };
+    let variables = variables(&arguments.cpus_like)?;
+    let environment: Vec<_> = variables.iter().map(|(name, value)| (*name, Some(value.as_str()))).collect();
     let placement = Placement {
         to,
         strict: arguments.strict,
         command: &arguments.command,
         zero: false,
         advice: &[],
-        environment: &[],
+        environment: &environment,
     };
     place(&placement, output)
+}
+
+/// What has a program use no features of this processor that those of other nodes lack. Whoever starts it may have been
+/// started so, too.
+fn variables(nodes: &[String]) -> Result<Vec<(&'static str, String)>, Failure> {
+    if nodes.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (own, common) = client()?.processors(nodes)?;
+    let present = |name: &str| std::env::var(name).ok();
+    let allowed = match present(mask::MARK).and_then(|mark| Features::of_mark(&mark)) {
+        Some(before) => common.common(&before),
+        None => common,
+    };
+    Ok(mask::environment(&own, &allowed, present))
 }
 
 /// Runs a command where it should be; returns its exit status.

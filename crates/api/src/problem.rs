@@ -44,7 +44,7 @@ impl From<Refusal> for Problem {
             | Refusal::CannotMove { .. }
             | Refusal::NotMoved { .. }
             | Refusal::Busy { .. } => StatusCode::CONFLICT,
-            Refusal::TimedOut { .. } => StatusCode::GATEWAY_TIMEOUT,
+            Refusal::TimedOut { .. } | Refusal::Silent { .. } => StatusCode::GATEWAY_TIMEOUT,
             Refusal::TooManyClients | Refusal::TooManyProcesses { .. } | Refusal::Ending => {
                 StatusCode::SERVICE_UNAVAILABLE
             }

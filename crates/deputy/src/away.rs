@@ -13,6 +13,7 @@ use crate::tracee::{self, Tasks};
 use minka_image::family::{How, Stage};
 use minka_kernel::process::Bell;
 use minka_kernel::ptrace::{Stop, Stopped, Waited};
+use minka_wire::local::DeputyReport;
 use minka_wire::message::FromHost;
 use minka_wire::tidy;
 use std::sync::Arc;
@@ -268,6 +269,10 @@ impl Away {
         match said {
             FromHost::Homeward { reason } => {
                 self.session.postponed = Some(tidy(&reason));
+                Ok(Step::Stay)
+            }
+            FromHost::UnknownInstruction => {
+                self.session.shared.daemon.report(&DeputyReport::NeedsAll);
                 Ok(Step::Stay)
             }
             FromHost::SignalTaken => Ok(Step::Stay),

@@ -22,6 +22,7 @@ use crate::fault::{Fault, Result, chain};
 use crate::homecoming;
 use crate::kin::Kin;
 use crate::load;
+use crate::offer::Offer;
 use crate::orders::Daemon;
 use crate::park::{self, Found};
 use crate::parked::Parked;
@@ -60,6 +61,8 @@ pub(crate) struct Deputy {
     news: SignalQueue,
     /// This node is short of memory: what the process has of it is at its host.
     gives_back: Cell<bool>,
+    /// It was at an instruction that a host's processor did not know: whatever it was started to do without, it needs it.
+    needs_all: Cell<bool>,
     /// Threads of the process, at home again, that have to finish a call.
     rests: RefCell<Vec<Rest>>,
     /// Those with whom it moves at present.
@@ -84,6 +87,7 @@ impl Deputy {
             bell: Arc::new(Bell::new().map_err(io)?),
             news: SignalQueue::new(&WATCHED).map_err(io)?,
             gives_back: Cell::new(false),
+            needs_all: Cell::new(false),
             rests: RefCell::default(),
             kin: RefCell::default(),
         })
@@ -123,7 +127,8 @@ impl Deputy {
         loop {
             match self.daemon.order() {
                 Some(DeputyOrder::Move { to, at_exec: true, .. }) => return self.wait_for_exec(&to),
-                Some(DeputyOrder::Move { to, family, .. }) => {
+                Some(DeputyOrder::Move { to, family, needs_all, .. }) => {
+                    self.needs_all.set(needs_all);
                     return self.leave_with(family, Found::Free, to);
                 }
                 Some(DeputyOrder::Trace { on }) => self.tracing.store(on, Ordering::Relaxed),
@@ -209,7 +214,8 @@ impl Deputy {
         let credentials = self.credentials.get();
         let kin = self.kin();
         let family = kin.as_ref().map(|kin| kin.family().id);
-        let offered = Offered::new(self.pid, &to, address, &self.config, &credentials, opened, family);
+        let offered = Offer::new(self.pid, &self.config, family, self.needs_all.get())
+            .and_then(|offer| Offered::new(offer, &to, address, &self.config, &credentials, opened));
         let (prepared, start, parking) = match (offered, found) {
             (Ok(offered), found @ Found::AfterExec(_)) => self.prepare_and_park(offered, found),
             (Ok(offered), found) => self.prepare_then_park(offered, found)?,
@@ -447,7 +453,10 @@ impl Deputy {
                 let reason = "those that share its memory have to come home before".to_owned();
                 self.daemon.report(&DeputyReport::Refused { reason, shares: true });
             }
-            Some(DeputyOrder::Move { to, .. }) => self.prepare(away.session(), to),
+            Some(DeputyOrder::Move { to, needs_all, .. }) => {
+                self.needs_all.set(needs_all);
+                self.prepare(away.session(), to);
+            }
             Some(DeputyOrder::Home) => match self.kin() {
                 Some(kin) => kin.call(How::Ordered),
                 None => away.set_out(Bound::Home, &self.bell)?,
@@ -473,8 +482,10 @@ impl Deputy {
         let (pid, config, credentials) = (self.pid, self.config.clone(), self.credentials.get());
         let (events, bell) = (session.events_in.clone(), Arc::clone(&self.bell));
         let address = self.daemon.address(&to);
+        let needs_all = self.needs_all.get();
         std::thread::spawn(move || {
-            let offered = Offered::new(pid, &to, address, &config, &credentials, None, None);
+            let offered = Offer::new(pid, &config, None, needs_all)
+                .and_then(|offer| Offered::new(offer, &to, address, &config, &credentials, None));
             let prepared = offered.and_then(Offered::prepare);
             // The main thread has gone if nobody receives it; then the host notices that its lanes are cut.
             let _ = events.send(Event::Ready(Box::new(prepared)));

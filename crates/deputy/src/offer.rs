@@ -5,8 +5,9 @@ use crate::fault::{Fault, Result};
 use crate::parked::Parked;
 use minka_identity::{Digests, digest_of};
 use minka_image::TASK_SIZE;
+use minka_image::cpu::{Features, mask, state_name};
 use minka_image::maps::{Backing, Mapping};
-use minka_image::process::{Area, Image, Source};
+use minka_image::process::{Area, Image, Source, Thread};
 use minka_kernel::memory::Memory;
 use minka_kernel::pagemap::{Pagemap, Want};
 use minka_kernel::{cpu, process, procfs, workbench};
@@ -15,6 +16,21 @@ use minka_wire::local::FamilyId;
 use minka_wire::message::{FileOffer, Hello};
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::Read;
+
+/// The features to which a process was started to keep, if it was: its environment says so ([`mask`]).
+fn allowed(pid: i32) -> Option<Features> {
+    /// A process can say that all of its memory is its environment.
+    const LENGTH_MAX: u64 = 1 << 20;
+    let mut environment = Vec::new();
+    let file = File::open(format!("/proc/{pid}/environ")).ok()?;
+    file.take(LENGTH_MAX).read_to_end(&mut environment).ok()?;
+    let of_variable = |entry: &[u8]| {
+        let mark = entry.strip_prefix(mask::MARK.as_bytes())?.strip_prefix(b"=")?;
+        Features::of_mark(std::str::from_utf8(mark).ok()?)
+    };
+    environment.split(|byte| *byte == 0).find_map(of_variable)
+}
 
 /// The limits that decide how far a guest's memory may grow.
 const LIMITS: [u32; 3] = [2 /* DATA */, 3 /* STACK */, 9 /* AS */];
@@ -29,7 +45,12 @@ pub(crate) struct Offer {
 
 impl Offer {
     /// Describes a process that still runs.
-    pub(crate) fn new(pid: i32, config: &NodeConfig, family: Option<FamilyId>) -> Result<Self> {
+    pub(crate) fn new(
+        pid: i32,
+        config: &NodeConfig,
+        family: Option<FamilyId>,
+        needs_all: bool,
+    ) -> Result<Self> {
         let io = |what| move |error| Fault::Io(what, error);
         let maps = procfs::maps(pid).map_err(io("read its maps"))?;
         let memory = Memory::open(pid).map_err(io("open its memory"))?;
@@ -37,6 +58,10 @@ impl Offer {
         let features = cpu::features()
             .without(&config.without_cpu)
             .map_err(|name| Fault::Said(format!("unknown feature {name}")))?;
+        let features = match allowed(pid) {
+            Some(allowed) if !needs_all => features.common(&allowed),
+            _ => features,
+        };
         let mut digests = Digests::open(&config.run_dir);
         let mut files = Vec::new();
         let mut index = BTreeMap::new();
@@ -59,6 +84,7 @@ impl Offer {
             boot_id: procfs::boot_id().map_err(io("read the boot id"))?,
             clocks: process::clocks(),
             features,
+            layout: cpu::layout(),
             vdso_digest: digest_of(&vdso_code),
             vdso_code,
             vdso,
@@ -67,6 +93,12 @@ impl Offer {
             family,
         };
         Ok(Self { hello, index, digests })
+    }
+
+    /// The name of something in the process's extended registers for which a host has no place that keeps these `states`.
+    pub(crate) fn has_no_place(&self, parked: &Parked, states: u64) -> Option<String> {
+        let outside = |thread: &Thread| self.hello.layout.used_outside(&thread.extended, states);
+        parked.threads().iter().find_map(outside).map(state_name)
     }
 
     /// The image of the parked process, for a host that has the files marked in `accepted`.

@@ -28,7 +28,6 @@ use minka_kernel::memory::Memory;
 use minka_kernel::process::Bell;
 use minka_link::{Channel, Credentials, NodeConfig, Receiver, Sender};
 use minka_wire::frame::Header;
-use minka_wire::local::FamilyId;
 use minka_wire::message::{self, FromHome, FromHost, kind};
 use minka_wire::preamble::{Lane, Purpose, SessionId};
 use std::collections::BTreeSet;
@@ -193,6 +192,8 @@ pub(crate) struct Prepared {
     /// The host cannot serve missing pages: all of them go before the guest runs.
     eager: bool,
     same_machine: bool,
+    /// The components of extended state that the host keeps.
+    states: u64,
     /// How long it may take for its next step, and to build the guest.
     patience: (Duration, Duration),
     opener: Opener,
@@ -264,19 +265,17 @@ impl Offered {
     /// Finds the host of a process that runs, or that stands still and has nothing of ours in it yet. A session that has just
     /// been `opened` with it is used.
     pub(crate) fn new(
-        pid: i32,
+        offer: Offer,
         node: &str,
         address: Option<SocketAddr>,
         config: &NodeConfig,
         credentials: &Credentials,
         opened: Option<Opened>,
-        family: Option<FamilyId>,
     ) -> Result<Self> {
         let opened = match opened.filter(|opened| opened.is_fresh(node)) {
             Some(opened) => opened,
             None => Opened::new(node, address, config, credentials)?,
         };
-        let offer = Offer::new(pid, config, family)?;
         Ok(Self { opened, offer, patience: (config.link.answer(), config.link.freeze()) })
     }
 
@@ -297,8 +296,10 @@ impl Offered {
                 })
             };
             let opening = early.then(open);
-            let (accepted, eager, same_machine) = match receive(&mut control, patience.0)? {
-                FromHost::Prepared { files, eager, same_machine } => (files, eager, same_machine),
+            let (accepted, eager, same_machine, states) = match receive(&mut control, patience.0)? {
+                FromHost::Prepared { files, eager, same_machine, states } => {
+                    (files, eager, same_machine, states)
+                }
                 FromHost::Refused { reason } => return Err(Fault::refused(&opener.node, &reason)),
                 other => {
                     return Err(Fault::Said(format!(
@@ -319,6 +320,7 @@ impl Offered {
                 accepted,
                 eager,
                 same_machine,
+                states,
                 patience,
                 control,
                 calls: calls?,
@@ -345,6 +347,10 @@ impl Prepared {
         if kin.is_some() && self.eager {
             let reason = "it cannot tell who writes to memory that several share";
             return Err(Fault::refused(&self.node, reason));
+        }
+        if let Some(state) = self.offer.has_no_place(parked, self.states) {
+            let reason = format!("its processor does not keep the {state} that the program has");
+            return Err(Fault::refused(&self.node, &reason));
         }
         let image = self.offer.image(parked, &self.accepted, self.same_machine)?;
         let mut unsent = Ranges::new();

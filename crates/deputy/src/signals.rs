@@ -12,6 +12,7 @@ use crate::tracee::{self, Default, default_action};
 use minka_image::process::Action;
 use minka_kernel::procfs::Status;
 use minka_kernel::ptrace::{Running, Stopped};
+use minka_wire::local::DeputyReport;
 use minka_wire::message::{FromHome, FromHost};
 use minka_wire::tidy;
 use std::sync::Arc;
@@ -124,6 +125,9 @@ fn hand_over(parked: &Parked, session: &mut Session, task: &Stopped, signal: i32
                 return Ok(());
             }
             Ok(Event::Said(FromHost::Homeward { reason })) => session.postponed = Some(tidy(&reason)),
+            Ok(Event::Said(FromHost::UnknownInstruction)) => {
+                session.shared.daemon.report(&DeputyReport::NeedsAll);
+            }
             Ok(Event::Precopied(stream)) => session.restore_stream(stream),
             Ok(later @ (Event::Ready(_) | Event::Homeward(_) | Event::Late(_))) => session.later.push(later),
             Ok(later @ Event::Said(FromHost::HasAll)) => session.later.push(later),

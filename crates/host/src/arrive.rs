@@ -2,6 +2,7 @@
 
 use crate::build::{self, Parts};
 use crate::common::CommonFiles;
+use crate::extended::Exchange;
 use crate::fault::{Fault, Result, chain};
 use crate::guest::{Calls, Guest, GuestThread, Present, Request, lock};
 use crate::orders::Daemon;
@@ -92,8 +93,10 @@ impl Arrival<'_> {
         };
         faultpoint::concerns(hello.pid);
         faultpoint::reach(Point::HostOffered);
-        let stand_in = match prepare::judge(&hello, self.config) {
-            Ok(stand_in) => stand_in,
+        let judged = prepare::own_features(self.config)
+            .and_then(|features| Ok((features, prepare::judge(&hello, &features, self.config)?)));
+        let (features, stand_in) = match judged {
+            Ok(judged) => judged,
             Err(reason) => {
                 say(&mut control, &FromHost::Refused { reason })?;
                 return Ok(None);
@@ -116,6 +119,7 @@ impl Arrival<'_> {
             files: files.iter().map(Option::is_some).collect(),
             eager: empty.uffd.mode() == Mode::Track,
             same_machine: procfs::boot_id().is_ok_and(|boot| boot == hello.boot_id),
+            states: features.states(),
         };
         faultpoint::reach(Point::HostPrepared);
         say(&mut control, &prepared)?;
@@ -126,7 +130,9 @@ impl Arrival<'_> {
             return Err(Fault::Said(format!("{home} did not send an image")));
         };
         faultpoint::reach(Point::HostEntering);
-        self.enter(&home, &hello, (empty, common), (&image, first, shared), control, lanes).map(Some)
+        let exchange = Exchange::new(&hello, &features, &image);
+        let made = (empty, common, exchange);
+        self.enter(&home, &hello, made, (&image, first, shared), control, lanes).map(Some)
     }
 
     /// The memory in which the members of a family have what they share. To be had before the guest is made, which gets a
@@ -202,7 +208,7 @@ impl Arrival<'_> {
         &self,
         home: &str,
         hello: &Hello,
-        empty: (Empty, CommonFiles),
+        empty: (Empty, CommonFiles, Option<Exchange>),
         (image, first, shared): (&Image, u32, Option<OwnedFd>),
         mut control: Channel,
         mut lanes: Lanes,
@@ -287,7 +293,7 @@ struct Ready {
 /// The freeze, as this side sees it.
 fn build_guest(
     hello: &Hello,
-    (empty, common): (Empty, CommonFiles),
+    (empty, common, exchange): (Empty, CommonFiles, Option<Exchange>),
     (image, first, shared_memory): (&Image, u32, Option<OwnedFd>),
     lanes: &mut Lanes,
 ) -> Result<Ready> {
@@ -307,6 +313,7 @@ fn build_guest(
         origins: Mutex::default(),
         reserved: image.reserved,
         stand_in,
+        exchange,
         files_at_home: Mutex::new(files_at_home(image)),
         shared: shared(image),
         family: shared_memory,
@@ -345,6 +352,7 @@ fn build_guest(
         filter: &filter,
         shell: &mut shell,
         command: &hello.command,
+        exchange: guest.exchange.as_ref(),
     };
     let (calls, faults) = (lanes.take(Lane::Calls)?, lanes.take(Lane::Faults)?);
     let (stream_out, mut stream_in) = lanes.take(Lane::Stream)?.split();

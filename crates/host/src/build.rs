@@ -1,5 +1,6 @@
 //! Building the guest from its image: the only part of a move in which the process stands still.
 
+use crate::extended::Exchange;
 use crate::fault::{Fault, Result};
 use crate::prepare::call;
 use minka_image::PAGE;
@@ -328,6 +329,7 @@ pub(crate) fn enter(
     image: &Image,
     site: u64,
     bench: &Workbench,
+    exchange: Option<&Exchange>,
 ) -> Result<Vec<Stopped>> {
     let io = |what| move |error| Fault::Io(what, error);
     let mark = u64::from(minka_syscalls::filter::AT_THE_HOSTS_ORDER);
@@ -341,7 +343,11 @@ pub(crate) fn enter(
     let tasks: Vec<Stopped> = [main].into_iter().chain(tasks).collect();
     for (task, thread) in tasks.iter().zip(&image.threads) {
         task.set_registers(&thread.registers).map_err(io("set the guest's registers"))?;
-        task.set_extended(&thread.extended).map_err(io("set the guest's extended registers"))?;
+        let extended = match exchange {
+            Some(exchange) => &exchange.arriving(task, &thread.extended)?,
+            None => &thread.extended,
+        };
+        task.set_extended(extended).map_err(io("set the guest's extended registers"))?;
         task.set_mask(thread.mask).map_err(io("set the guest's signal mask"))?;
     }
     Ok(tasks)
@@ -421,7 +427,7 @@ pub(crate) fn build(
     let (task, origins) = map_areas(task, image, empty.bench, empty.uffd, empty.files, empty.family)?;
     serve(origins)?;
     let (tasks, listener) = finish(task, image, empty)?;
-    let tasks = enter(tasks, image, empty.site, empty.bench)?;
+    let tasks = enter(tasks, image, empty.site, empty.bench, empty.exchange)?;
     Ok((tasks, listener))
 }
 
@@ -439,6 +445,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) shell: &'a mut Shell,
     /// The name it has at home.
     pub(crate) command: &'a str,
+    /// How extended registers are exchanged for the home's, where those are others.
+    pub(crate) exchange: Option<&'a Exchange>,
 }
 
 #[cfg(test)]

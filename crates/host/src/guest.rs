@@ -1,6 +1,7 @@
 //! What the threads of a host program share of their guest.
 
 use crate::common::CommonFiles;
+use crate::extended::Exchange;
 use crate::fault::{Fault, Result};
 use crate::foretold::Foretold;
 use crate::prepare::StandsIn;
@@ -136,6 +137,8 @@ pub(crate) struct Guest {
     pub(crate) reserved: (u64, u64),
     /// What it has in place of its home's vDSO, where this kernel provides another one.
     pub(crate) stand_in: Option<StandsIn>,
+    /// How its extended registers are exchanged for its home's, where those are others.
+    pub(crate) exchange: Option<Exchange>,
     /// What is backed by a file at home, by its address there.
     pub(crate) files_at_home: Mutex<Ranges<()>>,
     /// Shared memory of its own, which is to stay as it is.

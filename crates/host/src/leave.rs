@@ -112,6 +112,10 @@ fn leave_thread(guest: &Guest, task: Stopped) -> Result<(Stopped, Thread)> {
     let interrupted = known.interruption(&found);
     let unfinished = lock(&known.unfinished).filter(|_| registers.rax == restart::RESTART_SYSCALL);
     let extended = task.extended().map_err(io("read the guest's extended registers"))?;
+    let extended = match &guest.exchange {
+        Some(exchange) => exchange.leaving(&extended)?,
+        None => extended,
+    };
     let mask = task.mask().map_err(io("read the guest's signal mask"))?;
     let mut registered = *lock(&known.registrations);
     let mut task = task;

@@ -23,6 +23,7 @@ mod calls;
 mod common;
 mod early;
 mod ending;
+mod extended;
 mod fault;
 pub mod fitness;
 mod foretold;

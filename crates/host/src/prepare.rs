@@ -73,11 +73,12 @@ pub(crate) struct StandsIn {
 }
 
 /// What the guest is to have in place of its home's vDSO, if anything; or why this host cannot take the process.
-pub(crate) fn judge(hello: &Hello, config: &NodeConfig) -> std::result::Result<Option<StandIn>, String> {
-    let own = cpu::features()
-        .without(&config.without_cpu)
-        .map_err(|name| format!("its configuration names the unknown processor feature {name}"))?;
-    let missing = Features::missing_on(&hello.features, &own);
+pub(crate) fn judge(
+    hello: &Hello,
+    own: &Features,
+    config: &NodeConfig,
+) -> std::result::Result<Option<StandIn>, String> {
+    let missing = Features::missing_on(&hello.features, own);
     if !missing.is_empty() {
         return Err(format!("its processor lacks {}", missing.join(", ")));
     }
@@ -87,6 +88,13 @@ pub(crate) fn judge(hello: &Hello, config: &NodeConfig) -> std::result::Result<O
         return Err("it offered an address that no process has".to_owned());
     }
     stand_in(hello, config.other_kernel)
+}
+
+/// What this machine's processor can do, less what it is to pretend not to have.
+pub(crate) fn own_features(config: &NodeConfig) -> std::result::Result<Features, String> {
+    cpu::features()
+        .without(&config.without_cpu)
+        .map_err(|name| format!("its configuration names the unknown processor feature {name}"))
 }
 
 /// What stands in for the home's vDSO, if this kernel provides another one.

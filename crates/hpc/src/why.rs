@@ -98,7 +98,7 @@ impl From<Refusal> for Why {
             Refusal::NotMoved { .. } => Why::NotMoved,
             Refusal::Busy { .. } => Why::Busy,
             Refusal::TimedOut { .. } => Why::TooSlow,
-            Refusal::Ending => Why::Silent,
+            Refusal::Ending | Refusal::Silent { .. } => Why::Silent,
             // Nobody asks for a device here.
             Refusal::BadRequest { .. }
             | Refusal::Version { .. }

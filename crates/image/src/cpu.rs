@@ -4,6 +4,8 @@
 //! feature that the home has. The words compared and the names of their bits are those of the Intel SDM and of
 //! Linux's `/proc/cpuinfo`; a bit without a name here is shown by leaf, register and number.
 
+pub mod mask;
+
 use serde::{Deserialize, Serialize};
 
 /// Number of feature words.
@@ -88,6 +90,25 @@ const NAMES: &[(usize, u32, &str)] = &[
     (8, 17, "amx tilecfg state"), (8, 18, "amx tiledata state"),
 ];
 
+/// The word with the components of extended state.
+const STATES: usize = 8;
+
+/// Features that are there only if the system keeps these components of extended state: AVX's, AVX-512's and AMX's.
+#[rustfmt::skip]
+const NEEDS_STATE: &[(u64, &[(usize, u32)])] = &[
+    (1 << 2, &[(0, 12), (0, 28), (0, 29), (2, 5), (3, 9), (3, 10), (5, 4), (5, 23), (7, 11), (7, 16)]),
+    (1 << 2 | 7 << 5, &[
+        (2, 16), (2, 17), (2, 21), (2, 26), (2, 27), (2, 28), (2, 30), (2, 31), (3, 1), (3, 6), (3, 11), (3, 12), (3, 14),
+        (4, 2), (4, 3), (4, 8), (4, 23), (5, 5),
+    ]),
+    (3 << 17, &[(4, 22), (4, 24), (4, 25), (5, 21)]),
+];
+
+/// The name of a component of extended state.
+pub fn state_name(component: u32) -> String {
+    name(STATES, component)
+}
+
 impl Features {
     /// The features that `target` lacks, by name.
     pub fn missing_on(&self, target: &Features) -> Vec<String> {
@@ -97,6 +118,27 @@ impl Features {
             missing.extend((0..64).filter(|bit| lacking >> bit & 1 == 1).map(|bit| name(word, bit)));
         }
         missing
+    }
+
+    /// The features that both have. What needs registers that one of them does not keep is not among them.
+    pub fn common(&self, other: &Self) -> Self {
+        let mut both = Self(std::array::from_fn(|word| self.0[word] & other.0[word]));
+        for (states, bits) in NEEDS_STATE {
+            if both.0[STATES] & states != *states {
+                bits.iter().for_each(|(word, bit)| both.0[*word] &= !(1 << bit));
+            }
+        }
+        both
+    }
+
+    /// Whether a feature is among them, by its name.
+    fn has(&self, name: &str) -> bool {
+        NAMES.iter().any(|(word, bit, known)| *known == name && self.0[*word] >> bit & 1 == 1)
+    }
+
+    /// The components of extended state (XCR0) among these features.
+    pub fn states(&self) -> u64 {
+        self.0[STATES]
     }
 
     /// These features without some, given by name; a name that is not known is returned as the error.
@@ -134,6 +176,18 @@ mod tests {
         assert!(target.missing_on(&home).is_empty());
         home.0[5] = 1 << 30;
         assert_eq!(home.missing_on(&target), ["avx2", "cpuid 7.1.eax bit 30"]);
+    }
+
+    #[test]
+    fn what_both_have_leaves_out_what_needs_registers_that_one_does_not_keep() {
+        let all = Features([u64::MAX; WORDS]);
+        let poorer = all.without(&["avx state".into(), "sse4_2".into()]).expect("known names");
+        let both = all.common(&poorer);
+        assert!(["avx", "avx2", "fma", "avx512f", "vaes", "sse4_2"].iter().all(|name| !both.has(name)));
+        assert!(["sse4_1", "bmi2", "amx_tile"].iter().all(|name| both.has(name)));
+        assert_eq!(all.common(&all), all);
+        assert_eq!(both.states() & 7, 3);
+        assert_eq!(state_name(2), "avx state");
     }
 
     #[test]

@@ -17,7 +17,8 @@
 //! | [`origin`] | where each page of a guest has its content, followed through its local calls |
 //! | [`process`] | the whole image that travels |
 //! | [`vdso`] | what stands in for a vDSO on a machine with another kernel |
-//! | [`cpu`] | CPU features by name, and which of them a target lacks |
+//! | [`cpu`] | CPU features by name, which of them a target lacks, and having a program do without some |
+//! | [`xstate`] | extended registers, on machines that keep them otherwise |
 
 pub mod cpu;
 pub mod family;
@@ -32,6 +33,7 @@ pub mod rseq;
 pub mod shared;
 pub mod timed;
 pub mod vdso;
+pub mod xstate;
 
 /// Bytes per page on x86-64.
 pub const PAGE: u64 = 4096;

@@ -1,6 +1,7 @@
 //! The feature words of this machine's processor.
 
 use minka_image::cpu::{Features, WORDS};
+use minka_image::xstate::{Component, Layout};
 use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
 
 /// Reads them, in the order of [`minka_image::cpu::WORD_NAMES`].
@@ -25,6 +26,20 @@ pub fn features() -> Features {
         if osxsave { xcr0() } else { 0 },
     ];
     Features(words)
+}
+
+/// Where this machine's processor keeps which extended registers (CPUID leaf 0xd).
+pub fn layout() -> Layout {
+    if __cpuid(1).ecx >> 27 & 1 == 0 {
+        return Layout::default();
+    }
+    let states = xcr0();
+    let numbers = (2..63).filter(|number| states >> number & 1 == 1);
+    let found = numbers.map(|number| {
+        let leaf = __cpuid_count(0xd, number);
+        Component { number, offset: leaf.ebx, size: leaf.eax }
+    });
+    Layout(found.collect())
 }
 
 #[target_feature(enable = "xsave")]

@@ -211,6 +211,8 @@ const SYSCALL_STOP: i32 = libc::SIGTRAP | 0x80;
 const EXTENDED_MAX: usize = 16 * 1024;
 
 const NT_X86_XSTATE: usize = 0x202;
+/// Bytes of extended state where there is no XSAVE.
+const FXSAVE_BYTES: usize = 512;
 const PTRACE_GETSIGMASK: u32 = 0x420a;
 const PTRACE_SETSIGMASK: u32 = 0x420b;
 const PTRACE_GET_RSEQ_CONFIGURATION: u32 = 0x420f;
@@ -343,11 +345,17 @@ impl Stopped {
             .map(drop)
     }
 
-    /// Extended state (XSAVE area, non-compacted format).
+    /// Extended state (XSAVE area, non-compacted format; without XSAVE what it begins with).
     pub fn extended(&self) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0u8; EXTENDED_MAX];
         let mut vector = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
-        request(libc::PTRACE_GETREGSET, self.tid, NT_X86_XSTATE, (&raw mut vector) as usize)?;
+        match request(libc::PTRACE_GETREGSET, self.tid, NT_X86_XSTATE, (&raw mut vector) as usize) {
+            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => {
+                let set = libc::NT_PRFPREG as usize;
+                request(libc::PTRACE_GETREGSET, self.tid, set, (&raw mut vector) as usize)?;
+            }
+            other => drop(other?),
+        }
         bytes.truncate(vector.iov_len);
         Ok(bytes)
     }
@@ -355,7 +363,8 @@ impl Stopped {
     /// Writes the extended state; its length must be this machine's.
     pub fn set_extended(&self, bytes: &[u8]) -> io::Result<()> {
         let mut vector = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
-        request(libc::PTRACE_SETREGSET, self.tid, NT_X86_XSTATE, (&raw mut vector) as usize).map(drop)
+        let set = if bytes.len() == FXSAVE_BYTES { libc::NT_PRFPREG as usize } else { NT_X86_XSTATE };
+        request(libc::PTRACE_SETREGSET, self.tid, set, (&raw mut vector) as usize).map(drop)
     }
 
     /// Blocked signals, bit `n - 1` for signal `n`.

@@ -5,6 +5,8 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use minka_image::cpu::Features;
+
 use crate::lines::{LineError, Lines};
 use crate::protocol::{
     Advice, Answer, DeviceKind, FreeDevice, Migrated, Node, Process, Refusal, Request, Status, Steering,
@@ -197,6 +199,18 @@ impl Client {
         self.ask(Request::Device { kind })?;
         match self.answer(self.limit)? {
             Answer::Device(device) => Ok(device),
+            _ => Err(ClientError::Unexpected { version: VERSION }),
+        }
+    }
+
+    /// What this node's processor can do, and what of that the processors of other nodes can do, too.
+    ///
+    /// # Errors
+    /// As [`ClientError`] says; mostly [`ClientError::Refused`].
+    pub fn processors(&mut self, nodes: &[String]) -> Result<(Features, Features), ClientError> {
+        self.ask(Request::Processors { nodes: nodes.to_vec() })?;
+        match self.answer(self.limit)? {
+            Answer::Processors { own, common } => Ok((own, common)),
             _ => Err(ClientError::Unexpected { version: VERSION }),
         }
     }

@@ -17,7 +17,7 @@ use crate::ask::{Caller, Next};
 use crate::daemon::Daemon;
 use crate::lines::{LineError, Lines};
 use crate::places::Places;
-use crate::protocol::{Answer, DeviceKind, Event, Message, Refusal, Request, VERSION};
+use crate::protocol::{Answer, DeviceKind, Event, Message, NODES_MAX, Refusal, Request, VERSION};
 use crate::start;
 
 /// Most clients at a time, and most of one user who is not root.
@@ -150,6 +150,14 @@ impl Client {
                 self.send(&device.map_or_else(Answer::Refused, Answer::Device))
             }
             Request::Start { kind } => self.start(caller, kind),
+            Request::Processors { nodes } if nodes.len() > NODES_MAX => {
+                self.refuse(Refusal::BadRequest { detail: format!("more than {NODES_MAX} nodes") })
+            }
+            Request::Processors { nodes } => {
+                let processors = self.daemon.processors(&nodes);
+                let answer = processors.map(|(own, common)| Answer::Processors { own, common });
+                self.send(&answer.unwrap_or_else(Answer::Refused))
+            }
             Request::Found { node, address } => {
                 let told = self.daemon.found_for(self.caller, &node, address);
                 self.send(&told.map_or_else(Answer::Refused, |()| Answer::Done))

@@ -354,6 +354,7 @@ fn log_report(pid: i32, report: &DeputyReport) {
         DeputyReport::Refused { reason, shares: _ } => info!(pid, reason, "did not move"),
         DeputyReport::Ended { reason: Some(reason) } => warn!(pid, reason, "ended"),
         DeputyReport::Ended { reason: None } | DeputyReport::Armed => debug!(pid, ?report, "deputy"),
+        DeputyReport::NeedsAll => info!(pid, "used what its host's processor lacks"),
         DeputyReport::Trace { .. } | DeputyReport::TraceLost { .. } => {}
     }
 }

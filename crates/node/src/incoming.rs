@@ -63,6 +63,9 @@ impl Daemon {
                     Ok(preamble) if preamble.purpose == Purpose::Renew => {
                         daemon.answer_renewal(stream, &preamble)
                     }
+                    Ok(preamble) if preamble.purpose == Purpose::Processor => {
+                        daemon.answer_processor(stream, &preamble)
+                    }
                     Ok(preamble) => daemon.pass_on(&stream, &preamble),
                     // Mostly another daemon that looked whether this node can be reached.
                     Err(error) => debug!(%address, error = %chain(&error), "closed a connection"),
@@ -76,7 +79,7 @@ impl Daemon {
         let socket = match preamble.purpose {
             Purpose::Open => self.open(preamble),
             Purpose::Join => self.host_socket(preamble),
-            Purpose::Keys | Purpose::Roster | Purpose::Start | Purpose::Renew => None,
+            Purpose::Keys | Purpose::Roster | Purpose::Start | Purpose::Renew | Purpose::Processor => None,
         };
         let Some(socket) = socket else {
             debug!(%session, purpose = ?preamble.purpose, "closed a connection: no place for it");

@@ -32,6 +32,7 @@ mod peers;
 mod pending;
 pub mod places;
 pub mod processes;
+mod processor;
 pub mod protocol;
 mod reservations;
 mod roster;

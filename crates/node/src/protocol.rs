@@ -20,6 +20,7 @@
 mod refusal;
 mod view;
 
+use minka_image::cpu::Features;
 pub use minka_wire::local::{DeviceKind, FreeDevice, GuestMemory};
 pub use minka_wire::start::Unstarted;
 use serde::{Deserialize, Serialize};
@@ -33,6 +34,9 @@ pub use crate::advice::{Advice, Job, Overheads, Pace, Part};
 
 /// The version of this protocol that this build speaks.
 pub const VERSION: u32 = 1;
+
+/// So many nodes are asked for one [`Request::Processors`] at most.
+pub const NODES_MAX: usize = 32;
 
 /// Longest line in either direction, its line feed included, in bytes.
 pub const LINE_MAX: usize = 64 * 1024;
@@ -89,6 +93,11 @@ pub enum Request {
     Start {
         /// The kind.
         kind: Option<DeviceKind>,
+    },
+    /// What this node's processor and those of other nodes can do. Answered by [`Answer::Processors`].
+    Processors {
+        /// The other nodes, at most [`NODES_MAX`].
+        nodes: Vec<String>,
     },
     /// A node has been heard of at an address, where it is looked for; for root. Answered by [`Answer::Done`].
     Found {
@@ -195,6 +204,13 @@ pub enum Answer {
         node: String,
         /// The device.
         device: FreeDevice,
+    },
+    /// What processors can do.
+    Processors {
+        /// This node's.
+        own: Features,
+        /// All of them: this is what they have in common.
+        common: Features,
     },
     /// Why the process cannot move; empty when it can.
     Reasons(Vec<String>),

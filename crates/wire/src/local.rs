@@ -97,6 +97,9 @@ pub enum DeputyOrder {
         /// The process moves with others, each of which has a deputy with the same order.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         family: Option<Family>,
+        /// Whatever it was started to do without, it needs all features of this node's processor.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        needs_all: bool,
     },
     /// Where a node is reached at present; told before an order to move there.
     Address {
@@ -143,6 +146,8 @@ pub enum DeputyReport {
         /// Calls that were forwarded for it since it last arrived anywhere.
         calls: u64,
     },
+    /// The process was at an instruction that its host's processor did not know: it needs all features of its home's.
+    NeedsAll,
     /// An order could not be carried out; the process is where it was.
     Refused {
         /// Why not, for people.

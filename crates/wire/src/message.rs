@@ -37,6 +37,7 @@ use crate::frame::{BULK_KIND, Header};
 use minka_image::cpu::Features;
 use minka_image::origin::Wanted;
 use minka_image::process::{Image, Return};
+use minka_image::xstate::Layout;
 use serde::{Deserialize, Serialize};
 
 /// Kinds of frames that carry raw bytes.
@@ -118,8 +119,10 @@ pub struct Hello {
     pub boot_id: String,
     /// Monotonic and boot-time clocks at home, nanoseconds.
     pub clocks: (i64, i64),
-    /// The processor's features at home.
+    /// The processor's features at home, those that the process may use.
     pub features: Features,
+    /// Where its extended registers are.
+    pub layout: Layout,
     /// SHA-256 of the vDSO's code at home.
     pub vdso_digest: [u8; 32],
     /// That code, all of its pages: at most [`minka_image::vdso::LENGTH_MAX`] bytes.
@@ -207,6 +210,8 @@ pub enum FromHost {
         eager: bool,
         /// This host runs on the home's own machine, so that its files are the very same.
         same_machine: bool,
+        /// The components of extended state (bits of XCR0) that it keeps.
+        states: u64,
     },
     /// This host cannot take the process.
     Refused {
@@ -222,6 +227,8 @@ pub enum FromHost {
     },
     /// The signal is pending in the guest: the call that it interrupted may return.
     SignalTaken,
+    /// The guest is at an instruction that this host's processor does not know: recall it.
+    UnknownInstruction,
     /// The guest cannot go on here: recall it.
     Homeward {
         /// Why, for people.
@@ -249,6 +256,7 @@ impl FromHost {
             Self::Running => "Running",
             Self::Failed { .. } => "Failed",
             Self::SignalTaken => "SignalTaken",
+            Self::UnknownInstruction => "UnknownInstruction",
             Self::Homeward { .. } => "Homeward",
             Self::Leaving(_) => "Leaving",
             Self::HasAll => "HasAll",

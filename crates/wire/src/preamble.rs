@@ -50,12 +50,21 @@ pub enum Purpose {
     Start = 5,
     /// The authority has the node get a new certificate. The session and the lane mean nothing then.
     Renew = 6,
+    /// The daemon says what its processor can do. The session and the lane mean nothing then.
+    Processor = 7,
 }
 
 impl Purpose {
     /// All purposes, in the order of their numbers.
-    pub const ALL: [Purpose; 6] =
-        [Purpose::Open, Purpose::Join, Purpose::Keys, Purpose::Roster, Purpose::Start, Purpose::Renew];
+    pub const ALL: [Purpose; 7] = [
+        Purpose::Open,
+        Purpose::Join,
+        Purpose::Keys,
+        Purpose::Roster,
+        Purpose::Start,
+        Purpose::Renew,
+        Purpose::Processor,
+    ];
 }
 
 /// Which of a session's channels a connection is, so that a fault never waits behind a stream of pages.

@@ -7,6 +7,7 @@ use std::cell::Cell;
 
 use minka_image::cpu::Features;
 use minka_image::process::{Action, AltStack, Area, Borders, Image, Return, Source, Thread};
+use minka_image::xstate::{self, Component};
 use minka_wire::frame::{CONTROL_BODY_BYTES_MAX, Header};
 use minka_wire::message::{
     self, Fetch, FileOffer, FromHome, FromHost, Hello, Leaving, Piece, ProcFile, Special, kind,
@@ -87,6 +88,7 @@ fn from_home() -> [FromHome; 10] {
         boot_id: "0-1-2".to_owned(),
         clocks: (-5, i64::MAX),
         features: Features::default(),
+        layout: xstate::Layout(vec![Component { number: 2, offset: 576, size: 256 }; 3]),
         vdso_digest: [7; 32],
         vdso_code: vec![0x7f; 100],
         vdso: (0x7fff_0000, 0x4000),
@@ -135,7 +137,7 @@ fn from_host() -> [FromHost; 9] {
     let state = Return { threads: vec![thread()], brk: 0x8000, cpu_us: (3, 4) };
     let leaving = Leaving { state, space: vec![piece(); 4], unmade: Vec::new(), locks: Vec::new() };
     [
-        FromHost::Prepared { files: vec![true, false], eager: false, same_machine: true },
+        FromHost::Prepared { files: vec![true, false], eager: false, same_machine: true, states: 7 },
         FromHost::Refused { reason: "no".to_owned() },
         FromHost::Running,
         FromHost::Homeward { reason: "fork".to_owned() },

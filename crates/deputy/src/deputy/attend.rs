@@ -45,7 +45,8 @@ impl Deputy {
             }
             if ordered {
                 match self.daemon.order() {
-                    Some(DeputyOrder::Move { to, at_exec: false, family }) => {
+                    Some(DeputyOrder::Move { to, at_exec: false, family, needs_all }) => {
+                        self.needs_all.set(needs_all);
                         self.rests.borrow().iter().for_each(Rest::cut);
                         target = Some((to, family));
                     }

@@ -4,6 +4,7 @@ use super::{Task, Tracer};
 use crate::fault::{Fault, Result};
 use minka_kernel::procfs::Status;
 use minka_kernel::ptrace::Stopped;
+use minka_wire::message::FromHost;
 use std::sync::atomic::Ordering;
 
 /// Signal numbers that are treated by name.
@@ -60,6 +61,9 @@ impl Tracer {
             self.put(Task::Stopped(task));
             if self.recalled {
                 return Ok(());
+            }
+            if signal == signal::ILL {
+                self.say(&FromHost::UnknownInstruction)?;
             }
             return self.say_homeward(&format!("signal {signal} that it raised itself"));
         }

@@ -157,6 +157,8 @@ struct Record {
     family: Option<Family>,
     /// It may have to leave with others.
     shares: bool,
+    /// It was at an instruction that a host's processor did not know.
+    needs_all: bool,
     /// Its deputy has been told to keep nothing of its memory here that its host has.
     gives_back: bool,
     back_off: BackOff,
@@ -300,6 +302,7 @@ impl Record {
             order: None,
             family: None,
             shares: false,
+            needs_all: false,
             gives_back: false,
             back_off: BackOff { wait: BACK_OFF_FIRST, due: None },
             rescues: 0,

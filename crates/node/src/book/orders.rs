@@ -227,12 +227,13 @@ impl Book {
     /// Gives the deputy of a process an order, starting one where there is none.
     pub(super) fn give(&mut self, pid: i32, mut order: Outstanding) {
         let Some(record) = self.records.get_mut(&pid) else { return };
+        let to_deputy = order.to_deputy(record.needs_all);
         match record.deputy {
             Some(deputy) if deputy.ended => order.again = true,
-            Some(deputy) => self.effects.push(Effect::Order(deputy.id, order.to_deputy())),
+            Some(deputy) => self.effects.push(Effect::Order(deputy.id, to_deputy)),
             None => {
                 let id = self.start_deputy(pid, false);
-                self.effects.push(Effect::Order(id, order.to_deputy()));
+                self.effects.push(Effect::Order(id, to_deputy));
             }
         }
         if let Some(record) = self.records.get_mut(&pid) {
@@ -280,10 +281,11 @@ impl Book {
 }
 
 impl Outstanding {
-    pub(super) fn to_deputy(&self) -> DeputyOrder {
+    pub(super) fn to_deputy(&self, needs_all: bool) -> DeputyOrder {
         match &self.to {
             Some(to) => {
-                DeputyOrder::Move { to: to.clone(), at_exec: self.at_exec, family: self.family.clone() }
+                let family = self.family.clone();
+                DeputyOrder::Move { to: to.clone(), at_exec: self.at_exec, family, needs_all }
             }
             None => DeputyOrder::Home,
         }

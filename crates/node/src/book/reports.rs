@@ -20,6 +20,11 @@ impl Book {
             DeputyReport::Arrived { at: _, reason, freeze_us, calls: _ } => {
                 self.arrived_home(now, pid, reason, freeze_us);
             }
+            DeputyReport::NeedsAll => {
+                if let Some(record) = self.records.get_mut(&pid) {
+                    record.needs_all = true;
+                }
+            }
             DeputyReport::Refused { reason, shares } => {
                 if let Some(record) = self.records.get_mut(&pid) {
                     record.shares |= shares;

@@ -49,6 +49,12 @@ pub enum Refusal {
         /// The name asked for.
         name: String,
     },
+    /// The node does not answer.
+    #[error("node {node} does not answer")]
+    Silent {
+        /// The node.
+        node: String,
+    },
     /// The process cannot move.
     #[error("process {pid} cannot move: {}", reasons.join("; "))]
     CannotMove {

@@ -2,6 +2,7 @@
 
 use minka_image::TASK_SIZE;
 use minka_image::process::{Action, Area, Image, Rseq, Source};
+use minka_image::xstate::{Component, Layout};
 use minka_wire::frame::Header;
 use minka_wire::message::{self, FileOffer, FromHome, Hello, kind};
 use minka_wire::preamble::Lane;
@@ -85,7 +86,13 @@ fn offers() -> Vec<Lie> {
     let mut lies: Vec<Lie> = wrong
         .map(|(name, change)| lie(&format!("it offers {name}"), HELLO, (UNHARMED, NotBe), offer(change)))
         .into();
-    let odd: [Change<Hello>; 3] = [
+    let odd: [Change<Hello>; 5] = [
+        ("extended registers beyond the end", |hello| {
+            hello.layout.0.iter_mut().for_each(|component| component.offset = u32::MAX);
+        }),
+        ("a hundred thousand extended registers", |hello| {
+            hello.layout = Layout(vec![Component { number: u32::MAX, offset: 0, size: u32::MAX }; 100_000]);
+        }),
         ("devices for files", |hello| {
             hello
                 .files

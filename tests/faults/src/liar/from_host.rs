@@ -52,7 +52,7 @@ fn before() -> Vec<Lie> {
 }
 
 fn prepared_again() -> Tell {
-    instead(FromHost::Prepared { files: Vec::new(), eager: true, same_machine: true })
+    instead(FromHost::Prepared { files: Vec::new(), eager: true, same_machine: true, states: 0 })
 }
 
 /// Says something in addition, so and so often.

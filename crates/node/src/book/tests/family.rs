@@ -9,7 +9,7 @@ fn family() -> Family {
 }
 
 fn together(to: &str) -> DeputyOrder {
-    DeputyOrder::Move { to: to.into(), at_exec: false, family: Some(family()) }
+    DeputyOrder::Move { to: to.into(), at_exec: false, family: Some(family()), needs_all: false }
 }
 
 fn leave(world: &mut World, to: &str) -> Ticket {
