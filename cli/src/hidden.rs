@@ -24,7 +24,7 @@ pub(crate) fn route() -> Option<ExitCode> {
 }
 
 /// What the kernel shows as the command name of a host program.
-pub(crate) const HOST: &CStr = c"minka-host";
+pub(crate) const HOST: &CStr = minka_host::NAME;
 
 /// A guest is as nice as its host program, and so not the daemon's child in that.
 pub(crate) fn host(in_empty_network: bool) -> ExitCode {

@@ -58,6 +58,17 @@ pub(crate) fn is_its_end(pid: i32, error: &Fault, kin: Option<&Kin>) -> bool {
     false
 }
 
+/// Something failed in the middle of what cannot be left so: the process has been killed, which is most likely why, or is
+/// ended now.
+pub(crate) fn ended(pid: i32, error: &Fault) -> Fault {
+    if is_its_end(pid, error, None) {
+        see_out(pid);
+        Fault::Gone(End::Killed(SIGKILL))
+    } else {
+        crate::parked::end(pid, error)
+    }
+}
+
 /// Lets a process end that is about to, and takes notice of it.
 pub(crate) fn see_out(pid: i32) {
     let is_ours = || Status::read(pid).is_ok_and(|status| status.tracer != 0);

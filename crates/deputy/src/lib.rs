@@ -33,6 +33,9 @@
 /// What the kernel shows as the command name of a deputy program.
 pub const NAME: &std::ffi::CStr = c"minka-deputy";
 
+/// The same of a program that waits for a move.
+pub const NAME_IN_WAITING: &std::ffi::CStr = c"minka-waiting";
+
 mod agents;
 mod ahead;
 mod away;
@@ -72,6 +75,7 @@ mod timed;
 mod tracee;
 
 use minka_kernel::faultpoint::{self, Point};
+use minka_kernel::spawn::set_program_name;
 use minka_link::{NodeConfig, NodeFiles};
 use minka_wire::local::{DeputyOrder, DeputyReport, Family};
 use std::path::Path;
@@ -85,7 +89,13 @@ pub fn main() -> ExitCode {
     };
     let (order, files) = match daemon.order() {
         // If they are of no use, they are read again, and that says why.
-        Some(DeputyOrder::Ready { config }) => (daemon.order(), NodeFiles::read(Path::new(&config)).ok()),
+        Some(DeputyOrder::Ready { config }) => {
+            set_program_name(NAME_IN_WAITING);
+            let files = NodeFiles::read(Path::new(&config)).ok();
+            let order = daemon.order();
+            set_program_name(NAME);
+            (order, files)
+        }
         order => (order, None),
     };
     let (pid, config, rescue) = match order {

@@ -11,10 +11,11 @@
 
 use crate::agents::Agents;
 use crate::eligible::{self, Lease, Reason};
+use crate::ends;
 use crate::fault::{Fault, Result};
 use crate::kept::Kept;
 use crate::kin::Kin;
-use crate::parked::{Parked, Parts, call, end, resend};
+use crate::parked::{Parked, Parts, call, resend};
 use crate::part;
 use crate::record::Record;
 use crate::rest::{self, Part};
@@ -323,7 +324,7 @@ fn map_ring(
             }
             // The process is somewhere in the middle of a call.
             Err(Fault::Inject(InjectError::Gone(end))) => return Err(Fault::Gone(end)),
-            Err(error) => return Err(end(pid, &error)),
+            Err(error) => return Err(ends::ended(pid, &error)),
         },
         Err(error) => (task, Err(Fault::Io("prepare a place for its calls", error))),
     };

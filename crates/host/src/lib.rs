@@ -17,6 +17,12 @@
 //! | `leave` | the way home |
 //! | `orders` | the socket to the node daemon |
 
+/// What the kernel shows as the command name of a host program.
+pub const NAME: &std::ffi::CStr = c"minka-host";
+
+/// The same of a program that waits for a move.
+pub const NAME_IN_WAITING: &std::ffi::CStr = c"minka-waiting";
+
 mod arrive;
 mod build;
 mod calls;
@@ -41,7 +47,7 @@ mod tracer;
 mod whole;
 
 use minka_kernel::faultpoint;
-use minka_kernel::spawn::wait_readable;
+use minka_kernel::spawn::{set_program_name, wait_readable};
 use minka_link::NodeFiles;
 use minka_wire::local::{HostOrder, HostReport};
 use std::os::fd::AsFd;
@@ -73,7 +79,9 @@ fn serve(config: &str, daemon: &orders::Daemon, in_empty_network: bool) -> Resul
     let text = |error: &dyn std::error::Error| fault::chain(error);
     let files = NodeFiles::read(Path::new(config)).map_err(|error| text(&error))?;
     // That may be long after this program was made, and the node's files may be others by then.
+    set_program_name(NAME_IN_WAITING);
     wait_readable(&[daemon.as_fd()], None).map_err(|error| text(&error))?;
+    set_program_name(NAME);
     let files = files.refreshed().map_err(|error| text(&error))?;
     let (config, credentials) = (&files.config, files.credentials.get());
     if config.old_kernel {

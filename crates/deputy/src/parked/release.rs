@@ -1,6 +1,6 @@
 //! The way back to an ordinary process.
 
-use super::{Parked, ROBUST_HEAD, Resident, call, end, resend, whole_ring};
+use super::{Parked, ROBUST_HEAD, Resident, call, resend, whole_ring};
 use crate::ends;
 use crate::fault::{Fault, Result};
 use crate::rest::Rest;
@@ -10,12 +10,9 @@ use minka_image::registers::Registers;
 use minka_image::restart::Interruption;
 use minka_kernel::faultpoint::{self, Point};
 use minka_kernel::inject::InjectError;
-use minka_kernel::ptrace::{End, Stopped};
+use minka_kernel::ptrace::Stopped;
 use minka_kernel::site::Site;
 use std::sync::{Arc, PoisonError};
-
-/// What has most likely ended a process that made calls until then.
-const SIGKILL: i32 = 9;
 
 impl Parked {
     /// Lets the process go on as an ordinary one, with the states of its threads. Nothing of the ring is left.
@@ -26,11 +23,7 @@ impl Parked {
         faultpoint::reach(Point::DeputyReleasing);
         let rests = self.put_back(tasks).map_err(|error| match error {
             Fault::Gone(end) | Fault::Inject(InjectError::Gone(end)) => Fault::Gone(end),
-            error if ends::is_its_end(self.pid, &error, None) => {
-                ends::see_out(self.pid);
-                Fault::Gone(End::Killed(SIGKILL))
-            }
-            error => end(self.pid, &error),
+            error => ends::ended(self.pid, &error),
         })?;
         faultpoint::reach(Point::DeputyReleased);
         Ok(rests)
