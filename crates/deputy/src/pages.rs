@@ -14,7 +14,7 @@ use minka_kernel::process::Bell;
 use minka_link::{Channel, Receiver, Sender};
 use minka_wire::frame::Header;
 use minka_wire::message::{self, FETCH_MAX, Fetch, kind};
-use std::io::IoSlice;
+use std::io::{ErrorKind, IoSlice};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -57,7 +57,11 @@ pub(crate) fn precopied(
     shared: &Arc<Shared>,
     (mut stream, events, bell): (Receiver, mpsc::SyncSender<Event>, Arc<Bell>),
 ) -> Result<()> {
-    homecoming::write_early_pages(shared, &mut stream)?;
+    match homecoming::write_early_pages(shared, &mut stream) {
+        // There is no such memory any more: the process has another image or has ended, of which the main thread hears.
+        Err(Fault::Io(_, error)) if error.kind() == ErrorKind::WriteZero => return Ok(()),
+        written => written?,
+    }
     // The main thread has gone if nobody receives it.
     let _ = events.send(Event::Precopied(stream));
     bell.ring();
