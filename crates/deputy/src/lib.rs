@@ -33,9 +33,6 @@
 /// What the kernel shows as the command name of a deputy program.
 pub const NAME: &std::ffi::CStr = c"minka-deputy";
 
-/// The same of a program that waits for a move.
-pub const NAME_IN_WAITING: &std::ffi::CStr = c"minka-waiting";
-
 mod agents;
 mod ahead;
 mod away;
@@ -77,7 +74,7 @@ mod tracee;
 use minka_kernel::faultpoint::{self, Point};
 use minka_kernel::spawn::set_program_name;
 use minka_link::{NodeConfig, NodeFiles};
-use minka_wire::local::{DeputyOrder, DeputyReport, Family};
+use minka_wire::local::{DeputyOrder, DeputyReport, Family, NAME_IN_WAITING};
 use std::path::Path;
 use std::process::ExitCode;
 

@@ -20,9 +20,6 @@
 /// What the kernel shows as the command name of a host program.
 pub const NAME: &std::ffi::CStr = c"minka-host";
 
-/// The same of a program that waits for a move.
-pub const NAME_IN_WAITING: &std::ffi::CStr = c"minka-waiting";
-
 mod arrive;
 mod build;
 mod calls;
@@ -49,7 +46,7 @@ mod whole;
 use minka_kernel::faultpoint;
 use minka_kernel::spawn::{set_program_name, wait_readable};
 use minka_link::NodeFiles;
-use minka_wire::local::{HostOrder, HostReport};
+use minka_wire::local::{HostOrder, HostReport, NAME_IN_WAITING};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::ExitCode;

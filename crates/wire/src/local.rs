@@ -14,6 +14,9 @@
 
 use serde::{Deserialize, Serialize};
 
+/// What the kernel shows as the command name of a deputy or host program that waits for a move.
+pub const NAME_IN_WAITING: &std::ffi::CStr = c"minka-waiting";
+
 /// The descriptor at which a child program finds its socket to the daemon.
 pub const CHILD_SOCKET: i32 = 3;
 
