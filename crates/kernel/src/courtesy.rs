@@ -23,8 +23,8 @@ const NAP: Duration = Duration::from_micros(200);
 /// sleep: then it goes on, and nobody else has run.
 const BLINK: Duration = Duration::from_micros(20);
 
-/// How long it may run before that.
-const GAZE: Duration = Duration::from_micros(250);
+/// How long it may run before that: a quarter of a millisecond costs a stream of pages a fifth of its speed.
+const GAZE: Duration = Duration::from_millis(1);
 
 /// How late the thread may be woken, in nanoseconds, instead of 50 µs.
 const SLACK_NS: libc::c_ulong = 1000;
