@@ -244,6 +244,7 @@ impl Away {
     }
 
     fn signalled(&mut self, task: Stopped, signal: i32) -> Result<Step> {
+        self.parked.forget_stop(signal);
         match signals::fate(&self.parked, task.tid(), signal) {
             Fate::Native => Ok(self.resume(task, signal)),
             Fate::Ignored => Ok(self.resume(task, 0)),

@@ -64,7 +64,7 @@ pub enum Reason {
     Userfaultfd,
     #[error("it maps huge pages")]
     HugePages,
-    #[error("it has locked {0} KiB of memory")]
+    #[error("it locks all of its memory ({0} KiB), and perhaps all that it will have")]
     Locked(u64),
     #[error("it has real-time scheduling")]
     RealTime,
@@ -201,7 +201,6 @@ fn examine<T: Default>(
     because(status.namespace_pids.last() == Some(&1), Reason::System);
     because(status.tracer != 0 && !is_deputy(status.tracer), Reason::Traced(status.tracer));
     because(status.threads as usize > minka_kernel::ring::SLOTS_MAX, Reason::Threads(status.threads));
-    because(status.locked_kib > 0, Reason::Locked(status.locked_kib));
     for task in procfs::tasks(pid)? {
         // A thread may end while we look.
         let (Ok(status), Ok(stat)) = (Status::read(task), Stat::read(task)) else { continue };
@@ -226,6 +225,9 @@ fn examine<T: Default>(
     // One that is being moved has a ring of ours: that goes by itself.
     maps.retain(|mapping| !sole::is_ours(mapping));
     reasons.extend(maps.iter().filter_map(|mapping| mapping_reason(pid, mapping)));
+    if status.locked_kib > 0 && locks_all(&procfs::locked(pid)?, &maps) {
+        reasons.push(Reason::Locked(status.locked_kib));
+    }
     reasons.extend(behind::behind_the_end(pid, &maps).map(Reason::BehindTheEnd));
     let mut shared = T::default();
     match look(pid, &maps) {
@@ -299,6 +301,15 @@ fn memory_sharer(pid: i32, parent: i32) -> io::Result<Option<i32>> {
     }
     let shares = |relative: &i32| minka_kernel::process::share_memory(pid, *relative).unwrap_or(false);
     Ok(relatives.into_iter().filter(|relative| *relative > 0).find(shares))
+}
+
+/// Whether all memory is locked (mlockall(2)): perhaps also what it is going to have, which nobody can see, and which would
+/// not be locked elsewhere.
+fn locks_all(locked: &[(u64, u64)], maps: &[Mapping]) -> bool {
+    let is_locked =
+        |mapping: &Mapping| locked.iter().any(|(start, end)| *start <= mapping.start && mapping.end <= *end);
+    let mut ordinary = maps.iter().filter(|mapping| mapping.protection != 0 && !mapping.is_kernel());
+    ordinary.all(is_locked)
 }
 
 fn mapping_reason(pid: i32, mapping: &Mapping) -> Option<Reason> {

@@ -151,6 +151,7 @@ mod tests {
                 area(0x4_0000, 0x8_0000, Source::Home),
             ],
             objects: Vec::new(),
+            locked: Vec::new(),
             reserved: (0, 0),
             borders: Borders::default(),
             auxv: Vec::new(),

@@ -130,6 +130,7 @@ fn arrived(
         made.into_iter().for_each(|made| tasks.put(made));
         return Ok(task);
     };
+    parked.forget_stop(signal);
     match signals::fate(parked, task.tid(), signal) {
         Fate::Native => task.resume(signal).map_err(Fault::Trace),
         Fate::Ignored => task.resume(0).map_err(Fault::Trace),

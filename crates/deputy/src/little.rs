@@ -68,6 +68,7 @@ mod tests {
                 Area { file: true, ..area(0x9_0000, 0xa_0000) },
             ],
             objects: Vec::new(),
+            locked: Vec::new(),
             reserved: (0, 0),
             borders: Borders::default(),
             auxv: Vec::new(),

@@ -113,6 +113,11 @@ impl Offer {
         };
         let pagemap = Pagemap::open(parked.pid).map_err(io("open its page table"))?;
         let (ring, _) = parked.agents.ring().range();
+        let locked = procfs::locked(parked.pid).map_err(io("read what it has locked"))?;
+        // Ours is the newest of its mappings.
+        if locked.iter().any(|(start, end)| (*start..*end).contains(&ring)) {
+            return Err(Reason::Locked(locked.iter().map(|(start, end)| (end - start) / 1024).sum()).into());
+        }
         let mut areas = Vec::with_capacity(maps.len());
         for mapping in maps.iter().filter(|mapping| !mapping.is_kernel() && mapping.start != ring) {
             let mut source = Source::Home;
@@ -147,6 +152,7 @@ impl Offer {
             threads: parked.threads(),
             areas,
             objects: parked.sole.objects(),
+            locked,
             reserved: parked.agents.ring().range(),
             borders: parked.borders,
             auxv: parked.auxv.clone(),

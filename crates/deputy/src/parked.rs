@@ -221,6 +221,13 @@ impl Parked {
         self.held_in_calls.lock().unwrap_or_else(PoisonError::into_inner).extend(signals);
     }
 
+    /// A signal has arrived: if it has the process go on, what was to stop it is not sent again.
+    pub(crate) fn forget_stop(&mut self, arrived: i32) {
+        tracee::forget_stop(arrived, &mut self.held);
+        let in_calls = self.held_in_calls.get_mut().unwrap_or_else(PoisonError::into_inner);
+        tracee::forget_stop(arrived, in_calls);
+    }
+
     /// A call by a thread's agent that writes `N` bytes at the address which `arguments` gets.
     fn call_for<const N: usize>(
         &self,

@@ -266,6 +266,13 @@ fn resume_ending(task: Stopped) -> Result<Running> {
     task.resume(0).map_err(Fault::Trace)
 }
 
+/// Whoever has a process go on cancels a SIGSTOP that has not stopped it yet.
+pub(crate) fn forget_stop(arrived: i32, held: &mut Vec<i32>) {
+    if arrived == libc_signal::CONT {
+        held.retain(|signal| *signal != libc_signal::STOP);
+    }
+}
+
 fn is_ready_to_run(tid: i32) -> bool {
     Stat::read(tid).is_ok_and(|stat| stat.state == 'R')
 }
@@ -276,6 +283,7 @@ pub(crate) fn postpone(task: Stopped, signal: i32, held: &mut Vec<i32>) -> Resul
         return task.resume(0).map_err(Fault::Trace);
     }
     task.set_mask(BLOCK_ALL).map_err(Fault::Trace)?;
+    forget_stop(signal, held);
     if signal == libc_signal::STOP {
         held.push(signal);
         return task.resume(0).map_err(Fault::Trace);

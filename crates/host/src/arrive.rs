@@ -316,6 +316,7 @@ fn build_guest(
         exchange,
         files_at_home: Mutex::new(files_at_home(image)),
         shared: shared(image),
+        locked: locked(image),
         family: shared_memory,
         adopted: Mutex::default(),
         mapping: Mutex::new(common),
@@ -385,6 +386,16 @@ fn files_at_home(image: &Image) -> Ranges<()> {
 fn shared(image: &Image) -> Ranges<()> {
     let mut ranges = Ranges::new();
     image.areas.iter().filter(|area| area.shared).for_each(|area| ranges.set(area.start, area.end, ()));
+    ranges
+}
+
+fn locked(image: &Image) -> Ranges<()> {
+    let mut ranges = Ranges::new();
+    image
+        .locked
+        .iter()
+        .filter(|(start, end)| start < end)
+        .for_each(|(start, end)| ranges.set(*start, *end, ()));
     ranges
 }
 

@@ -60,6 +60,19 @@ pub(crate) fn map_areas(
         }
     }
     let mut origins = Origins::new();
+    let task = register(task, image, bench, uffd, &mut origins)?;
+    Ok((task, origins))
+}
+
+/// Has the pages served that are at home, and locks what is locked there, as soon as it comes.
+fn register(
+    task: Stopped,
+    image: &Image,
+    bench: &Workbench,
+    uffd: &Userfault,
+    origins: &mut Origins,
+) -> Result<Stopped> {
+    const MLOCK_ONFAULT: u64 = 1;
     for area in &image.areas {
         match area.source {
             Source::Home => {
@@ -75,7 +88,18 @@ pub(crate) fn map_areas(
             Source::HostFile { .. } => origins.from_host_file(area.start, area.end),
         }
     }
-    Ok((task, origins))
+    if image.locked.is_empty() {
+        return Ok(task);
+    }
+    let lock = |&(start, end): &(u64, u64)| {
+        Call::new(call::MLOCK2, &[start, end.wrapping_sub(start), MLOCK_ONFAULT])
+    };
+    let locks: Vec<Call> = image.locked.iter().map(lock).collect();
+    let (task, results) = bench.run(task, &locks)?;
+    match results.into_iter().find(|result| *result != 0) {
+        Some(result) => Err(Fault::Build { what: "mlock2".to_owned(), result }),
+        None => Ok(task),
+    }
 }
 
 /// Where an object is: a descriptor in the guest, and the place in that where it begins.

@@ -143,6 +143,8 @@ pub(crate) struct Guest {
     pub(crate) files_at_home: Mutex<Ranges<()>>,
     /// Shared memory of its own, which is to stay as it is.
     pub(crate) shared: Ranges<()>,
+    /// What is locked at home, and here.
+    pub(crate) locked: Ranges<()>,
     /// What it shares with others, if there are any.
     pub(crate) family: Option<OwnedFd>,
     /// Memory that the guest has mapped from files since it came: it was not there when the stream began.

@@ -113,10 +113,14 @@ fn touched(call: u64, arguments: &[u64; 6]) -> [Option<(u64, u64)>; 2] {
 /// Moves memory: the tracer has one thread after another do it. Of what threads do at the same time the kernel tells in any order, so they take turns; only
 /// `munmap` goes on beside them (`Origins::unmapped_now`).
 pub(crate) fn move_memory(worker: &mut Worker<'_>, call: &Notification) -> Result<Answer> {
+    let [address, old_length, new_length, flags, new_address, _] = call.arguments;
+    // What is locked stays so where it goes, which is not made anew at home.
+    if !worker.guest.locked.within(address, address.saturating_add(old_length)).is_empty() {
+        return Ok(Answer::Homeward("mremap of memory that is locked".to_owned()));
+    }
     if worker.guest.thread_count() == 1 {
         return Ok(Answer::Native);
     }
-    let [address, old_length, new_length, flags, new_address, _] = call.arguments;
     let mark = u64::from(minka_syscalls::filter::AT_THE_HOSTS_ORDER);
     let arguments = [address, old_length, new_length, flags, new_address, mark];
     worker.answer_before(call, Work::Move(arguments))

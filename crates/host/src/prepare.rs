@@ -38,6 +38,7 @@ pub(crate) mod call {
     pub(crate) const SET_TID_ADDRESS: i64 = 218;
     pub(crate) const SET_ROBUST_LIST: i64 = 273;
     pub(crate) const SECCOMP: i64 = 317;
+    pub(crate) const MLOCK2: i64 = 325;
     pub(crate) const RSEQ: i64 = 334;
     pub(crate) const CLOSE_RANGE: i64 = 436;
 }

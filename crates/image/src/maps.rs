@@ -116,9 +116,39 @@ pub fn parse(text: &str) -> Result<Vec<Mapping>, String> {
     text.lines().map(|line| Mapping::parse(line).ok_or_else(|| line.to_owned())).collect()
 }
 
+/// The ranges that are locked into memory (mlock(2)), from `/proc/PID/smaps` (proc_pid_smaps(5), `VmFlags`).
+pub fn locked(smaps: &str) -> Vec<(u64, u64)> {
+    let mut range = None;
+    let mut locked = Vec::new();
+    for line in smaps.lines() {
+        if let Some(flags) = line.strip_prefix("VmFlags:") {
+            locked.extend(range.take().filter(|_| flags.split_ascii_whitespace().any(|flag| flag == "lo")));
+        } else if let Some(mapping) = Mapping::parse(line) {
+            range = Some((mapping.start, mapping.end));
+        }
+    }
+    locked
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_locked_is_told_by_the_flags_of_a_mapping() {
+        let smaps = "\
+10-11 rw-p 00000000 00:00 0
+Locked:                4 kB
+VmFlags: rd wr mr mw me lo ac sd
+11-12 rw-p 00000000 00:00 0                          [heap]
+Locked:                0 kB
+VmFlags: rd wr mr mw me ac sd
+12-14 rw-s 00000000 00:01 77                         /dev/zero (deleted)
+VmFlags: rd wr sh mr mw me ms lo
+";
+        assert_eq!(locked(smaps), [(0x10, 0x11), (0x12, 0x14)]);
+        assert_eq!(locked(""), []);
+    }
 
     #[test]
     fn lines_of_every_kind() {

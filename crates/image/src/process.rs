@@ -236,6 +236,8 @@ pub struct Image {
     pub areas: Vec<Area>,
     /// Lengths of the objects that are mapped more than once, bytes. Those of a family are the same for all of its members.
     pub objects: Vec<u64>,
+    /// What of its memory is locked (mlock(2)), and is to be there.
+    pub locked: Vec<(u64, u64)>,
     /// What the home uses of the address space itself: the guest must not map anything there.
     pub reserved: (u64, u64),
     /// The kernel's borders of its address space.

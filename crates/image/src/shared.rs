@@ -127,11 +127,11 @@ pub fn objects(maps: &[Mapping]) -> Result<BTreeMap<Object, Mapped<'_>>, Obstacl
         }
     }
     for mapped in objects.values() {
-        // What is mapped twice may be written by one mapping and read by another.
-        let is_written = |one: &&Mapping| one.writable();
+        // What is mapped twice may be written by one mapping and read by another. Where nobody may read there is nothing to
+        // be seen either: such pages are put round others, so that who goes too far ends.
         let enough = match mapped.is_twice() {
-            true => mapped.mappings.iter().any(is_written),
-            false => mapped.mappings.iter().all(is_written),
+            true => mapped.mappings.iter().any(|one| one.writable()),
+            false => mapped.mappings.iter().all(|one| one.writable() || one.protection == 0),
         };
         if let (false, Some(Backing::File { path, .. })) =
             (enough, mapped.mappings.first().map(|one| &one.backing))
@@ -160,10 +160,11 @@ mod tests {
 11-15 rw-s 00000000 00:01 77                         /dev/zero (deleted)
 16-17 rw-s 00000000 00:01 78                         /dev/zero (deleted)
 17-18 rw-s 00001000 00:01 78                         /dev/zero (deleted)
+18-19 ---s 00005000 00:01 77                         /dev/zero (deleted)
 1a-1b r--s 00000000 fe:00 9                          /usr/lib/gconv/gconv-modules.cache";
         let (one, two) = (Object { device: 1, inode: 77 }, Object { device: 1, inode: 78 });
         let pages: String = text.lines().map(|line| paged(line) + "\n").collect();
-        assert_eq!(found(&pages), Ok(vec![(one, 1), (two, 2)]));
+        assert_eq!(found(&pages), Ok(vec![(one, 2), (two, 2)]));
     }
 
     /// The same line with each address a page further on.
@@ -182,7 +183,7 @@ mod tests {
         check("1-2 rw-s 00000000 00:1a 5 /dev/shm/x (deleted)", Obstacle::Passed("/dev/shm/x".into()));
         check("1-2 rw-s 00000000 00:01 5 /memfd:x (deleted)", Obstacle::Passed("/memfd:x".into()));
         check("1-2 r--s 00000000 00:01 5 /memfd:x (deleted)", Obstacle::Passed("/memfd:x".into()));
-        check("1-2 ---s 00000000 00:01 5 /dev/zero (deleted)", Obstacle::ReadOnly("/dev/zero".into()));
+        check("1-2 r--s 00000000 00:01 5 /dev/zero (deleted)", Obstacle::ReadOnly("/dev/zero".into()));
         check("1-2 rw-s 00000000 00:00 0", Obstacle::Unknown);
     }
 

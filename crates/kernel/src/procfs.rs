@@ -18,6 +18,15 @@ pub fn maps(pid: i32) -> io::Result<Vec<Mapping>> {
     maps::parse(&read(pid, "maps")?).map_err(|_| malformed("maps"))
 }
 
+/// The ranges of its memory that are locked.
+pub fn locked(pid: i32) -> io::Result<Vec<(u64, u64)>> {
+    // Few processes have any, and the kernel looks at every page for the list.
+    if Status::read(pid)?.locked_kib == 0 {
+        return Ok(Vec::new());
+    }
+    Ok(maps::locked(&read(pid, "smaps")?))
+}
+
 /// Its auxiliary vector, whole entries up to and with `AT_NULL`.
 pub fn auxv(pid: i32) -> io::Result<Vec<u8>> {
     std::fs::read(format!("/proc/{pid}/auxv"))
@@ -104,6 +113,8 @@ pub struct Status {
     pub threads: u32,
     /// Signals that are pending for its main thread, bit `n - 1` for signal `n`.
     pub pending: u64,
+    /// Signals that are pending for any of its threads.
+    pub pending_for_any: u64,
     /// Signals that its main thread blocks.
     pub blocked: u64,
     /// Caught signals.
@@ -149,6 +160,7 @@ impl Status {
                 "TracerPid" => status.tracer = first.parse().unwrap_or(0),
                 "Threads" => status.threads = first.parse().unwrap_or(0),
                 "SigPnd" => status.pending = u64::from_str_radix(first, 16).unwrap_or(0),
+                "ShdPnd" => status.pending_for_any = u64::from_str_radix(first, 16).unwrap_or(0),
                 "SigBlk" => status.blocked = u64::from_str_radix(first, 16).unwrap_or(0),
                 "SigCgt" => status.caught = u64::from_str_radix(first, 16).unwrap_or(0),
                 "SigIgn" => status.ignored = u64::from_str_radix(first, 16).unwrap_or(0),

@@ -111,6 +111,7 @@ fn from_home() -> [FromHome; 10] {
         threads: vec![thread(); 2],
         areas: vec![area; 5],
         objects: vec![0x4000],
+        locked: vec![(0x1000, 0x2000); 2],
         reserved: (0x5000, 0x9000),
         borders: Borders::default(),
         auxv: vec![9; 320],

@@ -88,6 +88,47 @@ static void remapped(void)
     SAME(munmap(moved, length), 0);
 }
 
+/* KiB that the kernel says are locked. */
+static long locked_kib(void)
+{
+    char text[4096];
+    int status = open("/proc/self/status", O_RDONLY);
+    ssize_t length = read(status, text, sizeof text - 1);
+    MUST(length > 0);
+    close(status);
+    text[length] = 0;
+    char *line = strstr(text, "VmLck:");
+    MUST(line != NULL);
+    return strtol(line + 6, NULL, 10);
+}
+
+/* Some of the memory is locked: it stays so, cannot be discarded, and moves with its lock. */
+static void locked(void)
+{
+    size_t length = 16 * PAGE;
+    char *area = map(length, PROT_READ | PROT_WRITE);
+    fill(area, length, 5);
+    SAME(mlock(area + 4 * PAGE, 8 * PAGE), 0);
+    for (int round = 0; round < 20; round++) {
+        compute(0.02);
+        MUST(is_filled(area, length, 5));
+        SAME(locked_kib(), 8 * PAGE / 1024);
+        errno = 0;
+        SAME(madvise(area + 4 * PAGE, PAGE, MADV_DONTNEED), -1);
+        SAME(errno, EINVAL);
+        fill(area, length, 5);
+    }
+    char *moved = mremap(area + 4 * PAGE, 8 * PAGE, 10 * PAGE, MREMAP_MAYMOVE);
+    MUST(moved != MAP_FAILED && moved != area + 4 * PAGE);
+    compute(0.05);
+    SAME(locked_kib(), 10 * PAGE / 1024);
+    SAME(munlock(moved, 10 * PAGE), 0);
+    SAME(locked_kib(), 0);
+    compute(0.05);
+    SAME(munmap(moved, 10 * PAGE), 0);
+    SAME(munmap(area, length), 0);
+}
+
 /* Two areas change places. */
 static void swapped(void)
 {
@@ -283,6 +324,7 @@ const struct check mapping_checks[] = {
     { "holes", holes },
     { "replaced", replaced },
     { "remapped", remapped },
+    { "locked", locked },
     { "swapped", swapped },
     { "protection", protection },
     { "discarded", discarded },

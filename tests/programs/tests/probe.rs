@@ -44,6 +44,7 @@ moves! {
     holes "holes",
     replaced "replaced",
     remapped "remapped",
+    locked "locked",
     swapped "swapped",
     protection "protection",
     discarded "discarded",

@@ -4,15 +4,21 @@ use super::{Parked, ROBUST_HEAD, Resident, call, resend, whole_ring};
 use crate::ends;
 use crate::fault::{Fault, Result};
 use crate::rest::Rest;
-use crate::tracee::{self, BLOCK_ALL, OPTIONS, Tasks};
+use crate::tracee::{self, BLOCK_ALL, OPTIONS, Tasks, libc_signal::CONT};
 use minka_image::process::{Rseq, Thread};
 use minka_image::registers::Registers;
 use minka_image::restart::Interruption;
 use minka_kernel::faultpoint::{self, Point};
 use minka_kernel::inject::InjectError;
+use minka_kernel::procfs::Status;
 use minka_kernel::ptrace::Stopped;
 use minka_kernel::site::Site;
 use std::sync::{Arc, PoisonError};
+
+/// Whether a SIGCONT is pending for a process. It takes a SIGSTOP away that came before, as that does with it.
+fn is_continued(pid: i32) -> bool {
+    Status::read(pid).is_ok_and(|status| (status.pending | status.pending_for_any) & 1 << (CONT - 1) != 0)
+}
 
 impl Parked {
     /// Lets the process go on as an ordinary one, with the states of its threads. Nothing of the ring is left.
@@ -53,6 +59,10 @@ impl Parked {
             .filter_map(|task| Some((states.get(&task.tid())?.as_it_goes_on(), task)))
             .map(|(thread, task)| (task, thread))
             .collect();
+        // It may have come while all signals were blocked: of these two the later one takes the other away.
+        if is_continued(self.pid) {
+            self.forget_stop(CONT);
+        }
         go_on(ready.iter().map(|(task, thread)| (task, thread, &thread.registers)), self.site)?;
         let mut rests = Vec::new();
         for (task, _) in ready {
