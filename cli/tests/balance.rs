@@ -190,3 +190,32 @@ fn who_asks_much_of_its_home_goes_there_and_stays() {
         if processes.iter().any(away) { Ok(()) } else { Err(format!("{processes:?}")) }
     });
 }
+
+/// Runs of a program that are over before anybody would have looked at them twice: the first ones show what it does.
+#[test]
+fn programs_that_are_known_to_compute_leave_when_they_begin() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let mut lab = Lab::up("begin", "2", "all");
+    lab.until_met("node1", 2);
+    lab.compute("node1", 4);
+    let files = tempfile::tempdir().unwrap();
+    // A file of its own: what is known of another program does not count.
+    let shell = files.path().join("shell").display().to_string();
+    std::fs::copy("/bin/sh", &shell).unwrap();
+    let count = "i=0; while [ $i -lt 400000 ]; do i=$((i+1)); done; echo $i";
+    let told = |lab: &Lab| lab.logs().lines().filter(|line| line.contains("Beginning")).count();
+    lab.until("moved when it began", |lab| {
+        let output = lab.exec("node1", &[&shell, "-c", count]);
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "400000\n", "{output:?}");
+        if told(lab) > 0 { Ok(()) } else { Err("it has not".to_owned()) }
+    });
+    // And who is told to stay does, whatever is known of the program.
+    let before = told(&lab);
+    let stay = format!("MINKA_LOCKED=1 exec {shell} -c '{count}'");
+    for _ in 0..3 {
+        assert!(lab.exec("node1", &["sh", "-c", &stay]).status.success());
+    }
+    assert_eq!(told(&lab), before, "{}", lab.logs());
+}

@@ -115,7 +115,7 @@ impl Deputy {
             };
         };
         self.record.clear();
-        self.daemon.report(&DeputyReport::Ended { reason });
+        self.daemon.report_end(reason);
     }
 
     fn refuse(&self, error: &Fault) {

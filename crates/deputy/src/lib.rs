@@ -108,7 +108,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
             daemon.report(&DeputyReport::Refused { reason, shares: false });
-            daemon.report(&DeputyReport::Ended { reason: None });
+            daemon.report(&DeputyReport::Ended { reason: None, calls: 0 });
             ExitCode::FAILURE
         }
     }
@@ -129,7 +129,7 @@ fn put_right(pid: i32, config: &str, family: Option<Family>, daemon: &orders::Da
     begin(pid, &config)?;
     faultpoint::reach(Point::RescueStarted);
     let reason = rescue::rescue(pid, &config.run_dir, family);
-    daemon.report(&DeputyReport::Ended { reason });
+    daemon.report(&DeputyReport::Ended { reason, calls: 0 });
     Ok(())
 }
 

@@ -70,8 +70,17 @@ impl Daemon {
 
     /// Tells that the process has arrived at a node, or at home, and how many calls were forwarded before that.
     pub(crate) fn report_arrival(&self, at: Option<String>, reason: Option<String>, freeze_us: u64) {
-        let calls = self.calls.swap(0, Ordering::Relaxed);
-        self.report(&DeputyReport::Arrived { at, reason, freeze_us, calls });
+        self.report(&DeputyReport::Arrived { at, reason, freeze_us, calls: self.take_calls() });
+    }
+
+    /// Tells that the process has ended, or is at home for good.
+    pub(crate) fn report_end(&self, reason: Option<String>) {
+        self.report(&DeputyReport::Ended { reason, calls: self.take_calls() });
+    }
+
+    /// How many calls were forwarded since this was last asked.
+    fn take_calls(&self) -> u64 {
+        self.calls.swap(0, Ordering::Relaxed)
     }
 
     /// Tells the daemon of a forwarded call; never waits for it, but counts what was left out.

@@ -33,7 +33,7 @@ fn deputy(socket: &OwnedFd) -> Option<()> {
         _ => return None,
     };
     if rescued {
-        return tell(socket, &DeputyReport::Ended { reason: None });
+        return tell(socket, &DeputyReport::Ended { reason: None, calls: 0 });
     }
     loop {
         match receive(socket)? {
@@ -45,7 +45,7 @@ fn deputy(socket: &OwnedFd) -> Option<()> {
             }
             DeputyOrder::Home => {
                 tell(socket, &DeputyReport::Arrived { at: None, reason: None, freeze_us: 30, calls: 0 })?;
-                return tell(socket, &DeputyReport::Ended { reason: None });
+                return tell(socket, &DeputyReport::Ended { reason: None, calls: 0 });
             }
             DeputyOrder::Trace { .. } | DeputyOrder::Address { .. } | DeputyOrder::GiveBack => {}
             DeputyOrder::Ready { .. } | DeputyOrder::Start { .. } | DeputyOrder::Rescue { .. } => {
@@ -67,7 +67,7 @@ fn move_to(socket: &OwnedFd, to: &str, pid: i32) -> Option<()> {
             std::thread::sleep(Duration::from_millis(300));
             let reason = Some("fork".to_owned());
             tell(socket, &DeputyReport::Arrived { at: None, reason, freeze_us: 10, calls: 0 })?;
-            tell(socket, &DeputyReport::Ended { reason: None })?;
+            tell(socket, &DeputyReport::Ended { reason: None, calls: 0 })?;
             None
         }
         "brief" => {

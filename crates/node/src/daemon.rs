@@ -28,7 +28,7 @@ use tracing::{debug, info, warn};
 use crate::accelerators;
 use crate::book::{Book, DeputyId, Effect, HostId, Ticket};
 use crate::child::PacketSocket;
-use crate::cluster::Cluster;
+use crate::cluster::{Arrival, Cluster};
 use crate::families::Families;
 use crate::processes::Processes;
 use crate::protocol::{Answer, Event};
@@ -224,37 +224,43 @@ impl Daemon {
         state.book.helper_started(helper);
         let daemon = Arc::clone(self);
         std::thread::spawn(move || {
-            daemon.follow_deputy(id, pid, &socket);
+            let calls = daemon.follow_deputy(id, pid, &socket);
+            daemon.deputy_ended(pid, calls);
             process.reap(CHILD_GRACE);
             daemon.deputy_gone(id, helper);
         });
     }
 
-    /// Takes a deputy's reports until it ends.
-    fn follow_deputy(self: &Arc<Self>, id: DeputyId, pid: i32, socket: &PacketSocket) {
+    /// Takes a deputy's reports until it ends. Returns how many calls it has forwarded at last.
+    fn follow_deputy(self: &Arc<Self>, id: DeputyId, pid: i32, socket: &PacketSocket) -> u64 {
         loop {
             let report: DeputyReport = match socket.receive() {
                 Ok(Some(report)) => report,
-                Ok(None) => break,
+                Ok(None) => return 0,
                 Err(error) => {
                     warn!(pid, error = %chain(&error), "failed to hear a deputy program");
-                    break;
+                    return 0;
                 }
             };
             log_report(pid, &report);
-            let last = matches!(report, DeputyReport::Ended { .. });
+            let last = match report {
+                DeputyReport::Ended { calls, .. } => Some(calls),
+                _ => None,
+            };
             // A process that was placed at its execve has another name now.
             let arrived = matches!(report, DeputyReport::Arrived { .. });
-            if let DeputyReport::Arrived { at, calls, .. } = &report {
+            if let DeputyReport::Arrived { at, reason, calls, .. } = &report {
                 self.keep_spares();
-                self.process_arrived(pid, at.is_some(), *calls);
+                let by_itself = reason.is_some();
+                let arrival = at.as_deref().map_or(Arrival::Home { by_itself }, Arrival::At);
+                self.process_arrived(pid, arrival, *calls);
             }
             if let Some(identity) = arrived.then(|| self.processes.look(pid)).flatten() {
                 self.tell(|state| state.book.renamed(identity));
             }
             self.tell(|state| state.book.report(Instant::now(), id, report));
-            if last {
-                break;
+            if let Some(calls) = last {
+                return calls;
             }
         }
     }
@@ -352,8 +358,8 @@ fn log_report(pid: i32, report: &DeputyReport) {
             info!(pid, at = at.as_deref().unwrap_or("home"), reason, freeze_us, "arrived");
         }
         DeputyReport::Refused { reason, shares: _ } => info!(pid, reason, "did not move"),
-        DeputyReport::Ended { reason: Some(reason) } => warn!(pid, reason, "ended"),
-        DeputyReport::Ended { reason: None } | DeputyReport::Armed => debug!(pid, ?report, "deputy"),
+        DeputyReport::Ended { reason: Some(reason), .. } => warn!(pid, reason, "ended"),
+        DeputyReport::Ended { .. } | DeputyReport::Armed => debug!(pid, ?report, "deputy"),
         DeputyReport::NeedsAll => info!(pid, "used what its host's processor lacks"),
         DeputyReport::Trace { .. } | DeputyReport::TraceLost { .. } => {}
     }

@@ -263,6 +263,14 @@ impl Sampler {
         resting.collect()
     }
 
+    /// A process as it is now, whatever it has done so far; none if it has ended.
+    pub fn glance(&mut self, pid: i32) -> Option<Process> {
+        let stat = self.told(&format!("{pid}/stat"), parse::process_stat)?;
+        let status = self.status(pid)?;
+        let (ran_ns, _) = self.threads(pid, stat.threads)?;
+        Some(Process { computed: Duration::from_nanos(ran_ns), ..self.details(pid, stat, status) })
+    }
+
     /// Looks at a process, and remembers it as long as it is there; what it is like if it ran since it was last looked at.
     fn look(&mut self, pid: i32, known: Option<Followed>, now: Duration) -> Option<Process> {
         let (known, process) = self.examine(pid, known, now);

@@ -73,6 +73,18 @@ fn a_node_of_a_lab_counts_its_own_processes_only() {
 }
 
 #[test]
+fn a_process_is_told_at_a_glance() {
+    let root = TempDir::new().unwrap();
+    process(root.path(), 42, 7, HALF, 0);
+    let mut sampler = Sampler::new(root.path(), Scope::Machine);
+    let found = sampler.glance(42).unwrap();
+    assert_eq!((found.pid, found.start_ticks, found.uid, found.parent), (42, 7, 1000, 1));
+    assert_eq!((&*found.program, &*found.cgroup), ("w o) rk", "/user.slice"));
+    assert_eq!((found.memory_mib, found.computed), (2.0, SECOND / 2));
+    assert!(sampler.glance(43).is_none());
+}
+
+#[test]
 fn a_process_is_told_with_what_it_used_and_what_it_would_have() {
     let found = samples(Scope::Machine, &[(10, 0, 0), (11, HALF, 2 * HALF)]);
     assert!(found[0].processes.is_empty());

@@ -173,6 +173,9 @@ pub enum DeputyReport {
     Ended {
         /// Why, when it ended through a fault (host lost, …).
         reason: Option<String>,
+        /// Calls that were forwarded for it since it last arrived anywhere.
+        #[serde(default)]
+        calls: u64,
     },
 }
 

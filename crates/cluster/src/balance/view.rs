@@ -34,6 +34,20 @@ impl View {
         }
     }
 
+    /// A process that was at a node has left it, by what is known here before that node says so.
+    pub fn left(&mut self, now: Millis, node: NodeId, demand: &Demand, vector: &Vector) {
+        let told = vector.get(node).filter(|known| !self.is_newer(now, node, known.age_ms(now)));
+        let told = told.map(|known| Room::told(&known.info));
+        if let Some(room) = told.or_else(|| self.heard.get(&node).map(|(_, room)| *room)) {
+            self.heard.insert(node, (now, room.without(demand)));
+        }
+    }
+
+    /// Whether what a node has said is newer than what gossip tells of it, which is so old.
+    fn is_newer(&self, now: Millis, node: NodeId, told_ms: u64) -> bool {
+        self.heard.get(&node).is_some_and(|(at, _)| told_ms > now.saturating_sub(*at))
+    }
+
     /// The nodes to choose from: those that there is the newest information of. So choosing takes equally long in small
     /// and large clusters.
     pub fn others(&mut self, now: Millis, own: NodeId, vector: &Vector) -> Vec<Other> {
@@ -76,8 +90,12 @@ mod tests {
         view.hear(10_000, node, room);
         view.send(node, &Demand { tasks: 1.0, haste: 1.0, memory_mib: 0.0 });
         assert_eq!(tasks(&mut view, &vector, 10_000), [8.0]);
+        view.left(10_500, node, &Demand { tasks: 3.0, haste: 1.0, memory_mib: 0.0 }, &vector);
+        assert_eq!(tasks(&mut view, &vector, 11_000), [5.0]);
         vector.merge(12_000, [entry(3, 500)]);
         assert_eq!(tasks(&mut view, &vector, 12_000), [3.0]);
+        view.left(12_000, node, &Demand { tasks: 1.0, haste: 1.0, memory_mib: 0.0 }, &vector);
+        assert_eq!(tasks(&mut view, &vector, 12_000), [2.0]);
         assert_eq!(tasks(&mut view, &vector, 12_000 + AGE_MAX_MS), [0.0; 0]);
     }
 }

@@ -1,12 +1,14 @@
 //! What a node is waiting for while it moves processes.
 
+mod here;
+
 use std::collections::BTreeMap;
 
 use super::{Action, Config, Sample, Why};
 use crate::NodeId;
 use crate::balance::{
-    Answer, Candidate, Claim, Demand, Growth, Ledger, Other, Prices, ProcessId, Room, View, Wish, place,
-    usher, wishes,
+    Answer, Candidate, Claim, Demand, Growth, Ledger, Other, Prices, ProcessId, Room, Settings, View, Wish,
+    place, usher, wishes,
 };
 use crate::gossip::{Millis, Vector};
 use crate::load::Flags;
@@ -113,6 +115,11 @@ impl Balancer {
         })
     }
 
+    /// Whether its own processes do not leave by themselves.
+    pub(super) fn stays(&self) -> bool {
+        self.flags.stays
+    }
+
     /// Whom to ask to take whom.
     pub(super) fn step(
         &mut self,
@@ -140,6 +147,43 @@ impl Balancer {
         let expired = self.pending.extract_if(.., |_, (until, _)| *until <= now);
         let places = expired.filter(|(_, (_, pending))| matches!(pending, Pending::Place { .. }));
         places.map(|(process, _)| process).collect()
+    }
+
+    /// A process has begun to compute here, as earlier runs of its program did. Whom to ask to take it; nobody if it is best
+    /// here.
+    pub(super) fn begin(
+        &mut self,
+        config: &Config,
+        now: Millis,
+        prices: &Prices,
+        candidate: Candidate,
+        vector: &Vector,
+    ) -> Option<(NodeId, Claim)> {
+        if self.pending.contains_key(&candidate.process) {
+            return None;
+        }
+        self.came(candidate.clone());
+        self.ask_begun(config, now, prices, candidate, vector, 0)
+    }
+
+    fn ask_begun(
+        &mut self,
+        config: &Config,
+        now: Millis,
+        prices: &Prices,
+        candidate: Candidate,
+        vector: &Vector,
+        asked: u8,
+    ) -> Option<(NodeId, Claim)> {
+        if asked >= ASKED_MAX {
+            return None;
+        }
+        let here = self.staying_room()?;
+        let others = self.others(config, now, vector);
+        // What it has to earn those have that were before it.
+        let settings = Settings { residency_ms: 0, computed_min_s: 0.0, ..config.settings.clone() };
+        let wish = wishes(&settings, prices, now, &here, &[candidate], &others).into_iter().next()?;
+        self.ask(now, wish, Why::Beginning, asked)
     }
 
     fn others(&mut self, config: &Config, now: Millis, vector: &Vector) -> Vec<Other> {
@@ -268,6 +312,11 @@ impl Balancer {
                     None => Next { action: Some(Action::Place(process, None)), ask: None },
                 }
             }
+            (Err(_), Pending::Answer { why: Why::Beginning, asked, .. }) => {
+                let begun = self.candidates.iter().find(|it| it.process == process).cloned();
+                let ask = |begun| self.ask_begun(config, now, prices, begun, vector, asked);
+                Next { action: None, ask: begun.and_then(ask) }
+            }
             (Err(_), Pending::Answer { why: Why::Balance, asked, .. }) => {
                 Next { action: None, ask: self.ask_again(config, now, prices, process, asked, vector) }
             }
@@ -283,11 +332,10 @@ impl Balancer {
         self.ledger.settle(from, process);
     }
 
+    /// What a process has that was promised room here, now that it has come.
     pub(super) fn received(&mut self, process: ProcessId) -> Option<Demand> {
         let demand = self.ledger.take(process)?;
         self.growth.expect(demand.memory_mib);
-        // It counts until the next look at this node shows it.
-        self.here = self.here.map(|here| here.with(&demand));
         Some(demand)
     }
 

@@ -104,6 +104,8 @@ pub struct Sample {
 /// Why a process is to move.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Why {
+    /// It has begun to compute, and earlier runs of its program tell that it is going to.
+    Beginning,
     /// It computes faster there, or delays others less.
     Balance,
     /// This node is short of memory.
@@ -279,9 +281,43 @@ impl Node {
         actions
     }
 
+    /// A process has begun to compute here whose program's earlier runs tell what it is going to want. If it had better be
+    /// elsewhere, [`Action::Move`] follows, from [`Self::on_datagram`].
+    pub fn begins(&mut self, now: Millis, candidate: Candidate) -> Vec<Action> {
+        let mut actions = Vec::new();
+        let prices = self.balancer.prices(1 + self.membership.up().len());
+        if self.balancer.stays() {
+            return actions;
+        }
+        if let Some((to, claim)) = self.balancer.begin(&self.config, now, &prices, candidate, &self.vector) {
+            self.send(to, &mut actions, |own| claim.write(own));
+        }
+        actions
+    }
+
     /// A move that was asked for has ended, well or not: from now on the process may be thought about again.
     pub fn settled(&mut self, process: ProcessId) {
         self.balancer.settled(process);
+    }
+
+    /// A process does not compute here any more: an own one has left or ended, or a guest has gone.
+    pub fn gone(&mut self, process: ProcessId) {
+        self.balancer.gone(process);
+    }
+
+    /// Which own processes are still there is asked of who can tell.
+    pub fn keep(&mut self, is_here: impl Fn(ProcessId) -> bool) {
+        self.balancer.keep(is_here);
+    }
+
+    /// What a process wants that computes here, as far as is known.
+    pub fn wants(&self, process: ProcessId) -> Option<Demand> {
+        self.balancer.wants(process)
+    }
+
+    /// A process of this node that wanted so much does not compute at another node any more.
+    pub fn left(&mut self, now: Millis, node: NodeId, demand: &Demand) {
+        self.balancer.left(now, node, demand, &self.vector);
     }
 
     /// A process has come from another node: the next sample will have it.
@@ -290,9 +326,15 @@ impl Node {
     }
 
     /// A process has come from wherever it was, where processes have names that no two in the cluster share; what it was
-    /// said to want when it was asked for, if the balancer of some node has.
-    pub fn received(&mut self, process: ProcessId) -> Option<Demand> {
-        self.balancer.received(process)
+    /// said to want when it was asked for, if the balancer of some node has. `candidate` makes of that what it is here.
+    pub fn received(
+        &mut self,
+        process: ProcessId,
+        candidate: impl FnOnce(Demand) -> Candidate,
+    ) -> Option<Demand> {
+        let demand = self.balancer.received(process)?;
+        self.balancer.came(candidate(demand));
+        Some(demand)
     }
 
     /// Takes in a datagram that an authenticated channel says to be from `from`.

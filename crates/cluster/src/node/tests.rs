@@ -182,6 +182,50 @@ fn a_program_is_placed_where_there_is_room_or_stays() {
     assert!(net.seen.contains(&(1, Action::Place(ProcessId(97), None))));
 }
 
+/// Processes that have just begun, of a program that is known, at a node which computes something else.
+#[test]
+fn programs_that_begin_are_spread_at_once_and_those_that_have_ended_make_room() {
+    let mut net = Net::new(3);
+    net.run(15);
+    let begins = |net: &mut Net, process| {
+        net.seen.clear();
+        let candidate = Candidate { here_since: net.now, computed_s: 0.0, ..candidates(1).remove(0) };
+        let demand = Demand::new(&Prices::default(), 1.0, 0.0, 40.0);
+        let candidate = Candidate { process: ProcessId(process), demand, ..candidate };
+        let actions = net.nodes[0].begins(net.now, candidate);
+        net.carry(0, actions);
+        let to = net.seen.iter().find_map(|(_, action)| match action {
+            Action::Move(_, to, why) => Some((to.get(), *why)),
+            _ => None,
+        });
+        if let Some((to, _)) = to {
+            // It arrives at once, and is not looked at for a second.
+            net.nodes[0].settled(ProcessId(process));
+            net.nodes[0].gone(ProcessId(process));
+            let guest = |demand| Candidate { process: ProcessId(process), demand, ..candidates(1).remove(0) };
+            net.nodes[usize::from(to) - 1].received(ProcessId(process), guest);
+        }
+        to
+    };
+    let spread: Vec<_> = (10..16).map(|process| begins(&mut net, process)).collect();
+    let at = |node| spread.iter().filter(|to| to.is_some_and(|(to, _)| to == node)).count();
+    assert_eq!((spread[0], at(2), at(3)), (None, 2, 2), "{spread:?}");
+    assert!(spread.iter().flatten().all(|(_, why)| *why == Why::Beginning));
+    // Who has ended here is counted no more as soon as that is known, and the next one stays.
+    net.nodes[0].keep(|process| process != ProcessId(10));
+    assert_eq!(begins(&mut net, 20), None);
+    // The same of one that was away: the next goes where it was.
+    let (place, ended) = spread.iter().zip(10..).find_map(|(to, process)| Some(((*to)?.0, process))).unwrap();
+    let demand = Demand::new(&Prices::default(), 1.0, 0.0, 40.0);
+    net.nodes[usize::from(place) - 1].gone(ProcessId(ended));
+    net.nodes[0].left(net.now, id(place), &demand);
+    assert_eq!(begins(&mut net, 21), Some((place, Why::Beginning)));
+    // A node that keeps its own keeps these.
+    net.nodes[0].config_mut().flags.stays = true;
+    net.run(2);
+    (30..40).for_each(|process| assert_eq!(begins(&mut net, process), None));
+}
+
 #[test]
 fn a_pool_that_closes_sends_its_guests_home() {
     let mut node = Node::new(Config {

@@ -33,7 +33,7 @@ impl Book {
             }
             DeputyReport::Trace { line } => self.publish(pid, Event::Call { line }),
             DeputyReport::TraceLost { lines } => self.publish(pid, Event::Lost { lines }),
-            DeputyReport::Ended { reason } => self.ended(pid, reason),
+            DeputyReport::Ended { reason, calls: _ } => self.ended(pid, reason),
         }
     }
 

@@ -61,6 +61,11 @@ impl Book {
         self.records.get(&pid).map(Record::standing)
     }
 
+    /// Whether it is one of Minka's own programs.
+    pub(crate) fn is_helper(&self, pid: i32) -> bool {
+        self.helpers.contains(&pid)
+    }
+
     /// Sends all guests home.
     pub(crate) fn expel_everybody(&mut self) {
         self.expel_all();

@@ -121,7 +121,13 @@ impl Daemon {
         let target = if to == own { Target::Home } else { Target::Lent(name.to_string()) };
         info!(pid, command = identity.command, to = %name, ?why, "moving");
         let (sender, answer) = sync_channel(1);
-        cluster.lock().moves.push(Move { process, pid, answer });
+        {
+            let state = &mut *cluster.lock();
+            if let Some(demand) = state.node.wants(process) {
+                state.begin.lend(pid, demand, why == Why::Beginning);
+            }
+            state.moves.push(Move { process, pid, answer });
+        }
         self.order(identity, target, sender);
     }
 
@@ -169,6 +175,7 @@ impl Daemon {
                         warn!(pid, node = own.get(), %refusal, "did not move by itself");
                     }
                     state.looks.not_moved(time, pid);
+                    state.begin.not_lent(time, pid);
                 }
             }
             state.node.settled(process);

@@ -72,6 +72,8 @@ pub(super) struct Fate {
     /// Since when its calls are forwarded.
     forwarded_since: Option<Millis>,
     pub(super) usage: Usage,
+    /// What it does has been counted as one run of its program.
+    pub(super) learnt: bool,
     /// What its user has said of it, or of who started it.
     pub(super) marks: Marks,
 }
@@ -121,7 +123,7 @@ impl Forwarding {
 }
 
 /// The part of a time in which a process did not wait for forwarded calls, by what these take mostly.
-fn own_time(settings: &Settings, elapsed_ms: u64, calls: u64) -> Duration {
+pub(super) fn own_time(settings: &Settings, elapsed_ms: u64, calls: u64) -> Duration {
     let elapsed = Duration::from_millis(elapsed_ms);
     let waited = Duration::try_from_secs_f64(calls as f64 * settings.call_s).unwrap_or(elapsed);
     elapsed.saturating_sub(waited).max(elapsed.mul_f64(OWN_TIME_MIN))
@@ -232,6 +234,7 @@ impl Fate {
             calls: None,
             forwarded_since: None,
             usage: Usage::new(Pace::Slow),
+            learnt: false,
             marks: Marks::default(),
         }
     }
@@ -253,6 +256,12 @@ impl Fate {
             self.usage.set_pace(pace);
             self.usage.observe(decay, elapsed, Duration::ZERO, calls.saturating_sub(earlier));
         }
+    }
+
+    /// A program begins in it, with this environment. Whatever was known of the one before does not hold.
+    pub(super) fn begins_with(&mut self, now: Millis, environment: Environment) -> Environment {
+        (self.environment, self.eligible) = (Some((now, environment)), None);
+        environment
     }
 
     pub(super) fn environment(&mut self, now: Millis, pid: i32) -> Environment {

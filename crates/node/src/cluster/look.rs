@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use minka_cluster::NodeId;
 use minka_cluster::balance::{Candidate, Demand, Mode, Prices, ProcessId, Settings};
 use minka_cluster::gossip::Millis;
 use minka_cluster::load::{Decay, Devices, Job, Load, Pace};
@@ -10,6 +11,7 @@ use minka_sample::Process;
 use minka_wire::local::Accelerators;
 
 use super::Cluster;
+use super::begin::Begin;
 use super::fates::{ELIGIBLE_MS, Fate, Guest, Looks, NEW_MS, calls};
 use crate::book::{Standing, Standings};
 use crate::daemon::Daemon;
@@ -46,7 +48,7 @@ impl Daemon {
             .processes
             .iter()
             .chain(resting)
-            .filter_map(|process| view.candidate(&mut state.looks, process));
+            .filter_map(|process| view.candidate(&mut state.looks, &mut state.begin, process));
         let mut candidates: Vec<Candidate> = seen.collect();
         candidates.extend(view.unseen(&state.looks, &candidates));
         let load = Load::of_tasks((sample.load.tasks() - view.gone_tasks).max(0.0));
@@ -67,16 +69,13 @@ impl Daemon {
         let Some(number) = cluster.directory.number(home) else { return };
         let process = cluster.directory.process(number, home_pid);
         let state = &mut *cluster.lock();
-        let wanted = state.node.received(process);
-        state.looks.guest_arrived(super::millis(super::now()), process, wanted);
-    }
-
-    /// A process of this node has arrived somewhere: at home, or away; so many calls were forwarded before.
-    pub(crate) fn process_arrived(self: &Arc<Self>, pid: i32, away: bool, calls: u64) {
-        let Some(cluster) = self.cluster() else { return };
-        let state = &mut *cluster.lock();
-        let (decay, settings) = (state.decay, state.node.config().settings.clone());
-        state.looks.arrived(&decay, &settings, super::millis(super::now()), pid, away, calls);
+        let time = super::millis(super::now());
+        let candidate = |wanted: Demand| {
+            let computed_s = wanted.computed_s(&Prices::default());
+            unseen(process, number, wanted, computed_s, time)
+        };
+        let wanted = state.node.received(process, candidate);
+        state.looks.guest_arrived(time, process, wanted);
     }
 
     /// A guest has gone from this node.
@@ -86,7 +85,31 @@ impl Daemon {
         let process = cluster.directory.process(number, home_pid);
         let state = &mut *cluster.lock();
         state.node.settled(process);
+        state.node.gone(process);
         state.looks.guest_left(process);
+    }
+}
+
+/// A guest that has come and has not shown itself yet.
+fn unseen(
+    process: ProcessId,
+    home: NodeId,
+    wanted: Demand,
+    computed_s: f64,
+    here_since: Millis,
+) -> Candidate {
+    Candidate {
+        process,
+        uid: 0,
+        program: String::new(),
+        cgroup: String::new(),
+        started: false,
+        locked: true,
+        demand: wanted,
+        computed_s,
+        here_since,
+        calls_per_s: 0.0,
+        home: Some(home),
     }
 }
 
@@ -112,7 +135,7 @@ struct View<'a> {
 
 impl View<'_> {
     /// A process as the balancer sees it; none if it is Minka's own, or does not compute here.
-    fn candidate(&mut self, looks: &mut Looks, process: &Process) -> Option<Candidate> {
+    fn candidate(&mut self, looks: &mut Looks, begin: &mut Begin, process: &Process) -> Option<Candidate> {
         if let Some((home, home_pid, calls)) = self.standings.guests.get(&process.pid) {
             let number = self.cluster.directory.number(home)?;
             let name = self.cluster.directory.process(number, *home_pid);
@@ -159,6 +182,9 @@ impl View<'_> {
             (candidate.started, candidate.locked) = (environment.started, environment.locked);
             (pace, job) = (environment.pace, environment.job);
         }
+        if self.settings.permits(&candidate) {
+            begin.learn(self.now, process, !std::mem::replace(&mut fate.learnt, true));
+        }
         let has_earned = self.is_tight || self.settings.has_earned(&candidate, self.now);
         if self.settings.permits(&candidate) && has_earned {
             fate.count_calls(self.now, &self.decay, pace, calls(process.pid));
@@ -171,24 +197,12 @@ impl View<'_> {
     /// Guests that have come and have not shown themselves yet.
     fn unseen(&self, looks: &Looks, seen: &[Candidate]) -> Vec<Candidate> {
         let new = looks.guests.iter().filter(|(_, guest)| guest.is_new(self.now));
-        let unseen = new.filter(|(name, _)| seen.iter().all(|candidate| candidate.process != **name));
+        let others = new.filter(|(name, _)| seen.iter().all(|candidate| candidate.process != **name));
         let candidate = |(name, guest): (&ProcessId, &Guest)| {
             let (home, _) = super::directory::parts(*name)?;
-            Some(Candidate {
-                process: *name,
-                uid: 0,
-                program: String::new(),
-                cgroup: String::new(),
-                started: false,
-                locked: true,
-                demand: guest.wanted?,
-                computed_s: guest.computed_s,
-                here_since: guest.since,
-                calls_per_s: 0.0,
-                home: Some(home),
-            })
+            Some(unseen(*name, home, guest.wanted?, guest.computed_s, guest.since))
         };
-        unseen.filter_map(candidate).collect()
+        others.filter_map(candidate).collect()
     }
 
     fn described(&self, process: &Process, name: ProcessId, computed_s: f64, since: Millis) -> Candidate {

@@ -17,6 +17,7 @@
 
 mod act;
 mod advice;
+mod begin;
 mod directory;
 mod fates;
 mod keyring;
@@ -50,6 +51,8 @@ pub use fates::{DECAY_VARIABLE, JOB_VARIABLE, LOCKED_VARIABLE, STARTED_VARIABLE}
 
 use crate::daemon::{Daemon, chain};
 use crate::protocol::Answer;
+pub(crate) use begin::Arrival;
+use begin::Begin;
 use fates::Looks;
 use keyring::Keyring;
 
@@ -96,6 +99,8 @@ struct State {
     moves: Vec<Move>,
     /// What is known of processes from one look to the next.
     looks: Looks,
+    /// What is known of programs that begin.
+    begin: Begin,
     /// Who uses the machine, and what time it is, where that matters.
     presence: Presence,
 }
@@ -126,6 +131,7 @@ impl Cluster {
             places: BTreeMap::new(),
             moves: Vec::new(),
             looks: Looks::default(),
+            begin: Begin::default(),
             presence: pool::UNSEEN,
         };
         Ok(Cluster {
@@ -258,6 +264,7 @@ impl Daemon {
         let is_tight = available_mib < memory_mib / TIGHT_PART;
         let resting = if is_tight { sampler.resting(RESTING_MIB) } else { Vec::new() };
         let sample = self.look(cluster, millis(time), sample, &resting);
+        self.listen(cluster);
         debug!(load = sample.load.tasks(), candidates = sample.candidates.len(), "looked at this machine");
         let actions = cluster.lock().node.on_step(millis(time), &sample);
         self.act(cluster, actions);
