@@ -153,6 +153,11 @@ impl Away {
         Step::Stay
     }
 
+    /// Whether somebody wants to open memory that is away with the process.
+    pub(crate) fn memory_is_wanted(&self) -> bool {
+        self.parked.sole.is_wanted()
+    }
+
     /// Whether somebody wants to write to a file that the process maps shared.
     pub(crate) fn a_lease_is_breaking(&self) -> bool {
         self.parked.a_lease_is_breaking()

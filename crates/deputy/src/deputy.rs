@@ -279,7 +279,7 @@ impl Deputy {
     /// All of a family stand still: then it is seen whether they are all.
     fn stand_still(&self, kin: &Kin, parked: &mut Parked, limit: Duration) -> Result<()> {
         kin.meet(Stage::Parked, limit)?;
-        let sole = Sole::of_family(self.pid, &kin.family().members)?;
+        let sole = Sole::of_family(self.pid, &kin.family().members, || kin.turn_to_judge(limit))?;
         parked.sole = Arc::new(sole);
         kin.meet(Stage::Judged, limit)
     }
@@ -330,6 +330,7 @@ impl Deputy {
                 let at = Some(session.node.clone());
                 self.daemon.report_arrival(at, None, freeze_us);
                 parked.forget_pending();
+                parked.sole.tell(&self.bell);
                 let mut away = Away::new(parked, tasks, session);
                 if self.gives_back.get() {
                     // If it cannot be said, the connection is cut, and that is told by itself.
@@ -388,6 +389,9 @@ impl Deputy {
         let due = away.with_kin(&self.bell)?;
         if !matches!(due, Step::Stay) {
             return Ok(due);
+        }
+        if away.memory_is_wanted() {
+            return Ok(Step::Home(Some("somebody opens memory that it shares".to_owned())));
         }
         let due = away.due();
         if !matches!(due, Step::Stay) {

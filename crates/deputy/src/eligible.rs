@@ -44,6 +44,10 @@ pub enum Reason {
     SharedByName(String),
     #[error("it shares writable memory of which others may be getting a descriptor: {0}")]
     SharedByDescriptor(String),
+    #[error(
+        "it shares writable memory of which others may have a descriptor ({path}), and the kernel does not say who: failed to {cause}"
+    )]
+    SharedUncounted { path: String, cause: String },
     #[error("it has attached the System V shared memory {0}, as others may")]
     SharedByNumber(u64),
     #[error("it maps shared memory that it cannot write to: {0}")]
@@ -144,7 +148,7 @@ pub fn family(pid: i32) -> Vec<i32> {
 
 /// What keeps `pid` from being moved, whoever shares memory with it.
 pub(crate) fn own_reasons(pid: i32) -> Vec<Reason> {
-    examined(pid, |_, maps| sole::obstacle(maps).map_or(Ok(()), Err)).err().unwrap_or_default()
+    examined(pid, sole::obstacle).err().unwrap_or_default()
 }
 
 /// The shared memory that goes with `pid`, or everything that keeps it from being moved.

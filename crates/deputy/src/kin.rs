@@ -182,6 +182,17 @@ impl Kin {
         self.wait(limit, stage, || self.fate().is_open() && self.have_all(stage))
     }
 
+    /// Waits until it is this member's turn to look at what all share, if the first one has to be alone with it. Says whether this
+    /// member has to judge it.
+    pub(crate) fn turn_to_judge(&self, limit: Duration) -> Result<bool> {
+        const FIRST: usize = 0;
+        if self.me != FIRST {
+            self.wait(limit, Stage::Judged, || self.ledger.stage(FIRST) >= Stage::Judged)?;
+        }
+        // One that has ended meanwhile may have done so before.
+        Ok(self.me == FIRST || self.ledger.stage(FIRST) == Stage::Gone)
+    }
+
     /// All of this member is at home. Waits until that holds for all: only then does any go on.
     pub(crate) fn all_home(&self, limit: Duration) -> Result<()> {
         self.arrive(Stage::Returned);
@@ -361,6 +372,22 @@ mod tests {
         assert!(path.exists());
         other.leave();
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn the_first_one_looks_alone_at_what_all_share() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (one, other) = both(&directory, 4);
+        assert!(one.turn_to_judge(Duration::ZERO).expect("it is the first"));
+        std::thread::scope(|scope| {
+            let waits = scope.spawn(|| other.turn_to_judge(Duration::from_secs(10)));
+            one.arrive(Stage::Judged);
+            assert!(!waits.join().expect("no panic").expect("the first one has looked"));
+        });
+        // Whether one that has ended had looked, nobody knows.
+        let (one, other) = both(&directory, 5);
+        one.ended();
+        assert!(other.turn_to_judge(Duration::from_secs(10)).expect("it is the first that is left"));
     }
 
     #[test]

@@ -207,7 +207,9 @@ fn examine(
         // What it shares is looked at when all stand still.
         eligible::own_reasons(pid).into_iter().next().map_or_else(|| Ok(Sole::default()), Err)?
     } else {
-        eligible::judge(pid).map_err(|mut reasons| reasons.remove(0))?
+        let sole = eligible::judge(pid).map_err(|mut reasons| reasons.remove(0))?;
+        sole.close_to_others(&[pid])?;
+        sole
     };
     let leases = eligible::take_leases(pid, maps)?;
     let (mut threads, mut originals) = (Vec::new(), Vec::new());

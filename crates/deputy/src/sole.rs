@@ -1,24 +1,31 @@
 //! Shared memory that one process has for itself: it may go with it, for nobody at home sees what is written meanwhile.
 //!
 //! What the maps tell is judged by [`minka_image::shared`]. The rest is found out here: whether somebody else maps the
-//! same object, or has a descriptor of it (as who opens a file of `/proc/PID/map_files`). Nobody can come to have it while the process stands still or is away, but by
+//! same object, or has a descriptor of it (as who opens a file of `/proc/PID/map_files`; where others may have one that nobody sees, the
+//! kernel's counts tell). Nobody can come to have it while the process stands still or is away, but by
 //! the process's own doing, and that takes it home ([`crate::reach`]).
 
+mod counted;
 mod family;
+mod guard;
 
 pub(crate) use family::family_of;
 
 use crate::eligible::{Reason, Sharers};
+use counted::Wanted;
+use guard::Guard;
 use minka_image::maps::{Backing, Mapping};
 use minka_image::process::Part;
 use minka_image::ranges::Ranges;
-use minka_image::shared::{self, Mapped, Object, Obstacle};
+use minka_image::shared::{self, Kind, Mapped, Object, Obstacle};
 use minka_kernel::pagemap::{Pagemap, Want};
+use minka_kernel::process::Bell;
 use rustix::fs::SeekFrom;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, Metadata};
 use std::io::{self, ErrorKind};
 use std::os::linux::fs::MetadataExt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The shared memory that goes with a process.
 #[derive(Debug, Default)]
@@ -32,6 +39,10 @@ pub(crate) struct Sole {
     is_of_family: bool,
     /// The objects whose pages this process streams for all.
     streamed: BTreeSet<u32>,
+    /// What others may have a descriptor of.
+    wanted: Vec<Wanted>,
+    /// Who sees to it that nobody opens that meanwhile.
+    guard: Mutex<Option<Guard>>,
 }
 
 /// One mapping of it.
@@ -50,6 +61,39 @@ impl Sole {
     /// Whether there is none.
     pub(crate) fn is_empty(&self) -> bool {
         self.areas.is_empty()
+    }
+
+    /// From now on nobody but these processes opens any of it unnoticed. All of them stand still.
+    fn close(&self, members: &[i32]) -> Result<(), Reason> {
+        *self.guard() = counted::guard(members, &self.wanted)?;
+        Ok(())
+    }
+
+    /// The same, and whether nobody else has any of it by now, by whatever descriptor.
+    pub(crate) fn close_to_others(&self, members: &[i32]) -> Result<(), Reason> {
+        self.close(members)?;
+        counted::nobody_else(members, &self.wanted)
+    }
+
+    fn guard(&self) -> MutexGuard<'_, Option<Guard>> {
+        self.guard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Rings when somebody wants to open it.
+    pub(crate) fn tell(&self, bell: &Arc<Bell>) {
+        if let Some(guard) = &*self.guard() {
+            guard.tell(bell);
+        }
+    }
+
+    /// Whether somebody wants to open it: it has to be at home before.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.guard().as_ref().is_some_and(Guard::somebody_waits)
+    }
+
+    /// It is at home: whoever wants to may open it.
+    pub(crate) fn open(&self) {
+        *self.guard() = None;
     }
 
     /// Whether a mapping of the process is part of it.
@@ -136,8 +180,24 @@ fn because(error: io::Error) -> Reason {
 }
 
 /// Whether a process can have shared memory elsewhere, as far as its own maps tell.
-pub(crate) fn obstacle(maps: &[Mapping]) -> Option<Reason> {
-    shared::objects(maps).err().map(Reason::from)
+pub(crate) fn obstacle(pid: i32, maps: &[Mapping]) -> Result<(), Reason> {
+    let objects = shared::objects(maps)?;
+    counted::can_be(objects.values())?;
+    // Only memory is served by userfaultfd.
+    let files = objects.values().filter(|mapped| mapped.kind == Kind::File { deleted: true });
+    for mapped in files {
+        let link = mapped.mappings.first().map(|first| map_file(pid, first)).unwrap_or_default();
+        let system = rustix::fs::statfs(&link);
+        if system.is_ok_and(|system| system.f_type != TMPFS) {
+            return Err(Reason::SharedMemory(mapped.path().to_owned()));
+        }
+    }
+    Ok(())
+}
+
+/// What leads to the file behind a mapping.
+fn map_file(pid: i32, mapping: &Mapping) -> String {
+    format!("/proc/{pid}/map_files/{:x}-{:x}", mapping.start, mapping.end)
 }
 
 /// The same, where there are only these processes.
@@ -146,6 +206,7 @@ fn look_among(
     maps: &[Mapping],
     processes: impl Fn() -> io::Result<Vec<i32>>,
 ) -> Result<Sole, Reason> {
+    obstacle(pid, maps)?;
     let objects = shared::objects(maps)?;
     let mut sole = Sole::default();
     if objects.is_empty() {
@@ -154,18 +215,21 @@ fn look_among(
     let mut searched = Vec::with_capacity(objects.len());
     for (object, mapped) in &objects {
         let mappings = &mapped.mappings;
-        let path = path_of(mappings);
+        let path = mapped.path().to_owned();
         let twice = mapped.is_twice().then_some(sole.twice.len() as u32);
         sole.twice.extend(twice.map(|_| mapped.length()));
         let mut identity_of = None;
         for mapping in mappings {
-            let file =
-                File::open(format!("/proc/{pid}/map_files/{:x}-{:x}", mapping.start, mapping.end)).ok();
+            let file = File::open(map_file(pid, mapping)).ok();
             if let Some(file) = &file {
                 identity_of = Some(examine(file, &path)?);
             }
             let Mapping { start, end, offset, .. } = **mapping;
             sole.areas.push(Area { start, end, offset, object: twice, file });
+        }
+        if let (true, Some(first)) = (mapped.kind.has_descriptors(), mappings.first()) {
+            let file = File::open(map_file(pid, first)).ok();
+            sole.wanted.push(Wanted { pid, start: first.start, path: path.clone(), file });
         }
         let identity = identity_of.or_else(|| identity_of_plain(*object));
         sole.objects.insert(identity.ok_or_else(|| Reason::SharedMemory(path.clone()))?);
@@ -187,16 +251,10 @@ fn look_among(
     }
 }
 
-fn path_of(mappings: &[&Mapping]) -> String {
-    match mappings.first().map(|mapping| &mapping.backing) {
-        Some(Backing::File { path, .. }) => path.clone(),
-        _ => String::new(),
-    }
-}
+const TMPFS: i64 = 0x0102_1994;
 
 /// What `stat` says of a mapped object, if that is memory and has no name.
 fn examine(file: &File, path: &str) -> Result<(u64, u64), Reason> {
-    const TMPFS: i64 = 0x0102_1994;
     let data = file.metadata().map_err(because)?;
     let system = rustix::fs::fstatfs(file).map_err(|error| because(error.into()))?;
     if !data.is_file() || system.f_type != TMPFS || data.st_nlink() > 0 {
@@ -232,7 +290,7 @@ fn mapped_by_the_unseen(pid: i32, objects: &BTreeMap<Object, Mapped<'_>>) -> io:
             held.iter().any(|held| held.shared_kib > 0)
         };
         if is_elsewhere {
-            return Ok(Some(path_of(&mapped.mappings)));
+            return Ok(Some(mapped.path().to_owned()));
         }
     }
     Ok(None)
@@ -380,7 +438,6 @@ impl From<Obstacle> for Reason {
             Obstacle::Unknown => Self::SharedMemory("anonymous".to_owned()),
             Obstacle::Numbered(number) => Self::SharedByNumber(number),
             Obstacle::Named(path) => Self::SharedByName(path),
-            Obstacle::Passed(path) => Self::SharedByDescriptor(path),
             Obstacle::ReadOnly(path) => Self::SharedUnwritten(path),
             Obstacle::Private(path) => Self::SharedPrivately(path),
         }
@@ -443,6 +500,44 @@ mod tests {
         let path = "/dev/zero".to_owned();
         assert_eq!(found.err(), Some(Reason::SharedWith { path, with: Sharers(vec![pid]) }));
         assert!(look_among(own(), &maps, both).is_ok());
+    }
+
+    /// As [`mapped`], seen as what it is; nothing where the kernel does not tell who has it.
+    fn mapped_as_memfd(name: &CStr) -> Option<(OwnedFd, Shared, Vec<Mapping>)> {
+        let (memfd, shared, maps) = mapped(name);
+        let path = format!("/memfd:{}", name.to_str().expect("text"));
+        let named =
+            |mapping| Mapping { backing: Backing::File { path: path.clone(), deleted: true }, ..mapping };
+        let maps: Vec<Mapping> = maps.into_iter().map(named).collect();
+        match obstacle(own(), &maps) {
+            Ok(()) => Some((memfd, shared, maps)),
+            Err(reason) => {
+                assert!(matches!(reason, Reason::SharedUncounted { .. }), "{reason}");
+                println!("not looked at: {reason}");
+                None
+            }
+        }
+    }
+
+    #[test]
+    fn a_memfd_goes_with_its_process_if_nobody_else_has_it() {
+        let Some((memfd, _shared, maps)) = mapped_as_memfd(c"sole counted") else { return };
+        let sole = look_among(own(), &maps, || Ok(vec![own()])).expect("nobody is seen to have it");
+        assert_eq!(sole.close_to_others(&[own()]), Ok(()));
+        let path = "/memfd:sole counted".to_owned();
+        // Somebody who is not looked at.
+        let mut child = Command::new("sleep").arg("60").stdin(Stdio::from(memfd)).spawn().expect("start");
+        let found = sole.close_to_others(&[own()]);
+        sole.open();
+        let with_it = sole.close_to_others(&[own(), child.id().cast_signed()]);
+        sole.open();
+        let pid = child.id().cast_signed();
+        child.kill().expect("end it");
+        child.wait().expect("wait for it");
+        // It would have it, but not map it.
+        let otherwise = Reason::SharedOtherwise { path: path.clone(), pid };
+        assert_eq!((found, with_it), (Err(Reason::SharedByDescriptor(path)), Err(otherwise)));
+        assert_eq!(sole.close_to_others(&[own()]), Ok(()));
     }
 
     #[test]

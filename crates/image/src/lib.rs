@@ -13,6 +13,7 @@
 //! | [`maps`] | `/proc/PID/maps` as data |
 //! | [`ranges`] | a map from address ranges to values |
 //! | [`shared`] | shared memory that a process maps, and whether it can be elsewhere |
+//! | [`holders`] | whether nobody else has memory that has no name |
 //! | [`family`] | processes that share memory: what their deputies decide in common |
 //! | [`origin`] | where each page of a guest has its content, followed through its local calls |
 //! | [`process`] | the whole image that travels |
@@ -22,6 +23,7 @@
 
 pub mod cpu;
 pub mod family;
+pub mod holders;
 pub mod maps;
 pub mod origin;
 pub mod process;

@@ -2,7 +2,8 @@
 //!
 //! Written memory that is shared can be elsewhere only if nobody at home looks at it meanwhile. A process that alone has
 //! it takes it along as if it were its own, and it is put back into the same mappings. So it has to be mapped to be
-//! written, and must be nobody else's: neither by a name nor by a number.
+//! written, and must be nobody else's: neither by a name nor by a number. Where there may be descriptors, all who have one have to be
+//! known ([`crate::holders`]).
 
 use crate::maps::{Backing, Mapping};
 use std::collections::BTreeMap;
@@ -69,22 +70,42 @@ pub enum Obstacle {
     Numbered(u64),
     /// Others may open it by this name.
     Named(String),
-    /// Others may have got a descriptor of it that is still under way in a socket, where nobody can see it.
-    Passed(String),
     /// It is not mapped to be written: nobody else does, or it may be written by other means.
     ReadOnly(String),
     /// It is also mapped privately: such a mapping shows what is written to it, until it has pages of its own.
     Private(String),
 }
 
+impl Kind {
+    /// Whether it can be elsewhere, as nobody can find it by a name or a number.
+    pub fn may_go(self) -> bool {
+        matches!(self, Self::Anonymous) || self.has_descriptors()
+    }
+
+    /// Whether others may have a descriptor of it, also one that is still under way in a socket, where no file of `/proc` shows it.
+    pub fn has_descriptors(self) -> bool {
+        matches!(self, Self::Descriptor | Self::File { deleted: true })
+    }
+}
+
 /// Mappings of one object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mapped<'a> {
+    /// What it is.
+    pub kind: Kind,
     /// All of them.
     pub mappings: Vec<&'a Mapping>,
 }
 
 impl Mapped<'_> {
+    /// The path that the kernel shows for it.
+    pub fn path(&self) -> &str {
+        match self.mappings.first().map(|mapping| &mapping.backing) {
+            Some(Backing::File { path, .. }) => path,
+            _ => "",
+        }
+    }
+
     /// Whether some of it is mapped more than once.
     pub fn is_twice(&self) -> bool {
         let end = |one: &Mapping| one.offset.saturating_add(one.length());
@@ -110,10 +131,9 @@ pub fn objects(maps: &[Mapping]) -> Result<BTreeMap<Object, Mapped<'_>>, Obstacl
             _ if mapping.inode == 0 && kind != Kind::Numbered => return Err(Obstacle::Unknown),
             Kind::Numbered => return Err(Obstacle::Numbered(mapping.inode)),
             Kind::File { deleted: false } => return Err(Obstacle::Named(path.clone())),
-            Kind::File { deleted: true } | Kind::Descriptor => return Err(Obstacle::Passed(path.clone())),
-            Kind::Anonymous => {
+            Kind::Anonymous | Kind::Descriptor | Kind::File { deleted: true } => {
                 let object = objects.entry(Object::of(mapping));
-                object.or_insert(Mapped { mappings: Vec::new() }).mappings.push(mapping);
+                object.or_insert(Mapped { kind, mappings: Vec::new() }).mappings.push(mapping);
             }
         }
     }
@@ -180,11 +200,26 @@ mod tests {
         check("1-2 rw-s 00000000 00:01 5 /SYSV0000002a (deleted)", Obstacle::Numbered(5));
         check("1-2 rw-s 00000000 00:01 0 /SYSV00000000 (deleted)", Obstacle::Numbered(0));
         check("1-2 rw-s 00000000 00:1a 5 /dev/shm/x", Obstacle::Named("/dev/shm/x".into()));
-        check("1-2 rw-s 00000000 00:1a 5 /dev/shm/x (deleted)", Obstacle::Passed("/dev/shm/x".into()));
-        check("1-2 rw-s 00000000 00:01 5 /memfd:x (deleted)", Obstacle::Passed("/memfd:x".into()));
-        check("1-2 r--s 00000000 00:01 5 /memfd:x (deleted)", Obstacle::Passed("/memfd:x".into()));
+        check("1-2 r--s 00000000 00:01 5 /memfd:x (deleted)", Obstacle::ReadOnly("/memfd:x".into()));
         check("1-2 r--s 00000000 00:01 5 /dev/zero (deleted)", Obstacle::ReadOnly("/dev/zero".into()));
         check("1-2 rw-s 00000000 00:00 0", Obstacle::Unknown);
+    }
+
+    #[test]
+    fn what_has_no_name_may_go_if_all_who_have_a_descriptor_are_known() {
+        let check = |line: &str, expected: Kind| {
+            let maps = crate::maps::parse(&paged(line)).expect("a line of maps");
+            let objects = objects(&maps).expect("it may go");
+            let kinds: Vec<Kind> = objects.values().map(|mapped| mapped.kind).collect();
+            assert_eq!(kinds, [expected], "{line}");
+            assert!(expected.may_go());
+        };
+        check("1-2 rw-s 00000000 00:1a 5 /dev/shm/x (deleted)", Kind::File { deleted: true });
+        check("1-2 rw-s 00000000 00:01 5 /memfd:x (deleted)", Kind::Descriptor);
+        check("1-2 rw-s 00000000 00:01 5 /dev/zero (deleted)", Kind::Anonymous);
+        let kinds = [Kind::Descriptor, Kind::File { deleted: true }, Kind::Anonymous, Kind::Numbered];
+        assert_eq!(kinds.map(Kind::has_descriptors), [true, true, false, false]);
+        assert!(!Kind::Numbered.may_go() && !Kind::File { deleted: false }.may_go());
     }
 
     #[test]

@@ -13,6 +13,7 @@
 //! | [`rseq`], [`vdso`] | ending a restartable sequence, and a function of the vDSO |
 //! | [`seccomp`] | a guest's calls as notifications |
 //! | [`uffd`], [`pagemap`], [`memory`], [`shared`] | memory: faults, written pages, reading and writing, sharing |
+//! | [`holders`], [`door`] | who has a file that has no name, as the kernel counts; a door before files, at which who opens them waits |
 //! | [`drm`], [`perf`] | what graphics drivers tell of their devices, and counters of events |
 //! | [`sysman`], [`compute`] | vendors' libraries, for a process that has nothing to lose |
 //! | [`faultpoint`] | where a test can have a program fail |
@@ -26,9 +27,11 @@
 pub mod compute;
 pub mod courtesy;
 pub mod cpu;
+pub mod door;
 pub mod drm;
 pub mod faultpoint;
 pub mod futex;
+pub mod holders;
 pub mod inject;
 mod library;
 pub mod memory;

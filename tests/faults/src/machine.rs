@@ -1,7 +1,10 @@
 //! A computation whose every step depends on all before it and on much memory: whoever loses a page, a step or does
 //! one twice ends up with other numbers.
 
+use std::fs::File;
 use std::ops::{Deref, DerefMut};
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// The computation.
 #[derive(Debug)]
@@ -89,16 +92,44 @@ impl DerefMut for Words {
     }
 }
 
+/// Whether memory is shared by files.
+static BY_FILES: AtomicBool = AtomicBool::new(false);
+
+/// From now on memory is shared by files that have no name, and stay open.
+pub fn share_by_files() {
+    BY_FILES.store(true, Ordering::Relaxed);
+}
+
+/// A file in memory, without a name, that stays open.
+fn file_without_name(kib: usize) -> OwnedFd {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let path = format!("/dev/shm/minka-subject-{}-{number}", std::process::id());
+    let file = File::options().read(true).write(true).create_new(true).open(&path).expect("make a file");
+    std::fs::remove_file(path).expect("take its name away");
+    file.set_len(kib as u64 * 1024).expect("give it a length");
+    file.into()
+}
+
 /// Memory that is shared with children, as long as the program runs.
 ///
 /// # Panics
 /// When it cannot be mapped.
 #[allow(unsafe_code, reason = "a mapping of a kind that no safe library makes")]
 pub fn map_shared(kib: usize) -> &'static mut [u64] {
-    use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
+    use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous};
     let protection = ProtFlags::READ | ProtFlags::WRITE;
-    // SAFETY: a new mapping at an address of the kernel's choice.
-    let mapped = unsafe { mmap_anonymous(std::ptr::null_mut(), kib * 1024, protection, MapFlags::SHARED) };
+    let nowhere = std::ptr::null_mut();
+    let mapped = if BY_FILES.load(Ordering::Relaxed) {
+        let file = file_without_name(kib);
+        // SAFETY: a new mapping at an address of the kernel's choice.
+        let mapped = unsafe { mmap(nowhere, kib * 1024, protection, MapFlags::SHARED, &file, 0) };
+        std::mem::forget(file);
+        mapped
+    } else {
+        // SAFETY: as above.
+        unsafe { mmap_anonymous(nowhere, kib * 1024, protection, MapFlags::SHARED) }
+    };
     let mapped = mapped.expect("map shared memory");
     // SAFETY: it is mapped for as long as the program runs, aligned to pages, zero, and nobody else's.
     unsafe { std::slice::from_raw_parts_mut(mapped.cast(), kib * 128) }

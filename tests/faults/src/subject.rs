@@ -33,8 +33,12 @@ pub enum Manner {
     Family,
     /// The same without a system call.
     QuietFamily,
+    /// The same as a chatty family, in memory of which all of them have descriptors.
+    OpenFamily,
     /// Several processes that share memory under a robust lock, of which the main one tells of its rounds.
     Heirs,
+    /// The same, in memory of which all of them have descriptors.
+    OpenHeirs,
 }
 
 impl Manner {
@@ -47,7 +51,9 @@ impl Manner {
             Self::Sharing => "sharing",
             Self::Family => "family",
             Self::QuietFamily => "quiet-family",
+            Self::OpenFamily => "open-family",
             Self::Heirs => "heirs",
+            Self::OpenHeirs => "open-heirs",
         }
     }
 
@@ -56,10 +62,15 @@ impl Manner {
         matches!(self, Self::Quiet | Self::QuietFamily)
     }
 
+    /// Whether its processes share memory under a lock.
+    fn is_of_heirs(self) -> bool {
+        matches!(self, Self::Heirs | Self::OpenHeirs)
+    }
+
     /// Processes that it has beside the main one.
     fn others(self) -> usize {
-        let has_others = matches!(self, Self::Family | Self::QuietFamily | Self::Heirs);
-        if has_others { machine::FAMILY as usize - 1 } else { 0 }
+        let is_family = matches!(self, Self::Family | Self::QuietFamily | Self::OpenFamily);
+        if is_family || self.is_of_heirs() { machine::FAMILY as usize - 1 } else { 0 }
     }
 
     /// Threads that compute.
@@ -347,7 +358,7 @@ fn descriptors(pid: i32) -> BTreeSet<String> {
 fn check(file: &Path, manner: Manner) -> u64 {
     let text = read(file);
     let whole = &text[..text.rfind('\n').map_or(0, |end| end + 1)];
-    if manner == Manner::Heirs {
+    if manner.is_of_heirs() {
         return check_rounds(whole);
     }
     let mut machines: Vec<Machine> =

@@ -27,11 +27,16 @@ fn go_on_without_it(cluster: &Cluster, mut heirs: Subject<'_>, what: &str) {
     cluster.is_quiet();
 }
 
+/// Every other family has descriptors of what it shares.
+fn heirs(number: usize) -> Manner {
+    if number % 2 == 1 { Manner::OpenHeirs } else { Manner::Heirs }
+}
+
 /// Sends families to node 2 and home again; one member is killed when its deputy comes to a point.
 fn killed_at(points: &[&str]) {
     let cluster = cluster();
-    for point in points {
-        let mut heirs = Subject::start(&cluster, Manner::Heirs);
+    for (number, point) in points.iter().enumerate() {
+        let mut heirs = Subject::start(&cluster, heirs(number));
         heirs.goes_on();
         let fault = format!("{point}@{}:end", heirs.other_in_node().expect("another process"));
         let before = cluster.times(1, &fault);
@@ -72,8 +77,8 @@ fn one_that_is_killed_on_the_way_home_still_brings_what_it_wrote() {
 fn one_that_is_killed_while_its_pages_come_home_still_brings_what_it_wrote() {
     let cluster = cluster();
     // By its host's doing the time is known in which it is killed.
-    for point in ["host.recalled", "host.leaving", "host.reading", "host.left"] {
-        let mut heirs = Subject::start(&cluster, Manner::Heirs);
+    for (number, point) in ["host.recalled", "host.leaving", "host.reading", "host.left"].iter().enumerate() {
+        let mut heirs = Subject::start(&cluster, heirs(number));
         heirs.goes_on();
         let fault = format!("{point}@{}:delay=300", heirs.other_in_node().expect("another process"));
         let before = cluster.times(2, &fault);
@@ -94,8 +99,8 @@ fn one_that_is_killed_while_its_pages_come_home_still_brings_what_it_wrote() {
 #[test]
 fn one_that_is_killed_at_any_moment_of_the_way_home_costs_the_others_nothing() {
     let cluster = cluster();
-    for delay_us in [0, 1000, 2500, 4000, 6000, 9000, 14_000] {
-        let mut heirs = Subject::start(&cluster, Manner::Heirs);
+    for (number, delay_us) in [0, 1000, 2500, 4000, 6000, 9000, 14_000].into_iter().enumerate() {
+        let mut heirs = Subject::start(&cluster, heirs(number));
         heirs.goes_on();
         heirs.migrate("node2").unwrap_or_else(|error| panic!("{error}\n{}", cluster.logs()));
         std::thread::sleep(Duration::from_millis(30));

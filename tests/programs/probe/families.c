@@ -2,8 +2,11 @@
 #include "probe.h"
 
 #include <pthread.h>
+#include <stddef.h>
 #include <semaphore.h>
+#include <poll.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 
 struct board {
     pthread_mutex_t lock;
@@ -12,11 +15,16 @@ struct board {
     long count, turn, done;
     volatile long ticks;
     char page[64][PAGE];
+    char other[2][PAGE];
 };
+
+/* Boards lie in this file, or in none. */
+static int board_file = -1;
 
 static struct board *make_board(int kind, int protocol)
 {
-    struct board *board = mmap(NULL, sizeof *board, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    int flags = MAP_SHARED | (board_file < 0 ? MAP_ANONYMOUS : 0);
+    struct board *board = mmap(NULL, sizeof *board, PROT_READ | PROT_WRITE, flags, board_file, 0);
     MUST(board != MAP_FAILED);
     pthread_mutexattr_t mutex;
     pthread_condattr_t condition;
@@ -300,9 +308,267 @@ static void family_changed(void)
     drop_board(board);
 }
 
+static void make_board_memfd(void)
+{
+    board_file = memfd_create("board", 0);
+    MUST(board_file >= 0);
+    SAME(ftruncate(board_file, sizeof(struct board)), 0);
+}
+
+static void close_board_file(void)
+{
+    SAME(close(board_file), 0);
+    board_file = -1;
+}
+
+/* What they share has descriptors: what is written to the memory is in the file, and the other way round. */
+static void read_and_write(struct board *board, int rounds)
+{
+    char page[PAGE];
+    for (int round = 0; round < rounds; round++) {
+        SAME(pthread_mutex_lock(&board->lock), 0);
+        long at = (char *)board->other[0] - (char *)board;
+        MUST(pread(board_file, page, PAGE, at) == PAGE && memcmp(page, board->other[0], PAGE) == 0);
+        fill(page, PAGE, next_random());
+        SAME(pwrite(board_file, page, PAGE, at), PAGE);
+        MUST(memcmp(page, board->other[0], PAGE) == 0);
+        fill(board->other[1], PAGE, board->count);
+        SAME(lseek(board_file, 0, SEEK_END), (long)sizeof *board);
+        SAME(pthread_mutex_unlock(&board->lock), 0);
+        compute(0.06);
+    }
+}
+
+static void family_memfd(void)
+{
+    make_board_memfd();
+    struct board *board = make_board(PTHREAD_MUTEX_STALLED, PTHREAD_PRIO_NONE);
+    pid_t child[2];
+    for (int i = 0; i < 2; i++) {
+        child[i] = fork_child();
+        if (child[i] == 0) {
+            count_together(board, 100);
+            read_and_write(board, 4);
+            _exit(0);
+        }
+    }
+    count_together(board, 100);
+    read_and_write(board, 4);
+    for (int i = 0; i < 2; i++)
+        ended_well(child[i]);
+    SAME(board->count, 300);
+    /* It grows, and is mapped again. */
+    SAME(ftruncate(board_file, sizeof *board + 4 * PAGE), 0);
+    char *again = mmap(NULL, sizeof *board + 4 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, board_file, 0);
+    MUST(again != MAP_FAILED && is_zero(again + sizeof *board, 4 * PAGE));
+    compute(0.06);
+    again[sizeof *board + PAGE] = 1;
+    SAME(((struct board *)again)->count, 300);
+    SAME(munmap(again, sizeof *board + 4 * PAGE), 0);
+    drop_board(board);
+    close_board_file();
+}
+
+/* POSIX shared memory of which neither the name nor a descriptor is left. */
+static void family_unlinked(void)
+{
+    char name[64];
+    snprintf(name, sizeof name, "/probe-family-%d", (int)getpid());
+    board_file = shm_open(name, O_CREAT | O_EXCL | O_RDWR, 0600);
+    MUST(board_file >= 0);
+    SAME(ftruncate(board_file, sizeof(struct board)), 0);
+    struct board *board = make_board(PTHREAD_MUTEX_ROBUST, PTHREAD_PRIO_NONE);
+    SAME(shm_unlink(name), 0);
+    close_board_file();
+    pid_t child = fork_child();
+    count_together(board, 400);
+    if (child == 0) {
+        /* When all have counted it ends with the lock. */
+        for (long count = 0; count != 800;) {
+            compute(0.002);
+            SAME(pthread_mutex_lock(&board->lock), 0);
+            count = board->count;
+            if (count != 800)
+                SAME(pthread_mutex_unlock(&board->lock), 0);
+        }
+        board->done = 5;
+        _exit(0);
+    }
+    ended_well(child);
+    SAME(pthread_mutex_lock(&board->lock), EOWNERDEAD);
+    SAME(pthread_mutex_consistent(&board->lock) | pthread_mutex_unlock(&board->lock), 0);
+    SAME(board->done, 5);
+    SAME(board->count, 800);
+    drop_board(board);
+}
+
+static void pass_on(int socket, int file)
+{
+    char byte = 1, control[CMSG_SPACE(sizeof file)] = { 0 };
+    struct iovec part = { &byte, 1 };
+    struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control };
+    struct cmsghdr *rights = CMSG_FIRSTHDR(&message);
+    *rights = (struct cmsghdr){ CMSG_LEN(sizeof file), SOL_SOCKET, SCM_RIGHTS };
+    memcpy(CMSG_DATA(rights), &file, sizeof file);
+    SAME(sendmsg(socket, &message, 0), 1);
+}
+
+static int take_passed(int socket)
+{
+    int file;
+    char byte, control[CMSG_SPACE(sizeof file)];
+    struct iovec part = { &byte, 1 };
+    struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control };
+    SAME(recvmsg(socket, &message, 0), 1);
+    memcpy(&file, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof file);
+    return file;
+}
+
+/* A stranger gets a descriptor, which is under way for a while in which the others go on writing. */
+static void family_passed(void)
+{
+    enum { rounds = 4 };
+    int sockets[2], answers[2];
+    SAME(socketpair(AF_UNIX, SOCK_STREAM, 0, sockets) | pipe(answers), 0);
+    pid_t stranger = fork_child();
+    if (stranger == 0) {
+        for (int round = 1; round <= rounds; round++) {
+            char byte, page[PAGE];
+            struct pollfd news = { .fd = sockets[1], .events = POLLIN };
+            while (poll(&news, 1, -1) != 1)
+                MUST(errno == EINTR);
+            compute(0.12);
+            int file = take_passed(sockets[1]);
+            struct board *board = mmap(NULL, sizeof *board, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+            MUST(board != MAP_FAILED);
+            while (*(volatile long *)&board->turn != round)
+                compute(0.001);
+            long at = (char *)board->page[1] - (char *)board;
+            SAME(pread(file, page, PAGE, at), PAGE);
+            MUST(is_filled(page, PAGE, 10 + round) && is_filled(board->page[2], PAGE, 20 + round));
+            fill(board->page[3], PAGE, 30 + round);
+            SAME(munmap(board, sizeof *board) | close(file), 0);
+            byte = round;
+            SAME(write(answers[1], &byte, 1), 1);
+        }
+        _exit(0);
+    }
+    make_board_memfd();
+    struct board *board = make_board(PTHREAD_MUTEX_STALLED, PTHREAD_PRIO_NONE);
+    pid_t child = fork_child();
+    if (child == 0) {
+        for (int round = 1; round <= rounds; round++) {
+            while (*(volatile long *)&board->done != round)
+                compute(0.002);
+            fill(board->page[2], PAGE, 20 + round);
+            SAME(sem_post(&board->full), 0);
+        }
+        _exit(0);
+    }
+    for (int round = 1; round <= rounds; round++) {
+        char byte;
+        compute(0.1);
+        pass_on(sockets[0], board_file);
+        compute(0.06);
+        fill(board->page[1], PAGE, 10 + round);
+        board->done = round;
+        take(&board->full);
+        board->turn = round;
+        ssize_t got;
+        do
+            got = read(answers[0], &byte, 1);
+        while (got < 0 && errno == EINTR);
+        SAME(got, 1);
+        SAME(byte, round);
+        MUST(is_filled(board->page[3], PAGE, 30 + round));
+    }
+    ended_well(child);
+    ended_well(stranger);
+    drop_board(board);
+    close_board_file();
+    SAME(close(sockets[0]) | close(sockets[1]) | close(answers[0]) | close(answers[1]), 0);
+}
+
+struct opening {
+    int file;
+    pid_t process;
+    long tag;
+};
+
+/* A stranger opens what they share by what another one of them has open, reads it and writes to it. */
+static void open_and_answer(int requests, int answers)
+{
+    struct opening request;
+    ssize_t got;
+    while ((got = read(requests, &request, sizeof request)) != 0) {
+        if (got < 0 && errno == EINTR)
+            continue;
+        SAME(got, (long)sizeof request);
+        char name[64], page[PAGE];
+        snprintf(name, sizeof name, "/proc/%d/fd/%d", (int)request.process, request.file);
+        int file = open(name, O_RDWR);
+        MUST(file >= 0);
+        SAME(pread(file, page, PAGE, offsetof(struct board, page[1])), PAGE);
+        MUST(is_filled(page, PAGE, request.tag));
+        fill(page, PAGE, request.tag + 1);
+        SAME(pwrite(file, page, PAGE, offsetof(struct board, page[2])), PAGE);
+        SAME(close(file), 0);
+        SAME(write(answers, "a", 1), 1);
+    }
+}
+
+static void family_opened(void)
+{
+    int requests[2], answers[2];
+    SAME(pipe(requests) | pipe(answers), 0);
+    pid_t stranger = fork_child();
+    if (stranger == 0) {
+        SAME(close(requests[1]), 0);
+        open_and_answer(requests[0], answers[1]);
+        _exit(0);
+    }
+    make_board_memfd();
+    struct board *board = make_board(PTHREAD_MUTEX_STALLED, PTHREAD_PRIO_NONE);
+    pid_t child = fork_child();
+    if (child == 0) {
+        SAME(close(requests[1]), 0);
+        while (!*(volatile long *)&board->done)
+            count_together(board, 5);
+        _exit(0);
+    }
+    for (int round = 0; round < 6; round++) {
+        struct opening request = { board_file, round % 2 ? child : getpid(), 100 * round };
+        compute(0.06 + 0.02 * round);
+        /* The pages are not the child's for a while. */
+        SAME(pthread_mutex_lock(&board->lock), 0);
+        fill(board->page[1], PAGE, request.tag);
+        SAME(write(requests[1], &request, sizeof request), (long)sizeof request);
+        char byte;
+        ssize_t got;
+        do
+            got = read(answers[0], &byte, 1);
+        while (got < 0 && errno == EINTR);
+        SAME(got, 1);
+        MUST(is_filled(board->page[2], PAGE, request.tag + 1));
+        board->count = 0;
+        memset(board->page, 0, sizeof board->page);
+        SAME(pthread_mutex_unlock(&board->lock), 0);
+    }
+    board->done = 1;
+    ended_well(child);
+    SAME(close(requests[1]), 0);
+    ended_well(stranger);
+    drop_board(board);
+    close_board_file();
+    SAME(close(requests[0]) | close(answers[0]) | close(answers[1]), 0);
+}
+
 const struct check family_checks[] = {
     { "family-counts", family_counts },   { "family-turns", family_turns },
     { "family-robust", family_robust },   { "family-ends", family_ends },
     { "family-signals", family_signals }, { "family-priority", family_priority },
-    { "family-changed", family_changed }, { NULL, NULL },
+    { "family-changed", family_changed }, { "family-memfd", family_memfd },
+    { "family-unlinked", family_unlinked }, { "family-passed", family_passed },
+    { "family-opened", family_opened },
+    { NULL, NULL },
 };

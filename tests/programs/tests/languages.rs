@@ -42,6 +42,17 @@ fn python_with_shared_memory_of_its_own() {
         .holds();
 }
 
+/// Arenas of the heap and semaphores, none of which has a name.
+#[test]
+fn python_with_processes_that_share_memory() {
+    let rounds = sized("120", "2000");
+    Program::new([PYTHON.as_ref(), script("arenas.py").as_os_str(), rounds.as_ref()])
+        .called("python3 with multiprocessing")
+        .every(std::time::Duration::from_millis(50))
+        .moves()
+        .holds();
+}
+
 #[test]
 fn python_tests_of_re() {
     // One of them wants to be done in a tenth of a second, which a busy machine does not promise.

@@ -3,7 +3,8 @@
 //! Each of them is looked at like one that has it alone ([`super`]), but that the others are no strangers. All must show the
 //! same part of what they share: what only one that has ended could see would else be forgotten.
 
-use super::{Area, Held, Sole, add_touched, because, examine, identity_of_plain, nobody_has, path_of};
+use super::counted::Wanted;
+use super::{Area, Held, Sole, add_touched, because, examine, identity_of_plain, map_file, nobody_has};
 use crate::eligible::{self, Reason};
 use minka_image::family::MEMBERS_MAX;
 use minka_image::maps::Mapping;
@@ -55,20 +56,30 @@ pub(crate) fn family_of(pid: i32) -> Result<Vec<i32>, Reason> {
     Ok(members.into_iter().collect())
 }
 
-/// The anonymous shared memory that a process maps.
+/// The shared memory that a process maps and that may move.
 fn mapped_by(pid: i32) -> io::Result<BTreeSet<Object>> {
     let maps = procfs::maps(pid)?;
-    let anonymous = maps.iter().filter(|mapping| shared::kind(mapping) == Some(Kind::Anonymous));
-    Ok(anonymous.map(Object::of).collect())
+    // One that is being moved has a ring of ours, as has its deputy.
+    let maps = maps.iter().filter(|mapping| !super::is_ours(mapping));
+    let may_go = maps.filter(|mapping| shared::kind(mapping).is_some_and(Kind::may_go));
+    Ok(may_go.map(Object::of).collect())
 }
 
 impl Sole {
     /// The shared memory of `pid`, which goes with it and with all `members`. All of them stand still; the first of them
-    /// looks for strangers.
-    pub(crate) fn of_family(pid: i32, members: &[i32]) -> Result<Self, Reason> {
+    /// looks for strangers. Where holders are counted nobody else has anything of it open meanwhile: `turn` waits until then, and
+    /// says whether it is this process that looks.
+    pub(crate) fn of_family(
+        pid: i32,
+        members: &[i32],
+        turn: impl FnOnce() -> crate::fault::Result<bool>,
+    ) -> crate::fault::Result<Self> {
         let maps = maps_of(members)?;
         let table = table(&maps)?;
         let mut sole = Self { is_of_family: true, ..Self::default() };
+        let is_counted = table.values().any(|shown| shown.kind.has_descriptors());
+        let looks = if is_counted { turn()? } else { members.first() == Some(&pid) };
+        sole.wanted = table.values().filter_map(Shown::wanted).collect();
         let mut searched = Vec::with_capacity(table.len());
         for (index, (object, shown)) in table.iter().enumerate() {
             sole.twice.push(shown.length);
@@ -77,8 +88,7 @@ impl Sole {
             }
             let mut found = None;
             for (member, mapping) in &shown.mappings {
-                let link = format!("/proc/{member}/map_files/{:x}-{:x}", mapping.start, mapping.end);
-                let file = File::open(link).ok();
+                let file = File::open(map_file(*member, mapping)).ok();
                 if let Some(file) = &file {
                     found = Some(examine(file, &shown.path)?);
                 }
@@ -91,11 +101,15 @@ impl Sole {
             sole.objects.insert(found.ok_or_else(|| Reason::SharedMemory(shown.path.clone()))?);
             searched.push((*object, shown.path.clone()));
         }
-        if members.first() == Some(&pid) {
+        // Whoever ends takes only its own door along.
+        if looks {
+            sole.close_to_others(members)?;
             nobody_else(members, &searched, &sole.objects)?;
             if let Some(path) = mapped_by_the_unseen(&table).map_err(because)? {
-                return Err(Reason::SharedUnseen(path));
+                return Err(Reason::SharedUnseen(path).into());
             }
+        } else {
+            sole.close(members)?;
         }
         Ok(sole)
     }
@@ -122,8 +136,18 @@ struct Shown<'a> {
     /// The member that streams its pages.
     first: i32,
     path: String,
+    kind: Kind,
     length: u64,
     part: Ranges<()>,
+}
+
+impl Shown<'_> {
+    /// Opens it where its holders are counted, if they have to be.
+    fn wanted(&self) -> Option<Wanted> {
+        let (pid, first) = self.mappings.first().filter(|_| self.kind.has_descriptors())?;
+        let file = File::open(map_file(*pid, first)).ok();
+        Some(Wanted { pid: *pid, start: first.start, path: self.path.clone(), file })
+    }
 }
 
 /// All objects of a family, in the order that every member finds.
@@ -135,7 +159,8 @@ fn table(maps: &[(i32, Vec<Mapping>)]) -> Result<BTreeMap<Object, Shown<'_>>, Re
             let shown = table.entry(object).or_insert_with(|| Shown {
                 mappings: Vec::new(),
                 first: *member,
-                path: path_of(&mapped.mappings),
+                path: mapped.path().to_owned(),
+                kind: mapped.kind,
                 length: 0,
                 part: part.clone(),
             });

@@ -1,9 +1,10 @@
 //! The program that the tests move: computes steps until SIGUSR1, then says what came out.
 //!
-//! `minka-faults-subject quiet|chatty|crowd|sharing|family|quiet-family|heirs KIB FILE`: a quiet one makes no system call while it computes, so it has no
+//! `minka-faults-subject quiet|chatty|crowd|sharing|[open-]family|quiet-family|[open-]heirs KIB FILE`: a quiet one makes no system call while it computes, so it has no
 //! effect wherever it is; a chatty one writes a line per step; a crowd does so too, and each of its threads computes a
 //! part of every step; a sharing one is chatty, and its memory is mapped as shared. A family
-//! are several processes that take turns in one such memory, with a line each, or quietly; heirs have it under a robust lock. Every line goes to FILE in one call: `ready`, then `STEP RESULT` for each step (but for a quiet
+//! are several processes that take turns in one such memory, with a line each, or quietly; heirs have it under a robust lock; open ones have descriptors of
+//! it. Every line goes to FILE in one call: `ready`, then `STEP RESULT` for each step (but for a quiet
 //! one), and at last `end STEP RESULT DIGEST`.
 
 use std::fs::File;
@@ -29,7 +30,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [mode, kib, file] = &arguments[..] else {
         eprintln!(
-            "usage: minka-faults-subject quiet|chatty|crowd|sharing|family|quiet-family|heirs KIB FILE"
+            "usage: minka-faults-subject quiet|chatty|crowd|sharing|[open-]family|quiet-family|[open-]heirs KIB FILE"
         );
         return ExitCode::FAILURE;
     };
@@ -45,6 +46,13 @@ fn main() -> ExitCode {
 fn compute(mode: &str, kib: usize, file: &str) -> io::Result<()> {
     let end = Arc::new(AtomicBool::new(false));
     signal_hook::flag::register(signal_hook::consts::SIGUSR1, Arc::clone(&end))?;
+    let mode = match mode.strip_prefix("open-") {
+        Some(mode) => {
+            machine::share_by_files();
+            mode
+        }
+        None => mode,
+    };
     if mode == "family" || mode == "quiet-family" {
         return in_turns(mode == "quiet-family", kib, file, &end);
     }
