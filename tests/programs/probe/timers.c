@@ -95,6 +95,28 @@ static void posix_timer(void)
     unhandle(SIGRTMIN);
 }
 
+/* A timer goes off again before the signal of the last time has been handled. */
+static void fast_timer(void)
+{
+    struct timespec tiny = { .tv_nsec = 20000 };
+    taken = overruns = 0;
+    handle(SIGRTMIN, count, SA_RESTART);
+    struct sigevent event = { .sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGRTMIN };
+    timer_t timer;
+    SAME(timer_create(CLOCK_MONOTONIC, &event, &timer), 0);
+    struct itimerspec tick = { .it_interval = tiny, .it_value = tiny }, none = { 0 };
+    for (int round = 0; round < 8; round++) {
+        int before = taken;
+        SAME(timer_settime(timer, 0, &tick, NULL), 0);
+        compute(0.06);
+        SAME(timer_settime(timer, 0, &none, NULL), 0);
+        MUST(taken > before);
+        compute(0.02);
+    }
+    SAME(timer_delete(timer), 0);
+    unhandle(SIGRTMIN);
+}
+
 /* A timer descriptor counts every expiration. */
 static void descriptor_timer(void)
 {
@@ -243,6 +265,7 @@ const struct check timer_checks[] = {
     { "alarm", alarm_once },
     { "interval-timer", interval },
     { "posix-timer", posix_timer },
+    { "fast-timer", fast_timer },
     { "timer-descriptor", descriptor_timer },
     { "processor-timers", processor_timers },
     { "clocks", clocks },

@@ -70,6 +70,7 @@ moves! {
     alarm "alarm",
     interval_timer "interval-timer",
     posix_timer "posix-timer",
+    fast_timer "fast-timer",
     timer_descriptor "timer-descriptor",
     clocks "clocks",
     processor_time "processor-time",

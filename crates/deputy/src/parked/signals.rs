@@ -4,6 +4,7 @@ use super::{Parked, Resident, call};
 use crate::agents::Agent;
 use crate::fault::{Fault, Result};
 use minka_kernel::ptrace::SIGINFO_SIZE;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 impl Parked {
@@ -51,18 +52,23 @@ impl Parked {
         // The set (8 bytes) and the time to wait (none: 16 bytes), and room for the information behind them.
         const INFO: usize = 32;
         let mut taken = Vec::new();
+        let mut due = Due::new(set);
         let mut slot = agent.slot();
         let data = slot.data_address();
-        loop {
+        while due.set != 0 {
+            let set = due.set;
             slot.data()[..INFO + SIGINFO_SIZE].fill(0);
             slot.data()[..8].copy_from_slice(&set.to_le_bytes());
             let arguments = [data, data + INFO as u64, data + 8, 8, 0, 0];
             let signal = self.attended(agent, &mut slot, call::RT_SIGTIMEDWAIT, arguments)?;
             if signal <= 0 {
-                return Ok(taken);
+                break;
             }
-            taken.push((signal as i32, slot.data()[INFO..INFO + SIGINFO_SIZE].to_vec()));
+            let info = &slot.data()[INFO..INFO + SIGINFO_SIZE];
+            due.took(signal as i32, info);
+            taken.push((signal as i32, info.to_vec()));
         }
+        Ok(taken)
     }
 
     /// Has a thread queue a signal to itself, with this `siginfo_t`.
@@ -74,5 +80,78 @@ impl Parked {
             0 => Ok(()),
             error => Err(Fault::Io("put back a signal", std::io::Error::from_raw_os_error(-error as i32))),
         }
+    }
+}
+
+/// Which pending signals are still to be taken. A timer is set again by the taking of its signal, and with a short interval
+/// it has gone off before the next one is taken; and who sends signals gets room for more. What comes that way arrives as any
+/// other signal does, later.
+#[derive(Debug)]
+struct Due {
+    /// Bit `n - 1` for signal `n`.
+    set: u64,
+    /// Timers whose signals have been taken, by number and signal.
+    timers: BTreeSet<(u32, i32)>,
+    /// How often each signal has been taken.
+    counts: BTreeMap<i32, usize>,
+}
+
+impl Due {
+    /// Of each number below this one a thread has one at most, and its process another one.
+    const FIRST_QUEUED: i32 = 32;
+    /// More than are pending at once of a number that can be queued, but for who only sends signals.
+    const MOST: usize = 4096;
+
+    fn new(set: u64) -> Self {
+        Self { set, timers: BTreeSet::new(), counts: BTreeMap::new() }
+    }
+
+    /// One has been taken, with its `siginfo_t`.
+    fn took(&mut self, signal: i32, info: &[u8]) {
+        const SI_TIMER: i32 = -2;
+        let word = |at: usize| {
+            info.get(at..at + 4).map(|bytes| u32::from_le_bytes(bytes.try_into().expect("four bytes")))
+        };
+        let count = self.counts.entry(signal).or_default();
+        *count += 1;
+        let most = if signal < Self::FIRST_QUEUED { 2 } else { Self::MOST };
+        let is_timer = word(8).map(u32::cast_signed) == Some(SI_TIMER);
+        let again = is_timer && !self.timers.insert((word(16).unwrap_or(0), signal));
+        if again || *count >= most {
+            self.set &= !(1 << (signal - 1));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn info(code: i32, timer: u32) -> Vec<u8> {
+        let mut info = vec![0; SIGINFO_SIZE];
+        info[8..12].copy_from_slice(&code.to_le_bytes());
+        info[16..20].copy_from_slice(&timer.to_le_bytes());
+        info
+    }
+
+    #[test]
+    fn a_timer_that_goes_off_all_the_while_is_left_and_others_are_taken() {
+        const SI_TIMER: i32 = -2;
+        const SI_QUEUE: i32 = -1;
+        let bit = |signal: i32| 1u64 << (signal - 1);
+        let mut due = Due::new(bit(14) | bit(34) | bit(35));
+        due.took(34, &info(SI_TIMER, 7));
+        due.took(34, &info(SI_TIMER, 8));
+        due.took(34, &info(SI_QUEUE, 7));
+        due.took(34, &info(SI_QUEUE, 7));
+        assert_eq!(due.set, bit(14) | bit(34) | bit(35));
+        due.took(34, &info(SI_TIMER, 7));
+        assert_eq!(due.set, bit(14) | bit(35));
+        due.took(14, &info(0x80, 0));
+        assert_eq!(due.set, bit(14) | bit(35));
+        due.took(14, &info(0x80, 0));
+        assert_eq!(due.set, bit(35));
+        (0..Due::MOST).for_each(|_| due.took(35, &info(SI_QUEUE, 0)));
+        assert_eq!(due.set, 0);
     }
 }
