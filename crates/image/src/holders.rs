@@ -60,9 +60,12 @@ pub struct Look {
     pub again: Vec<Mapped>,
 }
 
+/// A mapping (true) or a descriptor, by the memory or table that it is in and its place there.
+type Holder = (bool, u64, u64);
+
 /// Whether they are all who have this inode, with so many who just watch it.
 pub fn is_all(look: &Look, inode: u64, watchers: u64) -> bool {
-    let mut openings: BTreeMap<u64, (BTreeSet<(bool, u64, u64)>, u64)> = BTreeMap::new();
+    let mut openings: BTreeMap<u64, (BTreeSet<Holder>, u64)> = BTreeMap::new();
     let mapped = look.mappings.iter().map(|one| ((true, one.memory, one.start), one.held));
     let open = look.descriptors.iter().map(|one| ((false, one.table, one.number), one.held));
     let mut entry = None;
