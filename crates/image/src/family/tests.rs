@@ -316,7 +316,7 @@ impl Deputy {
         self.set_end(match self.ledger.give_up() {
             Fate::Forgotten => End::Old,
             // It was killed as well, and has brought home what the others need of it.
-            Fate::Home if self.is_dying() => End::Over,
+            Fate::Home if has_ended == Some(End::Over) || has_ended.is_none() && self.is_dying() => End::Over,
             Fate::Home => End::New,
             _ => End::Lost,
         });
