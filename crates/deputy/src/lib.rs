@@ -17,6 +17,7 @@
 //! | `load` | a program that begins, until it is loaded |
 //! | `offer` | what a host is told before and after the stop |
 //! | `sole`, `reach` | shared memory that is this process's alone, and calls that would reach it at home |
+//! | `shorten` | calls that cut off a file that the process maps |
 //! | `signals` | what becomes of signals that arrive at home |
 //! | `ends` | the end of one that moves with others, whenever it comes |
 //! | `kin` | the family of a process that moves with others |
@@ -65,6 +66,7 @@ mod rest;
 mod resumable;
 mod serve;
 mod session;
+mod shorten;
 mod signals;
 mod sole;
 mod surroundings;

@@ -17,12 +17,12 @@ impl<'a> Area<'a> {
         self.bytes.get(from..from.checked_add(length)?)
     }
 
-    fn word(&self, address: u64) -> Option<u64> {
+    pub(crate) fn word(&self, address: u64) -> Option<u64> {
         Some(u64::from_le_bytes(self.at(address, 8)?.try_into().ok()?))
     }
 
     /// What lies at an address up to the next NUL.
-    fn text(&self, address: u64) -> Option<&'a [u8]> {
+    pub(crate) fn text(&self, address: u64) -> Option<&'a [u8]> {
         let from = usize::try_from(address.checked_sub(self.address)?).ok()?;
         self.bytes.get(from..)?.split(|byte| *byte == 0).next()
     }

@@ -12,6 +12,7 @@ use crate::procself;
 use crate::reach::{self, Area};
 use crate::resumable::Resumable;
 use crate::session::{Shared, lock};
+use crate::shorten::shortens;
 use crate::timed::Timed;
 use minka_image::restart::{self, RESTART_SYSCALL};
 use minka_kernel::faultpoint::{self, Point};
@@ -93,9 +94,15 @@ fn perform(
         drop((slot, busy));
         return answer(channel, header, ERESTARTNOINTR);
     }
-    if !shared.sole.is_empty() && reaches(shared, agent.tid, &placed, Area { address, bytes: slot.data() }) {
+    let area = Area { address, bytes: slot.data() };
+    let reached = if !shared.sole.is_empty() && reaches(shared, agent.tid, &placed, area) {
+        Some("its shared memory")
+    } else {
+        shortens(shared.pid, agent.tid, &placed, area).then_some("a file that it maps")
+    };
+    if let Some(what) = reached {
         drop((slot, busy));
-        shared.needs_home(format!("{} of its shared memory", placed.spec().name));
+        shared.needs_home(format!("{} of {what}", placed.spec().name));
         let held = Header { flags: HOLD, ..Header::new(kind::RESULT, header.correlation) };
         return reply(channel, held, ERESTARTNOINTR);
     }

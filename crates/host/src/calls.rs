@@ -135,7 +135,8 @@ impl Worker<'_> {
             Answer::Result(result) => self.listener.answer(call.id, result),
             Answer::Passed => Ok(true),
             Answer::Homeward(reason) => {
-                self.guest.interrupt(call.tid, None)?;
+                // Until it is recalled, or is not after all: it would ask again and again.
+                self.guest.hold(call.tid)?;
                 self.guest.ask(Request::Homeward(reason));
                 self.listener.answer(call.id, RESTART_THE_CALL)
             }

@@ -102,9 +102,8 @@ fn touched(call: u64, arguments: &[u64; 6]) -> [Option<(u64, u64)>; 2] {
         MMAP if flags & FIXED != 0 => [Some((start, length)), None],
         MPROTECT | MUNMAP | MADVISE => [Some((start, length)), None],
         MREMAP => {
-            // Of a shared mapping no length makes another one.
-            let moved = (start, length.max(new_length));
-            [Some(moved), (flags & MREMAP_FIXED != 0).then_some((target, new_length))]
+            // It grows only where nothing is. Of a shared mapping no length makes another one.
+            [Some((start, length)), (flags & MREMAP_FIXED != 0).then_some((target, new_length))]
         }
         _ => [None, None],
     }
@@ -227,7 +226,8 @@ mod tests {
         for call in [10, 11, 28] {
             assert_eq!(of(call, [0x1000, 5, 0, 0, 0, 0]), [Some((0x1000, 5)), None]);
         }
-        assert_eq!(of(25, [0x1000, 0, 9, 1, 0x8000, 0]), [Some((0x1000, 9)), None]);
+        assert_eq!(of(25, [0x1000, 0, 9, 1, 0x8000, 0]), [Some((0x1000, 0)), None]);
+        assert_eq!(of(25, [0x1000, 7, 9, 1, 0x8000, 0]), [Some((0x1000, 7)), None]);
         assert_eq!(of(25, [0x1000, 7, 5, 3, 0x8000, 0]), [Some((0x1000, 7)), Some((0x8000, 5))]);
         assert_eq!(of(0, [0x1000, 5, 0, FIXED, 0, 0]), [None, None]);
     }

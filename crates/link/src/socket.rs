@@ -46,7 +46,7 @@ impl Default for Tuning {
             connect_ms: 5_000,
             handshake_ms: 5_000,
             dead_after_ms: 10_000,
-            answer_ms: 15_000,
+            answer_ms: 60_000,
             freeze_ms: 5_000,
             send_buffer_bytes: None,
             receive_buffer_bytes: None,

@@ -283,6 +283,43 @@ static void beyond_the_end(void)
     unhandle(SIGBUS);
 }
 
+/* A file is cut off and grows again: what was written behind its end is gone, also where it was written for this process alone. */
+static void shortened_file(void)
+{
+    for (int way = 0; way < 4; way++) {
+        int file = scratch_file();
+        const char *name = scratch_name("shortened");
+        int other = open(name, O_RDWR | O_CREAT, 0600);
+        MUST(other >= 0);
+        int mapped = way == 0 ? file : other;
+        SAME(ftruncate(mapped, 4 * PAGE), 0);
+        char *area = mmap(NULL, 4 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE, mapped, 0);
+        MUST(area != MAP_FAILED);
+        fill(area, 4 * PAGE, 3);
+        compute(0.02);
+        int emptied = -1;
+        size_t left = way < 2 ? PAGE : 0;
+        if (way == 0)
+            SAME(ftruncate(file, PAGE), 0);
+        if (way == 1)
+            SAME(truncate(name, PAGE), 0);
+        if (way == 2)
+            emptied = open(name, O_WRONLY | O_TRUNC);
+        if (way == 3)
+            emptied = creat(name, 0600);
+        MUST(way < 2 || emptied >= 0);
+        SAME(ftruncate(mapped, 4 * PAGE), 0);
+        compute(0.02);
+        MUST(is_filled(area, left, 3) && is_zero(area + left, 4 * PAGE - left));
+        SAME(munmap(area, 4 * PAGE), 0);
+        if (emptied >= 0)
+            SAME(close(emptied), 0);
+        SAME(unlink(name), 0);
+        SAME(close(other), 0);
+        SAME(close(file), 0);
+    }
+}
+
 /* A writable shared mapping of a file: what is written there can be read from the file, and the other way. */
 static void shared_file(void)
 {
@@ -330,6 +367,7 @@ const struct check mapping_checks[] = {
     { "discarded", discarded },
     { "made-code", made_code },
     { "private-file", private_file },
+    { "shortened-file", shortened_file },
     { "beyond-the-end", beyond_the_end },
     { "shared-file", shared_file },
     { "shared-reader", shared_reader },

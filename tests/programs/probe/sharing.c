@@ -74,6 +74,17 @@ static void beside_own_shared(void)
         SAME(munmap(moved, 32 * PAGE) | munmap(place + 2 * PAGE, 6 * PAGE) | munmap(other, PAGE), 0);
         MUST(is_filled(area, 16 * PAGE, 5));
     }
+    /* It grows from below towards the shared one, and has to go elsewhere. */
+    char *below = mmap(area - 4 * PAGE, 4 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    MUST(below != MAP_FAILED);
+    fill(below, 4 * PAGE, 8);
+    for (size_t pages = 4; pages < 64; pages += 4) {
+        below = mremap(below, pages * PAGE, (pages + 4) * PAGE, MREMAP_MAYMOVE);
+        MUST(below != MAP_FAILED && is_filled(below, 4 * PAGE, 8) && is_zero(below + pages * PAGE, 4 * PAGE));
+        compute(0.002);
+    }
+    SAME(munmap(below, 64 * PAGE), 0);
+    MUST(is_filled(area, 16 * PAGE, 5));
     SAME(munmap(area, 16 * PAGE), 0);
     SAME(close(file), 0);
 }

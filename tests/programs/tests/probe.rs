@@ -50,6 +50,7 @@ moves! {
     discarded "discarded",
     made_code "made-code",
     private_file "private-file",
+    shortened_file "shortened-file",
     own_signals "own-signals",
     own_faults "own-faults",
     changed_context "changed-context",
