@@ -9,6 +9,7 @@
 //! | [`data`] | real data of this machine |
 //! | [`build`] | programs that are compiled for a test |
 //! | [`survey`] | the programs of `docs/programs.md` |
+//! | [`stress`] | the stressors of `docs/stress.md` |
 //! | [`terminal`] | a conversation with an interactive program |
 //!
 //! The tests run the `minka` program that was built beside them, or the one that `MINKA_BIN` names. With
@@ -20,6 +21,7 @@ pub mod data;
 pub mod outcome;
 pub mod program;
 pub mod shaken;
+pub mod stress;
 pub mod survey;
 pub mod terminal;
 

@@ -92,6 +92,12 @@ impl Program {
         self
     }
 
+    /// How long it may take.
+    pub fn within(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
     /// Lines of the configuration of the nodes on which it is moved about.
     pub fn on_nodes_with(mut self, configuration: &str) -> Self {
         self.configuration = format!("{configuration}\n");

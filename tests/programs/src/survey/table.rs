@@ -63,7 +63,8 @@ fn escaped(text: &str) -> String {
     text.replace('|', "\\|")
 }
 
-fn reasons(refusals: &BTreeMap<String, u64>) -> String {
+/// The reasons for which processes stayed, the most frequent first, as a cell of a table.
+pub(crate) fn reasons(refusals: &BTreeMap<String, u64>) -> String {
     let mut told: BTreeMap<String, u64> = BTreeMap::new();
     for (reason, count) in refusals {
         if !MOMENTARY.iter().any(|part| reason.contains(part)) {
