@@ -127,7 +127,7 @@ impl Lease {
 
     /// Whether somebody wants to write to the file: the process has to be home before they may.
     pub fn is_breaking(&self) -> bool {
-        minka_kernel::process::lease_is_breaking(&self.file)
+        minka_kernel::lease::is_breaking(&self.file)
     }
 }
 
@@ -354,7 +354,7 @@ fn take_lease(pid: i32, mapping: &Mapping) -> Result<Option<Lease>, Reason> {
     let because = |error: io::Error| Reason::SharedFile { path: path.clone(), cause: error.to_string() };
     // In a user namespace of our own the kernel refuses map_files; the path then has to do.
     let file = File::open(link).or_else(|_| File::open(path)).map_err(because)?;
-    match minka_kernel::process::read_lease(&file) {
+    match minka_kernel::lease::take(&file) {
         Ok(()) => Ok(Some(Lease { file, path: path.clone() })),
         Err(error) if is_not_permitted(&error) => Ok(None),
         Err(error) => Err(because(error)),

@@ -34,6 +34,7 @@ pub mod futex;
 pub mod holders;
 pub mod inject;
 mod library;
+pub mod lease;
 pub mod memory;
 pub mod mountpoint;
 pub mod namespace;

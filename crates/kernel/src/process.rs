@@ -1,4 +1,4 @@
-//! Small requests about other processes (limits, comparisons, signals), clocks, leases, and a bell for threads.
+//! Small requests about other processes (limits, comparisons, signals), clocks, and a bell for threads.
 
 use crate::check;
 use std::io;
@@ -88,19 +88,6 @@ fn read_clock(clock: i32) -> io::Result<Duration> {
     // SAFETY: `time` lives over the call.
     check(i64::from(unsafe { libc::clock_gettime(clock, &raw mut time) }))?;
     Ok(Duration::new(time.tv_sec.cast_unsigned(), time.tv_nsec as u32))
-}
-
-/// Grants a read lease on an open file description, or says why not (`fcntl(2)`, `F_SETLEASE`): no one has the
-/// file open for writing, and whoever wants to must wait until the lease is given up.
-pub fn read_lease(file: &std::fs::File) -> io::Result<()> {
-    // SAFETY: no pointers.
-    check(i64::from(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_RDLCK) })).map(drop)
-}
-
-/// Whether somebody waits for a lease to be given up.
-pub fn lease_is_breaking(file: &std::fs::File) -> bool {
-    // SAFETY: no pointers. While a lease is being broken the kernel tells what it is to become.
-    unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETLEASE) != libc::F_RDLCK }
 }
 
 /// A descriptor that one thread makes readable for another.
