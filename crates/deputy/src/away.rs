@@ -158,6 +158,11 @@ impl Away {
         self.parked.sole.is_wanted()
     }
 
+    /// Lets those go on who want to write to a file that is read ahead.
+    pub(crate) fn yield_to_writers(&self) {
+        self.session.shared.promises.yield_to_writers();
+    }
+
     /// Whether somebody wants to write to a file that the process maps shared.
     pub(crate) fn a_lease_is_breaking(&self) -> bool {
         self.parked.a_lease_is_breaking()

@@ -416,6 +416,7 @@ impl Deputy {
         }
         if news {
             while self.news.next_arrived().is_some() {}
+            away.yield_to_writers();
             if away.a_lease_is_breaking() {
                 return Ok(Step::Home(Some("somebody writes to a file that it maps shared".to_owned())));
             }

@@ -152,6 +152,7 @@ fn interrupt_calls(parked: &mut Parked, tasks: &mut Tasks, session: &mut Session
     }
     let kin = shared.kin.as_ref().zip(call.flatten());
     shared.recalling.store(true, Ordering::SeqCst);
+    shared.promises.close();
     let until = Instant::now() + shared.patience;
     // The masks that were replaced, by thread.
     let mut masks = BTreeMap::new();
@@ -306,6 +307,7 @@ fn cannot_stop(
     masks: &BTreeMap<i32, u64>,
 ) -> Result<()> {
     session.shared.recalling.store(false, Ordering::SeqCst);
+    session.shared.promises.open();
     let mut left: Vec<(i32, u64)> = masks.iter().map(|(tid, mask)| (*tid, *mask)).collect();
     let until = Instant::now() + session.shared.patience;
     while let Some((tid, mask)) = left.pop() {

@@ -60,6 +60,7 @@ mod parked;
 mod part;
 mod procself;
 mod reach;
+mod readahead;
 mod record;
 mod rescue;
 mod rest;

@@ -15,6 +15,7 @@ use crate::offer::Offer;
 use crate::orders::Daemon;
 use crate::pages;
 use crate::parked::{self, Parked};
+use crate::readahead::{Promises, ReadAhead};
 use crate::record::Record;
 use crate::serve;
 use crate::sole::Sole;
@@ -74,6 +75,10 @@ pub(crate) struct Shared {
     pub(crate) kept: Kept,
     /// What it looks up, and is going to.
     pub(crate) ahead: Mutex<Ahead>,
+    /// What it is going to read.
+    pub(crate) read_ahead: Mutex<ReadAhead>,
+    /// The leases for that. Nobody waits for anybody else who holds them.
+    pub(crate) promises: Promises,
     /// What the call under way uses of its memory.
     pub(crate) lent: Lent,
     pub(crate) memory: Arc<Memory>,
@@ -372,6 +377,8 @@ impl Prepared {
             lanes: Mutex::default(),
             kept: parked.kept.clone(),
             ahead: Mutex::default(),
+            read_ahead: Mutex::default(),
+            promises: Promises::default(),
             lent: Lent::default(),
             memory: Arc::clone(&parked.memory),
             leases: Arc::clone(&parked.leases),

@@ -25,6 +25,14 @@ pub fn share_descriptors(one: i32, other: i32) -> io::Result<bool> {
     are_the_same(one, other, KCMP_FILES)
 }
 
+/// Whether descriptors of two processes, each with its number, are of the same open file description.
+pub fn share_description(one: (i32, i32), other: (i32, i32)) -> io::Result<bool> {
+    const KCMP_FILE: i32 = 0;
+    // SAFETY: no pointers.
+    check(unsafe { libc::syscall(libc::SYS_kcmp, one.0, other.0, KCMP_FILE, one.1, other.1) })
+        .map(|order| order == 0)
+}
+
 fn are_the_same(one: i32, other: i32, what: i32) -> io::Result<bool> {
     // SAFETY: no pointers.
     check(unsafe { libc::syscall(libc::SYS_kcmp, one, other, what, 0, 0) }).map(|order| order == 0)

@@ -34,6 +34,7 @@ pub mod foretell;
 mod layout;
 pub mod marshal;
 mod notation;
+pub mod opened;
 pub mod render;
 pub mod spec;
 pub mod symbols;

@@ -180,6 +180,11 @@ moves! {
     searches "searches",
     searches_of_two "searches-of-two",
     searches_of_threads "searches-of-threads",
+    read_and_changed "read-and-changed",
+    read_and_cut_short "read-and-cut-short",
+    read_and_moved "read-and-moved",
+    read_and_written "read-and-written",
+    read_to_bad_buffers "read-to-bad-buffers",
 }
 
 may_stay! {

@@ -1,9 +1,11 @@
-//! Using long data while the rest of them is still arriving: a reply's at the host, a request's at home.
+//! Using long data while the rest of them is still arriving: a reply's at the host, a request's at home. And the reply to a
+//! read whose data are there before it is made.
 
 use super::carrier::{USER_END, USER_START};
 use super::{REPLY_HEAD, REQUEST_HEAD, alignment, load};
 use std::ops::Range;
 
+const READ: u64 = 0;
 const WRITE: u64 = 1;
 const PWRITE64: u64 = 18;
 
@@ -64,6 +66,41 @@ pub fn sole_output(reply: &[u8]) -> Option<Range<usize>> {
     let size = load(head, REPLY_HEAD + 4) as u32;
     let end = start.checked_add(size as usize)?;
     (count == 1 && size > 0 && result == u64::from(size)).then_some(start..end)
+}
+
+/// A `read`, as it was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Read {
+    /// From which descriptor.
+    pub descriptor: i32,
+    /// How many bytes at most.
+    pub count: usize,
+}
+
+impl Read {
+    /// The read that a request is for; `None` if it is for another call, or for memory that no data can go to.
+    #[must_use]
+    pub fn of(request: &[u8]) -> Option<Self> {
+        let head: &[u8; REQUEST_HEAD] = request.try_into().ok()?;
+        let argument = |index: usize| load(head, REQUEST_HEAD - 48 + 8 * index);
+        let (READ, guest, count) = (load(head, 0), argument(1), argument(2)) else { return None };
+        let fits = guest >= USER_START && guest.checked_add(count).is_some_and(|end| end <= USER_END);
+        (fits && count > 0)
+            .then(|| Some(Self { descriptor: argument(0) as i32, count: usize::try_from(count).ok()? }))?
+    }
+
+    /// What comes before the data in the reply to a read that has got so many bytes.
+    #[must_use]
+    pub fn reply_head(bytes: u32) -> [u8; REPLY_HEAD + 8] {
+        /// The first output of the second argument.
+        const TAG: u32 = 1 << 29;
+        let mut head = [0; REPLY_HEAD + 8];
+        head[..8].copy_from_slice(&u64::from(bytes).to_le_bytes());
+        head[8..12].copy_from_slice(&1u32.to_le_bytes());
+        head[REPLY_HEAD..REPLY_HEAD + 4].copy_from_slice(&TAG.to_le_bytes());
+        head[REPLY_HEAD + 4..].copy_from_slice(&bytes.to_le_bytes());
+        head
+    }
 }
 
 #[cfg(test)]
@@ -142,5 +179,26 @@ mod tests {
         assert_eq!(sole_output(&reply(0, 1, 1000)), None);
         assert_eq!(sole_output(&reply(-9, 1, 1000)), None);
         assert_eq!(sole_output(&reply(0, 0, 0)), None);
+    }
+
+    #[test]
+    fn the_reply_to_a_read_is_what_the_call_would_have_brought() {
+        let request = |call: u64, guest: u64, count: u64| -> Vec<u8> {
+            [call, 3, guest, count, 0, 0, 0].iter().flat_map(|word| word.to_le_bytes()).collect()
+        };
+        let body = request(READ, 0x7000_0005, 1000);
+        assert_eq!(Read::of(&body), Some(Read { descriptor: 3, count: 1000 }));
+        let mut area = vec![9; 10_000];
+        let placed = crate::marshal::place(&body, &mut area, AREA).expect("a request");
+        let mut reply = Vec::new();
+        crate::marshal::collect(&placed, 700, &area).append_to(&mut reply);
+        assert_eq!(reply[..REPLY_HEAD + 8], Read::reply_head(700));
+        assert_eq!(reply.len(), REPLY_HEAD + 8 + 700);
+        let longer = [&body[..], &[0]].concat();
+        for other in [request(17, 0x7000_0005, 1000), request(READ, 16, 1000), request(READ, 0x7000_0005, 0)]
+        {
+            assert_eq!(Read::of(&other), None);
+        }
+        assert_eq!((Read::of(&longer), Read::of(&request(READ, 0x7000_0005, u64::MAX))), (None, None));
     }
 }
