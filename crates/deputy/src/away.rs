@@ -153,9 +153,13 @@ impl Away {
         Step::Stay
     }
 
-    /// Whether somebody wants to open memory that is away with the process.
-    pub(crate) fn memory_is_wanted(&self) -> bool {
-        self.parked.sole.is_wanted()
+    /// Whether somebody wants memory that is away with the process, and it has to be at home for that. Says what for.
+    pub(crate) fn memory_is_wanted(&self) -> Option<&'static str> {
+        let sole = &self.parked.sole;
+        sole.is_wanted().then(|| match sole.has_changed() {
+            true => "somebody has changed the size of a file that it maps",
+            false => "somebody opens memory that it shares",
+        })
     }
 
     /// Lets those go on who want to write to a file that is read ahead.
@@ -228,9 +232,8 @@ impl Away {
     /// The process has ended, or is about to. If others share its memory its guest ends before, and then it is seen out: what
     /// becomes of the lanes meanwhile is no loss.
     fn over(&mut self) -> Step {
-        if self.session.shared.kin.is_some() {
-            self.session.end_guest_of_kin();
-            ends::see_out(self.parked.pid);
+        if self.session.shared.kin.is_some() || self.parked.sole.outlives() {
+            ends::early(&self.parked, &mut self.session);
         }
         self.parked.agents.ring().end();
         self.tasks = Tasks::default();

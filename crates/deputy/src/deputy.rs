@@ -390,8 +390,8 @@ impl Deputy {
         if !matches!(due, Step::Stay) {
             return Ok(due);
         }
-        if away.memory_is_wanted() {
-            return Ok(Step::Home(Some("somebody opens memory that it shares".to_owned())));
+        if let Some(why) = away.memory_is_wanted() {
+            return Ok(Step::Home(Some(why.to_owned())));
         }
         let due = away.due();
         if !matches!(due, Step::Stay) {
@@ -597,13 +597,11 @@ impl Deputy {
     /// from where it was stopped.
     fn lost(&self, parked: Parked, tasks: Tasks, session: Session, error: &Fault) -> Result<()> {
         let start = Instant::now();
-        if let Some(kin) = session.shared.kin.clone()
-            && ends::is_its_end(self.pid, error, Some(&kin))
-        {
+        let kin = session.shared.kin.clone();
+        if (kin.is_some() || parked.sole.outlives()) && ends::is_its_end(self.pid, error, kin.as_deref()) {
             // It was killed under our hands; of its host nothing is known to be wrong.
             let mut session = session;
-            session.end_guest_of_kin();
-            ends::see_out(self.pid);
+            ends::early(&parked, &mut session);
             parked.agents.ring().end();
             session.close();
             return Ok(());

@@ -34,14 +34,18 @@ pub enum Reason {
     Device(String),
     #[error("it shares writable memory outside itself: {0}")]
     SharedMemory(String),
+    #[error("what it maps has just become something else")]
+    Remapped,
     #[error("it shares writable memory ({path}) with {with}")]
     SharedWith { path: String, with: Sharers },
     #[error("it may share writable memory ({path}) with process {pid}, which cannot be looked at")]
     SharedPerhaps { path: String, pid: i32 },
     #[error("it shares writable memory ({0}) with a process that cannot be seen from here")]
     SharedUnseen(String),
-    #[error("it shares writable memory that others may open: {0}")]
-    SharedByName(String),
+    #[error("it maps {0} shared and to be written, which lies where others may change it unseen")]
+    SharedElsewhere(String),
+    #[error("it maps parts of {0} shared and to be written that have no room on the disk yet")]
+    SharedHoles(String),
     #[error("it shares writable memory of which others may be getting a descriptor: {0}")]
     SharedByDescriptor(String),
     #[error(

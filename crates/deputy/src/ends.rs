@@ -14,8 +14,8 @@
 //! process can make no calls, so its memory is not rearranged; but what it shares with others lies where it always did, and can
 //! be written in that stop.
 
-use crate::fault::{Fault, Result};
-use crate::homecoming::{Way, receive};
+use crate::fault::{Fault, Result, chain};
+use crate::homecoming::{Way, receive, write_pages};
 use crate::kin::Kin;
 use crate::parked::Parked;
 use crate::session::Session;
@@ -23,7 +23,8 @@ use minka_image::family::Stage;
 use minka_image::robust;
 use minka_kernel::procfs::{self, Status};
 use minka_kernel::ptrace::{self, End};
-use minka_wire::message::{self, FromHost, Leaving, MessageError, kind};
+use minka_wire::message::{self, FromHome, FromHost, Leaving, MessageError, kind};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 const ESRCH: i32 = 3;
@@ -83,11 +84,25 @@ pub(crate) fn see_out(pid: i32) {
     }
 }
 
+/// A process is about to end whose guest runs. Says so when that is over.
+pub(crate) fn early(parked: &Parked, session: &mut Session) {
+    if parked.sole.outlives() {
+        if let Err(error) = bring_what_outlives(parked, session, Way::default()) {
+            let (error, lost) = (chain(&error), parked.sole.what_is_lost());
+            tracing::error!(pid = parked.pid, "it ended while it was at {}: {error}{lost}", session.node);
+        }
+    } else {
+        session.end_guest_of_kin();
+    }
+    see_out(parked.pid);
+}
+
 /// A process has ended, or is about to, on its way home. Says so when that is over.
 pub(crate) fn on_the_way(parked: &Parked, session: &mut Session, way: Way) -> Fault {
     let kin = session.shared.kin.clone();
     let outcome = match kin {
         Some(kin) if way.is_still => bring_what_is_shared(parked, session, &kin, way),
+        _ if parked.sole.outlives() => bring_what_outlives(parked, session, way),
         _ => {
             session.end_guest_of_kin();
             Ok(())
@@ -97,41 +112,98 @@ pub(crate) fn on_the_way(parked: &Parked, session: &mut Session, way: Way) -> Fa
     outcome.err().unwrap_or(Fault::Gone(End::Killed(SIGKILL)))
 }
 
+/// Brings home what others will find of it, if nobody else will.
+fn bring_what_outlives(parked: &Parked, session: &mut Session, way: Way) -> Result<()> {
+    let mut way = way;
+    if let Err(error) = stop_guest(parked, session, &mut way) {
+        session.end_guest_of_kin();
+        return Err(error);
+    }
+    let patience = session.shared.patience;
+    let Some(kin) = session.shared.kin.clone() else {
+        return receive_what_is_shared(parked, session, &mut way, patience);
+    };
+    if !kin.is_ending() {
+        session.end_guest_of_kin();
+        return Ok(());
+    }
+    // Those of whom others have heard are ended first, and mark the locks that they held.
+    kin.arrive(Stage::Still);
+    kin.wait_for(Stage::Still, patience)?;
+    session.say(&FromHome::Collect { all: true })?;
+    receive_what_is_shared(parked, session, &mut way, patience)?;
+    kin.meet(Stage::Written, patience)?;
+    if let Some(leaving) = &way.leaving {
+        mark(parked, leaving);
+    }
+    kin.arrive(Stage::Returned);
+    Ok(())
+}
+
+/// Has the guest of a process stand still that makes no call any more.
+fn stop_guest(parked: &Parked, session: &mut Session, way: &mut Way) -> Result<()> {
+    session.shared.recalling.store(true, Ordering::SeqCst);
+    session.shared.is_dying.store(true, Ordering::SeqCst);
+    parked.agents.ring().end();
+    if way.stream.is_none() {
+        session.say(&FromHome::Recall)?;
+        way.stream = Some(session.take_stream()?);
+    }
+    if session.shared.kin.is_none() || way.is_still {
+        return Ok(());
+    }
+    let mut body = Vec::new();
+    let header = receive(way.stream.as_mut().ok_or(Fault::Over)?, &mut body, session.shared.patience)?;
+    match message::decode(&header, &body, kind::FROM_HOST, "the guest's state")? {
+        FromHost::Still => way.is_still = true,
+        other => return Err(Fault::Said(format!("the host sent {} before the pages", other.name()))),
+    }
+    Ok(())
+}
+
 /// Brings home what the guest wrote of the memory that others have, too, with the marks of its end.
 fn bring_what_is_shared(parked: &Parked, session: &mut Session, kin: &Kin, way: Way) -> Result<()> {
-    let Way { stream, mut leaving, mut has_all, has_collected, .. } = way;
-    let mut stream = stream.ok_or(Fault::Over)?;
+    let mut way = way;
     let patience = session.shared.patience;
-    if !has_collected {
+    if !way.has_collected {
         kin.wait_for(Stage::Still, patience)?;
         session.collect(kin)?;
     }
+    receive_what_is_shared(parked, session, &mut way, patience)?;
+    kin.meet(Stage::Written, patience)?;
+    if let Some(leaving) = &way.leaving {
+        mark(parked, leaving);
+    }
+    kin.arrive(Stage::Returned);
+    Ok(())
+}
+
+/// Writes the pages that come home, as far as others have them or will find them.
+fn receive_what_is_shared(
+    parked: &Parked,
+    session: &Session,
+    way: &mut Way,
+    patience: Duration,
+) -> Result<()> {
     let mut body = Vec::new();
-    while !has_all {
-        let header = receive(&mut stream, &mut body, patience)?;
+    while !way.has_all {
+        let header = receive(way.stream.as_mut().ok_or(Fault::Over)?, &mut body, patience)?;
         match header.kind {
             kind::PAGES => {
                 session.commit()?;
                 for (start, end) in parked.sole.within(header.correlation, body.len() as u64) {
                     let from = (start - header.correlation) as usize..(end - header.correlation) as usize;
-                    let content = &body[from];
-                    let written = parked.memory.poke(start, content);
-                    written.map_err(|error| Fault::Io("write a page that came home", error))?;
+                    write_pages(parked, start, &body[from])?;
                 }
             }
             kind::FROM_HOST => match message::decode(&header, &body, kind::FROM_HOST, "the guest's state")? {
-                FromHost::Leaving(found) => leaving = Some(found),
+                FromHost::Leaving(found) => way.leaving = Some(found),
                 other => return Err(Fault::Said(format!("the host sent {} with the pages", other.name()))),
             },
-            kind::END => has_all = true,
+            kind::END => way.has_all = true,
             found => return Err(MessageError::Kind { found, expected: "pages" }.into()),
         }
     }
-    kin.meet(Stage::Written, patience)?;
-    if let Some(leaving) = leaving {
-        mark(parked, &leaving);
-    }
-    kin.arrive(Stage::Returned);
     Ok(())
 }
 

@@ -22,7 +22,6 @@ use minka_image::family::{Call, Stage};
 use minka_image::origin::{self, Step, Wanted};
 use minka_image::registers::{NO_SYSCALL, Registers};
 use minka_kernel::faultpoint::{self, Point};
-use minka_kernel::memory::Memory;
 use minka_kernel::procfs;
 use minka_kernel::ptrace::{Running, SIGINFO_SIZE, Stop, Stopped};
 use minka_link::Receiver;
@@ -38,11 +37,15 @@ use std::time::{Duration, Instant};
 pub(crate) fn bring_home(parked: &mut Parked, tasks: &mut Tasks, session: &mut Session) -> Result<()> {
     let mut way = Way::default();
     let outcome = come(parked, tasks, session, &mut way);
-    match (outcome, session.shared.kin.clone()) {
-        (Err(error), Some(kin)) if ends::is_its_end(parked.pid, &error, Some(&kin)) => {
+    let kin = session.shared.kin.clone();
+    match outcome {
+        Err(error)
+            if (kin.is_some() || parked.sole.outlives())
+                && ends::is_its_end(parked.pid, &error, kin.as_deref()) =>
+        {
             Err(ends::on_the_way(parked, session, way))
         }
-        (outcome, _) => outcome,
+        outcome => outcome,
     }
 }
 
@@ -107,8 +110,12 @@ pub(crate) fn write_early_pages(shared: &Shared, stream: &mut Receiver) -> Resul
                 if !shared.commit() {
                     return Err(Fault::Over);
                 }
-                let written = shared.lent.write_round(&shared.memory, header.correlation, &body);
-                written.map_err(|error| Fault::Io("write a page that came early", error))?;
+                for (start, end) in shared.sole.fitting(header.correlation, body.len() as u64) {
+                    let content =
+                        &body[(start - header.correlation) as usize..(end - header.correlation) as usize];
+                    let written = shared.lent.write_round(&shared.memory, start, content);
+                    written.map_err(|error| Fault::Io("write a page that came early", error))?;
+                }
             }
             kind::PRECOPIED => return Ok(()),
             found => return Err(MessageError::Kind { found, expected: "pages" }.into()),
@@ -375,7 +382,7 @@ fn receive_until_leaving(
         match header.kind {
             kind::PAGES => {
                 session.commit()?;
-                write_pages(&parked.memory, &parked.kept, header.correlation, &body)?;
+                write_pages(parked, header.correlation, &body)?;
             }
             kind::FROM_HOST => match message::decode(&header, &body, kind::FROM_HOST, "the guest's state")? {
                 FromHost::Leaving(leaving) => {
@@ -417,7 +424,7 @@ fn receive_pages(
         }
         let header = receive(stream, &mut body, patience)?;
         match header.kind {
-            kind::PAGES => write_pages(&parked.memory, &parked.kept, header.correlation, &body)?,
+            kind::PAGES => write_pages(parked, header.correlation, &body)?,
             kind::END => return Ok(()),
             found => return Err(MessageError::Kind { found, expected: "pages" }.into()),
         }
@@ -436,10 +443,15 @@ fn silent(patience: Duration) -> Fault {
     Fault::Said(format!("the host sent nothing for {patience:?}"))
 }
 
-/// Writes pages where they belong.
-fn write_pages(memory: &Memory, kept: &Kept, address: u64, content: &[u8]) -> Result<()> {
-    check_place(kept, address, content)?;
-    memory.poke(address, content).map_err(|error| Fault::Io("write a page that came home", error))
+/// Writes pages where they belong, as far as there is a place for them.
+pub(crate) fn write_pages(parked: &Parked, address: u64, content: &[u8]) -> Result<()> {
+    check_place(&parked.kept, address, content)?;
+    for (start, end) in parked.sole.fitting(address, content.len() as u64) {
+        let piece = &content[(start - address) as usize..(end - address) as usize];
+        let written = parked.memory.poke(start, piece);
+        written.map_err(|error| Fault::Io("write a page that came home", error))?;
+    }
+    Ok(())
 }
 
 /// Whether the guest can have content at this place.

@@ -271,6 +271,11 @@ impl Kin {
         }
     }
 
+    /// This member's process is about to end, and its guest stands still for good. Says whether it is so with all.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.ledger.is_ending(self.me)
+    }
+
     /// Whether nothing of this member is to be waited for any more.
     pub(crate) fn has_left(&self) -> bool {
         self.ledger.stage(self.me) == Stage::Gone
@@ -388,6 +393,24 @@ mod tests {
         let (one, other) = both(&directory, 5);
         one.ended();
         assert!(other.turn_to_judge(Duration::from_secs(10)).expect("it is the first that is left"));
+    }
+
+    #[test]
+    fn the_last_one_that_is_about_to_end_hears_that_it_is() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (one, other) = both(&directory, 6);
+        one.call(How::Urgent);
+        one.arrive(Stage::Quiet);
+        assert!(!one.is_ending());
+        other.arrive(Stage::Quiet);
+        assert!(
+            one.have_all(Stage::Quiet) && !one.have_all(Stage::Still),
+            "that is told apart from how far it is"
+        );
+        assert!(other.is_ending() && one.is_ending());
+        let (one, other) = both(&directory, 7);
+        other.ended();
+        assert!(one.is_ending(), "the other one has ended");
     }
 
     #[test]

@@ -98,9 +98,10 @@ pub(crate) fn park(pid: i32, found: Found, record: &Record, kin: Option<&Kin>) -
     let kept = Kept::new(&maps, ring.range());
     let agents = Arc::new(Agents::new(ring));
     let masks: BTreeMap<i32, u64> = still.threads.iter().map(|thread| (thread.tid, thread.mask)).collect();
-    let options = match kin {
-        Some(_) => tracee::OPTIONS_IN_AGENT_OF_KIN,
-        None => tracee::OPTIONS_IN_AGENT,
+    // What others will see of it has to be at home before its end, too.
+    let options = match kin.is_some() || still.sole.outlives() {
+        true => tracee::OPTIONS_IN_AGENT_TO_THE_END,
+        false => tracee::OPTIONS_IN_AGENT,
     };
     let tasks = enter(&agents, [main].into_iter().chain(tasks), &still, options)?;
     let Still { threads, borders, auxv, site, leases, sole, .. } = still;
@@ -208,7 +209,7 @@ fn examine(
         eligible::own_reasons(pid).into_iter().next().map_or_else(|| Ok(Sole::default()), Err)?
     } else {
         let sole = eligible::judge(pid).map_err(|mut reasons| reasons.remove(0))?;
-        sole.close_to_others(&[pid])?;
+        sole.close_to_others(pid, &[pid])?;
         sole
     };
     let leases = eligible::take_leases(pid, maps)?;

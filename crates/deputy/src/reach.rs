@@ -34,12 +34,21 @@ pub(crate) trait Descriptors {
     fn is_behind(&self, descriptor: i32) -> bool;
     /// Whether a descriptor is a directory from which such memory can be opened.
     fn leads_there(&self, descriptor: i32) -> bool;
+    /// Whether others will find such memory when all who have it have ended.
+    fn outlives(&self) -> bool;
+    /// Whether some of it lies on a disk.
+    fn is_on_disk(&self) -> bool;
+    /// Whether the process has no other thread.
+    fn is_last_thread(&self) -> bool;
 }
 
 /// Whether a call would reach the memory, or give another process the means to.
 pub(crate) fn reaches(placed: &Placed, area: Area<'_>, descriptors: &impl Descriptors) -> bool {
     if is_harmless(placed) {
         return false;
+    }
+    if reaches_without(placed.number(), descriptors) {
+        return true;
     }
     let arguments = placed.spec().arguments.iter().zip(placed.arguments());
     let mut names = false;
@@ -68,6 +77,25 @@ pub(crate) fn reaches(placed: &Placed, area: Area<'_>, descriptors: &impl Descri
         }
     }
     names && directory.is_some_and(|directory| directory >= 0 && descriptors.leads_there(directory))
+}
+
+/// Calls that reach it without a descriptor of it and without opening it, which the process would not be permitted
+/// ([`crate::sole`]): what cuts a file short by its name, sets its times, has all disks be as they should, and the end.
+fn reaches_without(number: u32, descriptors: &impl Descriptors) -> bool {
+    const EXIT: u32 = 60;
+    const TRUNCATE: u32 = 76;
+    const SYNC: u32 = 162;
+    const EXIT_GROUP: u32 = 231;
+    const SYNCFS: u32 = 306;
+    /// `utime`, `utimes`, `futimesat`, `utimensat`
+    const TIMES: [u32; 4] = [132, 235, 261, 280];
+    match number {
+        TRUNCATE => true,
+        EXIT => descriptors.outlives() && descriptors.is_last_thread(),
+        EXIT_GROUP => descriptors.outlives(),
+        SYNC | SYNCFS => descriptors.is_on_disk(),
+        number => TIMES.contains(&number) && descriptors.outlives(),
+    }
 }
 
 /// Calls on descriptors that have nothing to do with what these lead to.
@@ -124,10 +152,19 @@ mod tests {
     use super::*;
     use minka_syscalls::marshal;
 
-    /// Descriptor 5 leads there; from 6 it can be opened.
-    struct Five;
+    /// Descriptor 5 leads there; from 6 it can be opened. Whether it has a name, and lies on a disk.
+    struct Five(bool);
 
     impl Descriptors for Five {
+        fn outlives(&self) -> bool {
+            self.0
+        }
+        fn is_on_disk(&self) -> bool {
+            self.0
+        }
+        fn is_last_thread(&self) -> bool {
+            true
+        }
         fn is_behind(&self, descriptor: i32) -> bool {
             descriptor == 5
         }
@@ -159,14 +196,20 @@ mod tests {
     }
 
     fn check(number: u64, arguments: [u64; 6], memory: &[u8], expected: bool) {
+        check_with(&Five(false), number, arguments, memory, expected);
+    }
+
+    fn check_with(five: &Five, number: u64, arguments: [u64; 6], memory: &[u8], expected: bool) {
         const PLACE: u64 = 0x7000_0000;
         let spec = minka_syscalls::lookup(number).expect("a call of the table");
         let memory = Flat([memory, &[0; 256]].concat());
         let mut request = Vec::new();
         marshal::gather(spec, &arguments, &memory, 1 << 16, &mut request).expect("a call that is carried");
         let mut area = vec![0; 1 << 16];
-        let placed = marshal::place(&request, &mut area, PLACE).expect("a call that is placed");
-        let found = reaches(&placed, Area { address: PLACE, bytes: &area }, &Five);
+        let placed = marshal::place(&request, &mut area, PLACE)
+            .or_else(|_| marshal::place_own(&request, &mut area, PLACE))
+            .expect("a call that is placed");
+        let found = reaches(&placed, Area { address: PLACE, bytes: &area }, five);
         assert_eq!(found, expected, "{} {arguments:x?}", spec.name);
     }
 
@@ -192,6 +235,20 @@ mod tests {
         }
         const F_GETLK: u64 = 5;
         check(72, [5, F_GETLK, BASE, 0, 0, 0], &[0; 32], true);
+    }
+
+    #[test]
+    fn what_needs_no_descriptor_reaches_it_if_others_will_find_it() {
+        const TRUNCATE: u64 = 76;
+        check(TRUNCATE, [BASE, 8, 0, 0, 0, 0], b"/tmp/x\0", true);
+        for call in [60, 231, 162, 306] {
+            check(call, [3, 0, 0, 0, 0, 0], &[], false);
+            check_with(&Five(true), call, [3, 0, 0, 0, 0, 0], &[], true);
+        }
+        const UTIMENSAT: u64 = 280;
+        let arguments = [(-100i64) as u64, BASE, BASE + 16, 0, 0, 0];
+        check(UTIMENSAT, arguments, b"/tmp/x\0", false);
+        check_with(&Five(true), UTIMENSAT, arguments, b"/tmp/x\0", true);
     }
 
     #[test]

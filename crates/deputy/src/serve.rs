@@ -37,6 +37,7 @@ const ERESTARTNOINTR: i64 = -513;
 /// −ERESTARTNOHAND: make it again, unless a handler has run.
 const ERESTARTNOHAND: i64 = -514;
 const EINTR: i64 = -4;
+const EPERM: i64 = -1;
 
 /// Performs forwarded calls, one at a time, in the order in which they come.
 pub(crate) fn calls(shared: &Arc<Shared>, mut channel: Channel) -> Result<()> {
@@ -61,6 +62,8 @@ pub(crate) fn calls(shared: &Arc<Shared>, mut channel: Channel) -> Result<()> {
         };
         match outcome {
             Ok(()) => {}
+            // It is about to end, but what it has written is still to come: its guest stands still for that.
+            Err(Fault::Over) if shared.is_dying.load(Ordering::SeqCst) => hold(&mut channel, &header)?,
             // The process ended, replaced its image or goes on at home: the main thread has seen it.
             Err(Fault::Over) => return Ok(()),
             // It has done what it was asked for, and so may its guest.
@@ -107,8 +110,7 @@ fn perform(
     if let Some(what) = reached {
         drop((slot, busy));
         shared.needs_home(format!("{} of {what}", placed.spec().name));
-        let held = Header { flags: HOLD, ..Header::new(kind::RESULT, header.correlation) };
-        return reply(channel, held, ERESTARTNOINTR);
+        return hold(channel, header);
     }
     if !shared.commit() {
         return Err(Fault::Over);
@@ -132,6 +134,7 @@ fn perform(
         None => None,
     };
     let (number, arguments) = if again { (RESTART_SYSCALL, [0; 6]) } else { (call, arguments) };
+    let turned_away = shared.sole.turned_away();
     faultpoint::reach(Point::DeputyCall);
     let mut result = match waited {
         Some(result) => result,
@@ -141,6 +144,12 @@ fn perform(
     };
     faultpoint::reach(Point::DeputyCalled);
     agent.temporary_mask.store(false, Ordering::SeqCst);
+    if result == EPERM && shared.sole.turned_away() != turned_away {
+        // Nothing has been done. (Nor by a call of another thread, if that was it.)
+        drop((slot, busy));
+        shared.needs_home(format!("{} opens its shared memory", placed.spec().name));
+        return hold(channel, header);
+    }
     if let (Some(resumable), true) = (&resumable, at_home) {
         resumable.bring_back(shared, &mut slot);
     }
@@ -243,6 +252,15 @@ fn reaches(shared: &Shared, tid: i32, placed: &Placed, area: Area<'_>) -> bool {
             let link = std::fs::read_link(format!("/proc/{}/fd/{descriptor}", self.1));
             link.is_ok_and(|target| target.starts_with("/proc"))
         }
+        fn outlives(&self) -> bool {
+            self.0.sole.outlives()
+        }
+        fn is_on_disk(&self) -> bool {
+            self.0.sole.is_on_disk()
+        }
+        fn is_last_thread(&self) -> bool {
+            self.0.agents.count() == 1
+        }
     }
     reach::reaches(placed, area, &Of(shared, tid))
 }
@@ -264,7 +282,9 @@ fn is_cut_short(pid: i32, placed: &Placed, result: i64, (address, area): (u64, &
 /// A call may have raised a signal for its own process, which natively would be taken before the call returns. Once
 /// signals are blocked, in order to recall the guest, such a signal waits for it at home.
 fn result_header(shared: &Shared, call: &Header) -> Header {
-    let flags = if shared.recalling.load(Ordering::SeqCst) { HOLD } else { 0 };
+    // And what may have been done before its file was cut short it must not do afterwards.
+    let is_held = shared.recalling.load(Ordering::SeqCst) || shared.sole.has_changed();
+    let flags = if is_held { HOLD } else { 0 };
     Header { flags, ..Header::new(kind::RESULT, call.correlation) }
 }
 
@@ -447,6 +467,12 @@ fn snapshot(agent: &Agent, content: &[u8], flags: u32) -> Result<i64> {
     make(call::WRITE, [fd as u64, data, length as u64, 0, 0, 0])?;
     make(call::LSEEK, [fd as u64, 0, 0, 0, 0, 0])?;
     Ok(fd)
+}
+
+/// A call that is made again when the process is at home; until then its thread stands still.
+fn hold(channel: &mut Channel, call: &Header) -> Result<()> {
+    let held = Header { flags: HOLD, ..Header::new(kind::RESULT, call.correlation) };
+    reply(channel, held, ERESTARTNOINTR)
 }
 
 fn answer(channel: &mut Channel, call: &Header, result: i64) -> Result<()> {

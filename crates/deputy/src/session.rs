@@ -93,6 +93,8 @@ pub(crate) struct Shared {
     pub(crate) tracing: Arc<AtomicBool>,
     /// No call is to be made any more: the guest is on its way home.
     pub(crate) recalling: AtomicBool,
+    /// The process is about to end, and what its guest has written is still to come.
+    pub(crate) is_dying: AtomicBool,
     /// Threads whose calls began too late, and the bell that tells of them.
     late: Mutex<BTreeSet<i32>>,
     /// Why the process has to be at home for a call that has not been made.
@@ -388,6 +390,7 @@ impl Prepared {
             record: Arc::clone(record),
             tracing: Arc::clone(tracing),
             recalling: AtomicBool::new(false),
+            is_dying: AtomicBool::new(false),
             late: Mutex::default(),
             needed: Mutex::default(),
             bell: Arc::clone(bell),
@@ -551,6 +554,7 @@ impl Session {
             Some(kin) => format!("lost while it was at {}: {}", self.node, kin.why()),
             None => format!("lost while it was at {}: {}", self.node, chain(error)),
         };
+        let reason = reason + &parked.sole.what_is_lost();
         parked.agents.ring().end();
         let lost = parked::end(parked.pid, &Fault::Said(reason));
         self.close();

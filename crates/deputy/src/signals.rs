@@ -55,6 +55,8 @@ pub(crate) fn fate(parked: &Parked, tid: i32, signal: i32) -> Fate {
     }
     match default_action(signal) {
         Default::Ignore => Fate::Ignored,
+        // Others will find what it has written.
+        Default::Terminate if parked.sole.outlives() => Fate::Homeward,
         Default::Terminate => Fate::Native,
         Default::Core | Default::Stop => Fate::Homeward,
     }

@@ -8,6 +8,7 @@
 mod counted;
 mod family;
 mod guard;
+mod named;
 
 pub(crate) use family::family_of;
 
@@ -20,11 +21,13 @@ use minka_image::ranges::Ranges;
 use minka_image::shared::{self, Kind, Mapped, Object, Obstacle};
 use minka_kernel::pagemap::{Pagemap, Want};
 use minka_kernel::process::Bell;
+use named::{Least, Lies};
 use rustix::fs::SeekFrom;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, Metadata};
 use std::io::{self, ErrorKind};
 use std::os::linux::fs::MetadataExt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The shared memory that goes with a process.
@@ -41,6 +44,10 @@ pub(crate) struct Sole {
     streamed: BTreeSet<u32>,
     /// What others may have a descriptor of.
     wanted: Vec<Wanted>,
+    /// What of it others will find when all who have it have ended, by its paths.
+    outlives: BTreeSet<String>,
+    /// Some of it lies on a disk.
+    is_on_disk: bool,
     /// Who sees to it that nobody opens that meanwhile.
     guard: Mutex<Option<Guard>>,
 }
@@ -55,6 +62,8 @@ struct Area {
     object: Option<u32>,
     /// To look which pages there are; none where the kernel does not let us.
     file: Option<File>,
+    /// Of what others may have descriptors: its size when the process left, bytes, and the least that has been seen since.
+    size: Option<(u64, Least)>,
 }
 
 impl Sole {
@@ -63,15 +72,15 @@ impl Sole {
         self.areas.is_empty()
     }
 
-    /// From now on nobody but these processes opens any of it unnoticed. All of them stand still.
-    fn close(&self, members: &[i32]) -> Result<(), Reason> {
-        *self.guard() = counted::guard(members, &self.wanted)?;
+    /// From now on nobody but these processes, one of which is `pid`, opens any of it unnoticed. All of them stand still.
+    fn close(&self, pid: i32, members: &[i32]) -> Result<(), Reason> {
+        *self.guard() = counted::guard(pid, members, &self.wanted)?;
         Ok(())
     }
 
     /// The same, and whether nobody else has any of it by now, by whatever descriptor.
-    pub(crate) fn close_to_others(&self, members: &[i32]) -> Result<(), Reason> {
-        self.close(members)?;
+    pub(crate) fn close_to_others(&self, pid: i32, members: &[i32]) -> Result<(), Reason> {
+        self.close(pid, members)?;
         counted::nobody_else(members, &self.wanted)
     }
 
@@ -89,6 +98,52 @@ impl Sole {
     /// Whether somebody wants to open it: it has to be at home before.
     pub(crate) fn is_wanted(&self) -> bool {
         self.guard().as_ref().is_some_and(Guard::somebody_waits)
+    }
+
+    /// Whether others will find some of it when all who have it have ended.
+    pub(crate) fn outlives(&self) -> bool {
+        !self.outlives.is_empty()
+    }
+
+    /// What is lost of it with the host, in words; nothing if nobody could find it anyway.
+    pub(crate) fn what_is_lost(&self) -> String {
+        let paths: Vec<&str> = self.outlives.iter().map(String::as_str).collect();
+        if paths.is_empty() {
+            return String::new();
+        }
+        format!("; what it had written to its memory of {} since it left is lost, too", paths.join(", "))
+    }
+
+    /// Whether some of it lies on a disk, and is safe there when it has been said to be.
+    pub(crate) fn is_on_disk(&self) -> bool {
+        self.is_on_disk
+    }
+
+    /// How often the process itself has been turned away when it was about to open some of it.
+    pub(crate) fn turned_away(&self) -> u64 {
+        self.guard().as_ref().map_or(0, Guard::turned_away)
+    }
+
+    /// Whether a file has become another size without having been opened: the process has to be at home before it hears of that.
+    pub(crate) fn has_changed(&self) -> bool {
+        !self.wanted.is_empty() && self.guard().as_ref().is_some_and(Guard::has_changed)
+    }
+
+    /// The parts of pages that come home which still have a place there: not what lies behind the end of a file that has been cut
+    /// short since.
+    pub(crate) fn fitting(&self, address: u64, length: u64) -> Vec<(u64, u64)> {
+        let mut fitting = Ranges::new();
+        fitting.set(address, address.saturating_add(length), ());
+        if self.has_changed() {
+            for Area { start, end, offset, size, .. } in &self.areas {
+                let Some((size, least)) = size else { continue };
+                let least = least.load(Ordering::SeqCst);
+                if least < *size {
+                    fitting.clear(least.saturating_sub(*offset).saturating_add(*start).min(*end), *end);
+                }
+            }
+        }
+        fitting.iter().map(|(start, end, ())| (start, end)).collect()
     }
 
     /// It is at home: whoever wants to may open it.
@@ -182,17 +237,15 @@ fn because(error: io::Error) -> Reason {
 /// Whether a process can have shared memory elsewhere, as far as its own maps tell.
 pub(crate) fn obstacle(pid: i32, maps: &[Mapping]) -> Result<(), Reason> {
     let objects = shared::objects(maps)?;
-    counted::can_be(objects.values())?;
-    // Only memory is served by userfaultfd.
-    let files = objects.values().filter(|mapped| mapped.kind == Kind::File { deleted: true });
+    let files = objects.values().filter(|mapped| matches!(mapped.kind, Kind::File { .. }));
     for mapped in files {
         let link = mapped.mappings.first().map(|first| map_file(pid, first)).unwrap_or_default();
         let system = rustix::fs::statfs(&link);
-        if system.is_ok_and(|system| system.f_type != TMPFS) {
-            return Err(Reason::SharedMemory(mapped.path().to_owned()));
+        if system.is_ok_and(|system| Lies::on(system.f_type).is_none()) {
+            return Err(Reason::SharedElsewhere(mapped.path().to_owned()));
         }
     }
-    Ok(())
+    counted::can_be(objects.values())
 }
 
 /// What leads to the file behind a mapping.
@@ -218,21 +271,9 @@ fn look_among(
         let path = mapped.path().to_owned();
         let twice = mapped.is_twice().then_some(sole.twice.len() as u32);
         sole.twice.extend(twice.map(|_| mapped.length()));
-        let mut identity_of = None;
-        for mapping in mappings {
-            let file = File::open(map_file(pid, mapping)).ok();
-            if let Some(file) = &file {
-                identity_of = Some(examine(file, &path)?);
-            }
-            let Mapping { start, end, offset, .. } = **mapping;
-            sole.areas.push(Area { start, end, offset, object: twice, file });
-        }
-        if let (true, Some(first)) = (mapped.kind.has_descriptors(), mappings.first()) {
-            let file = File::open(map_file(pid, first)).ok();
-            sole.wanted.push(Wanted { pid, start: first.start, path: path.clone(), file });
-        }
-        let identity = identity_of.or_else(|| identity_of_plain(*object));
-        sole.objects.insert(identity.ok_or_else(|| Reason::SharedMemory(path.clone()))?);
+        let mappings = mappings.iter().map(|mapping| (pid, *mapping));
+        let wanted = sole.add(pid, *object, mapped.kind, &path, twice, mappings)?;
+        sole.wanted.extend(wanted);
         searched.push((*object, path));
     }
     let mut seen = BTreeSet::from([pid]);
@@ -251,16 +292,97 @@ fn look_among(
     }
 }
 
-const TMPFS: i64 = 0x0102_1994;
+impl Sole {
+    /// Takes in an object, with those of its mappings that are this process's own. What is to be counted is returned.
+    fn add<'a>(
+        &mut self,
+        own: i32,
+        object: Object,
+        kind: Kind,
+        path: &str,
+        index: Option<u32>,
+        mappings: impl Iterator<Item = (i32, &'a Mapping)>,
+    ) -> Result<Option<Wanted>, Reason> {
+        let mut found: Option<Looked> = None;
+        let mut wanted = None;
+        for (pid, mapping) in mappings {
+            let link = map_file(pid, mapping);
+            let file = match File::open(&link) {
+                Ok(file) => Some(file),
+                Err(error) if error.kind() == ErrorKind::NotFound => return Err(Reason::Remapped),
+                Err(_) => None,
+            };
+            if let Some(file) = &file {
+                let looked = examine(file, path, kind, mapping)?;
+                found.get_or_insert(looked);
+            }
+            if wanted.is_none() && kind.has_descriptors() {
+                let lies = found.as_ref().and_then(|found| found.lies);
+                let size = found.as_ref().and_then(|found| found.size.clone());
+                let file = File::open(&link).ok();
+                wanted = Some(Wanted {
+                    pid,
+                    start: mapping.start,
+                    path: path.to_owned(),
+                    file,
+                    is_in_memory: lies != Some(Lies::OnDisk),
+                    least: size.map(|(_, least)| least),
+                });
+            }
+            if pid == own {
+                let Mapping { start, end, offset, .. } = *mapping;
+                let size = found.as_ref().and_then(|found| found.size.clone());
+                self.areas.push(Area { start, end, offset, object: index, file, size });
+            }
+        }
+        if let Some(found) = &found {
+            self.is_on_disk |= found.lies == Some(Lies::OnDisk);
+            if found.has_name {
+                self.outlives.insert(path.to_owned());
+            }
+        }
+        let identity = found.map(|found| found.identity).or_else(|| identity_of_plain(object));
+        self.objects.insert(identity.ok_or_else(|| Reason::SharedMemory(path.to_owned()))?);
+        Ok(wanted)
+    }
+}
 
-/// What `stat` says of a mapped object, if that is memory and has no name.
-fn examine(file: &File, path: &str) -> Result<(u64, u64), Reason> {
+/// What `stat` says of a mapped object.
+struct Looked {
+    identity: (u64, u64),
+    has_name: bool,
+    /// Of a file.
+    lies: Option<Lies>,
+    /// If others may have descriptors of it.
+    size: Option<(u64, Least)>,
+}
+
+/// Looks at a mapped object, which has to be memory, or a file that its process can be away from.
+fn examine(file: &File, path: &str, kind: Kind, mapping: &Mapping) -> Result<Looked, Reason> {
     let data = file.metadata().map_err(because)?;
     let system = rustix::fs::fstatfs(file).map_err(|error| because(error.into()))?;
-    if !data.is_file() || system.f_type != TMPFS || data.st_nlink() > 0 {
-        return Err(Reason::SharedMemory(path.to_owned()));
-    }
-    Ok(identity(&data))
+    let lies = Lies::on(system.f_type).filter(|_| data.is_file());
+    let has_name = data.st_nlink() > 0;
+    let (lies, size) = match (kind, lies) {
+        (Kind::File { .. }, None) => return Err(Reason::SharedElsewhere(path.to_owned())),
+        (Kind::File { .. }, Some(lies)) => {
+            if lies == Lies::OnDisk {
+                named::has_room(file, path, mapping)?;
+                if named::is_direct(file) {
+                    return Err(Reason::SharedElsewhere(path.to_owned()));
+                }
+            }
+            let size = data.st_size();
+            (Some(lies), Some((size, Arc::new(AtomicU64::new(size)))))
+        }
+        // Whatever its name looks like.
+        (_, Some(Lies::InMemory)) if !has_name => {
+            let size = data.st_size();
+            (None, kind.has_descriptors().then(|| (size, Arc::new(AtomicU64::new(size)))))
+        }
+        _ => return Err(Reason::SharedMemory(path.to_owned())),
+    };
+    Ok(Looked { identity: identity(&data), has_name, lies, size })
 }
 
 /// The same where we may not open it: enough is known of what lies where our own memory does.
@@ -437,7 +559,6 @@ impl From<Obstacle> for Reason {
         match obstacle {
             Obstacle::Unknown => Self::SharedMemory("anonymous".to_owned()),
             Obstacle::Numbered(number) => Self::SharedByNumber(number),
-            Obstacle::Named(path) => Self::SharedByName(path),
             Obstacle::ReadOnly(path) => Self::SharedUnwritten(path),
             Obstacle::Private(path) => Self::SharedPrivately(path),
         }
@@ -523,13 +644,13 @@ mod tests {
     fn a_memfd_goes_with_its_process_if_nobody_else_has_it() {
         let Some((memfd, _shared, maps)) = mapped_as_memfd(c"sole counted") else { return };
         let sole = look_among(own(), &maps, || Ok(vec![own()])).expect("nobody is seen to have it");
-        assert_eq!(sole.close_to_others(&[own()]), Ok(()));
+        assert_eq!(sole.close_to_others(own(), &[own()]), Ok(()));
         let path = "/memfd:sole counted".to_owned();
         // Somebody who is not looked at.
         let mut child = Command::new("sleep").arg("60").stdin(Stdio::from(memfd)).spawn().expect("start");
-        let found = sole.close_to_others(&[own()]);
+        let found = sole.close_to_others(own(), &[own()]);
         sole.open();
-        let with_it = sole.close_to_others(&[own(), child.id().cast_signed()]);
+        let with_it = sole.close_to_others(own(), &[own(), child.id().cast_signed()]);
         sole.open();
         let pid = child.id().cast_signed();
         child.kill().expect("end it");
@@ -537,7 +658,7 @@ mod tests {
         // It would have it, but not map it.
         let otherwise = Reason::SharedOtherwise { path: path.clone(), pid };
         assert_eq!((found, with_it), (Err(Reason::SharedByDescriptor(path)), Err(otherwise)));
-        assert_eq!(sole.close_to_others(&[own()]), Ok(()));
+        assert_eq!(sole.close_to_others(own(), &[own()]), Ok(()));
     }
 
     #[test]

@@ -55,7 +55,7 @@ pub(crate) const OPTIONS: Options = Options::TRACE_EXEC.and(Options::SYSTEM_CALL
 pub(crate) const OPTIONS_IN_AGENT: Options = OPTIONS.and(Options::TRACE_CLONE);
 
 /// The same of one that shares memory with others: its guest is to be no more before any of them sees its end.
-pub(crate) const OPTIONS_IN_AGENT_OF_KIN: Options = OPTIONS_IN_AGENT.and(Options::TRACE_EXIT);
+pub(crate) const OPTIONS_IN_AGENT_TO_THE_END: Options = OPTIONS_IN_AGENT.and(Options::TRACE_EXIT);
 
 /// Attaches to a thread of a process without stopping it.
 pub(crate) fn seize(tid: i32) -> Result<Running> {

@@ -176,6 +176,8 @@ pub struct Ledger<W> {
     members: usize,
 }
 
+/// In a member's word: it is about to end, and its guest stands still.
+const ENDING: u32 = 1 << 31;
 const NUMBER_SHIFT: u32 = 16;
 const BY_SHIFT: u32 = 8;
 
@@ -233,12 +235,28 @@ impl<W: Words> Ledger<W> {
         loop {
             let before = self.words.load(word);
             if Stage::of(before) == Stage::Gone
-                || self.words.swap(word, before, number << BY_SHIFT | stage as u32)
+                || self.words.swap(word, before, before & ENDING | number << BY_SHIFT | stage as u32)
             {
                 break;
             }
         }
         self.words.changed();
+    }
+
+    /// A member is about to end, and its guest stands still for good. Says whether that, or the end, holds for all members by now:
+    /// whoever is the last to say so hears it.
+    pub fn is_ending(&self, member: usize) -> bool {
+        let word = Word::Member(member);
+        loop {
+            let before = self.words.load(word);
+            if self.words.swap(word, before, before | ENDING) {
+                break;
+            }
+        }
+        (0..self.members).all(|member| {
+            let word = self.words.load(Word::Member(member));
+            word & ENDING != 0 || Stage::of(word) == Stage::Gone
+        })
     }
 
     /// A member has ended while it was away, and its guest has. From now on nobody is told of what it had written. If the
@@ -266,7 +284,7 @@ impl<W: Words> Ledger<W> {
     pub fn have_all(&self, stage: Stage) -> bool {
         let number = self.words.load(Word::Call) >> NUMBER_SHIFT;
         (0..self.members).all(|member| {
-            let word = self.words.load(Word::Member(member));
+            let word = self.words.load(Word::Member(member)) & !ENDING;
             let found = Stage::of(word);
             found >= stage && (!found.is_of_a_call() || !stage.is_of_a_call() || word >> BY_SHIFT == number)
         })

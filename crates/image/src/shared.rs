@@ -2,8 +2,8 @@
 //!
 //! Written memory that is shared can be elsewhere only if nobody at home looks at it meanwhile. A process that alone has
 //! it takes it along as if it were its own, and it is put back into the same mappings. So it has to be mapped to be
-//! written, and must be nobody else's: neither by a name nor by a number. Where there may be descriptors, all who have one have to be
-//! known ([`crate::holders`]).
+//! written, and must be nobody else's. Where there may be descriptors, all who have one have to be known ([`crate::holders`]), and
+//! whoever wants another one, also by a name, has to wait. What others can attach by a number stays.
 
 use crate::maps::{Backing, Mapping};
 use std::collections::BTreeMap;
@@ -68,8 +68,6 @@ pub enum Obstacle {
     Unknown,
     /// Others may attach the segment of this number.
     Numbered(u64),
-    /// Others may open it by this name.
-    Named(String),
     /// It is not mapped to be written: nobody else does, or it may be written by other means.
     ReadOnly(String),
     /// It is also mapped privately: such a mapping shows what is written to it, until it has pages of its own.
@@ -77,14 +75,14 @@ pub enum Obstacle {
 }
 
 impl Kind {
-    /// Whether it can be elsewhere, as nobody can find it by a name or a number.
+    /// Whether it can be elsewhere, as nobody can get at it by a number.
     pub fn may_go(self) -> bool {
         matches!(self, Self::Anonymous) || self.has_descriptors()
     }
 
     /// Whether others may have a descriptor of it, also one that is still under way in a socket, where no file of `/proc` shows it.
     pub fn has_descriptors(self) -> bool {
-        matches!(self, Self::Descriptor | Self::File { deleted: true })
+        matches!(self, Self::Descriptor | Self::File { .. })
     }
 }
 
@@ -126,12 +124,13 @@ pub fn objects(maps: &[Mapping]) -> Result<BTreeMap<Object, Mapped<'_>>, Obstacl
     let mut objects: BTreeMap<Object, Mapped<'_>> = BTreeMap::new();
     for mapping in maps {
         let Some(kind) = kind(mapping) else { continue };
-        let Backing::File { path, .. } = &mapping.backing else { return Err(Obstacle::Unknown) };
+        if !matches!(mapping.backing, Backing::File { .. }) {
+            return Err(Obstacle::Unknown);
+        }
         match kind {
             _ if mapping.inode == 0 && kind != Kind::Numbered => return Err(Obstacle::Unknown),
             Kind::Numbered => return Err(Obstacle::Numbered(mapping.inode)),
-            Kind::File { deleted: false } => return Err(Obstacle::Named(path.clone())),
-            Kind::Anonymous | Kind::Descriptor | Kind::File { deleted: true } => {
+            Kind::Anonymous | Kind::Descriptor | Kind::File { .. } => {
                 let object = objects.entry(Object::of(mapping));
                 object.or_insert(Mapped { kind, mappings: Vec::new() }).mappings.push(mapping);
             }
@@ -199,14 +198,13 @@ mod tests {
         let check = |line: &str, expected: Obstacle| assert_eq!(found(&paged(line)), Err(expected), "{line}");
         check("1-2 rw-s 00000000 00:01 5 /SYSV0000002a (deleted)", Obstacle::Numbered(5));
         check("1-2 rw-s 00000000 00:01 0 /SYSV00000000 (deleted)", Obstacle::Numbered(0));
-        check("1-2 rw-s 00000000 00:1a 5 /dev/shm/x", Obstacle::Named("/dev/shm/x".into()));
         check("1-2 r--s 00000000 00:01 5 /memfd:x (deleted)", Obstacle::ReadOnly("/memfd:x".into()));
         check("1-2 r--s 00000000 00:01 5 /dev/zero (deleted)", Obstacle::ReadOnly("/dev/zero".into()));
         check("1-2 rw-s 00000000 00:00 0", Obstacle::Unknown);
     }
 
     #[test]
-    fn what_has_no_name_may_go_if_all_who_have_a_descriptor_are_known() {
+    fn what_has_no_number_may_go_if_all_who_have_a_descriptor_are_known() {
         let check = |line: &str, expected: Kind| {
             let maps = crate::maps::parse(&paged(line)).expect("a line of maps");
             let objects = objects(&maps).expect("it may go");
@@ -215,11 +213,13 @@ mod tests {
             assert!(expected.may_go());
         };
         check("1-2 rw-s 00000000 00:1a 5 /dev/shm/x (deleted)", Kind::File { deleted: true });
+        check("1-2 rw-s 00000000 00:1a 5 /dev/shm/x", Kind::File { deleted: false });
+        check("1-2 rw-s 00000000 08:01 5 /tmp/x", Kind::File { deleted: false });
         check("1-2 rw-s 00000000 00:01 5 /memfd:x (deleted)", Kind::Descriptor);
         check("1-2 rw-s 00000000 00:01 5 /dev/zero (deleted)", Kind::Anonymous);
         let kinds = [Kind::Descriptor, Kind::File { deleted: true }, Kind::Anonymous, Kind::Numbered];
         assert_eq!(kinds.map(Kind::has_descriptors), [true, true, false, false]);
-        assert!(!Kind::Numbered.may_go() && !Kind::File { deleted: false }.may_go());
+        assert!(!Kind::Numbered.may_go() && Kind::File { deleted: false }.may_go());
     }
 
     #[test]

@@ -70,7 +70,16 @@ impl Door {
 
     /// Lets one in.
     pub fn let_in(&self, visitor: Visitor) -> io::Result<()> {
-        let response = libc::fanotify_response { fd: visitor.file.as_raw_fd(), response: libc::FAN_ALLOW };
+        self.answer(visitor, libc::FAN_ALLOW)
+    }
+
+    /// Turns one away: it is not permitted to open it (EPERM).
+    pub fn turn_away(&self, visitor: Visitor) -> io::Result<()> {
+        self.answer(visitor, libc::FAN_DENY)
+    }
+
+    fn answer(&self, visitor: Visitor, response: u32) -> io::Result<()> {
+        let response = libc::fanotify_response { fd: visitor.file.as_raw_fd(), response };
         let from = (&raw const response).cast();
         // SAFETY: as many bytes as there are.
         let written = unsafe { libc::write(self.0.as_raw_fd(), from, size_of_val(&response)) };
@@ -121,6 +130,10 @@ mod tests {
         assert!(is_done.recv_timeout(Duration::from_millis(50)).is_err(), "it waits");
         door.let_in(visitor).expect("let it in");
         assert_eq!(is_done.recv_timeout(Duration::from_secs(10)), Ok(true));
+        // Or turned away.
+        open(path.clone(), done.clone());
+        door.turn_away(next(&door)).expect("turn it away");
+        assert_eq!(is_done.recv_timeout(Duration::from_secs(10)), Ok(false));
         // Without the door it need not wait any more.
         open(path, done);
         let _visitor = next(&door);

@@ -1,7 +1,7 @@
-//! Who has a file that has no name: the kernel's own counts, of which no file in `/proc` tells.
+//! Who has a file: the kernel's own counts, of which no file in `/proc` tells.
 //!
-//! A file without a name is one inode (`i_count`: an entry each), one entry in a directory that is gone (`d_lockref`: each
-//! opening), and openings (`f_ref`: each mapping, each descriptor, also one that is under way in a socket or in use by a call):
+//! A file is one inode (`i_count`: an entry each), an entry in a directory for each name that the kernel knows of, or that is gone
+//! (`d_lockref`: each opening, and in memory the name itself), and openings (`f_ref`: each mapping, each descriptor, also one that is under way in a socket or in use by a call):
 //!
 //! ```text
 //!  mapping ──┐
@@ -56,7 +56,7 @@ const TRACE_ITER: u32 = 28;
 const SEQ_WRITE: i32 = 127;
 
 /// Words of a record.
-const WORDS: usize = 8;
+const WORDS: usize = 9;
 
 /// The programs that count.
 #[derive(Debug)]
@@ -88,7 +88,7 @@ impl Holders {
         })
     }
 
-    /// All mappings of files without names that a process has.
+    /// All mappings of files that a process has.
     pub fn mappings(&self, pid: i32) -> io::Result<Vec<Mapped>> {
         let found = run(&self.mappings, pid)?;
         Ok(found
@@ -97,7 +97,7 @@ impl Holders {
             .collect())
     }
 
-    /// All descriptors of such files.
+    /// All descriptors of files.
     pub fn descriptors(&self, pid: i32) -> io::Result<Vec<Descriptor>> {
         let found = run(&self.descriptors, pid)?;
         Ok(found
@@ -108,8 +108,8 @@ impl Holders {
 }
 
 fn held(words: &[u64; WORDS]) -> Held {
-    let [_, _, opening, references, entry, openings, inode, entries] = *words;
-    Held { opening, references, entry, openings, inode, entries }
+    let [_, _, opening, references, entry, openings, inode, entries, names] = *words;
+    Held { opening, references, entry, openings, inode, entries, names }
 }
 
 /// Where the kernel has what is read.
@@ -194,10 +194,6 @@ mod code {
     pub(super) const fn if_zero(register: u8) -> Instruction {
         make(0x15, register, 0, 0, 0)
     }
-    /// `if register != 0 goto …`
-    pub(super) const fn if_any(register: u8) -> Instruction {
-        make(0x55, register, 0, 0, 0)
-    }
     pub(super) const fn call(function: i32) -> Instruction {
         make(0x85, 0, 0, 0, function)
     }
@@ -255,8 +251,6 @@ fn of_descriptors(fields: &Fields) -> Vec<Instruction> {
 fn of_file(fields: &Fields, uncounted: i32) -> Vec<Instruction> {
     vec![
         code::load(3, 9, fields.file_inode),
-        code::load_half(2, 3, fields.inode_names),
-        code::if_any(2),
         code::store(FRAME, place(2), 9),
         code::load(2, 9, fields.file_references),
         code::add(2, uncounted),
@@ -268,6 +262,8 @@ fn of_file(fields: &Fields, uncounted: i32) -> Vec<Instruction> {
         code::store(FRAME, place(6), 3),
         code::load_half(2, 3, fields.inode_entries),
         code::store(FRAME, place(7), 2),
+        code::load_half(2, 3, fields.inode_names),
+        code::store(FRAME, place(8), 2),
         code::load(1, 6, 0),
         code::set(2, FRAME),
         code::add(2, i32::from(place(0))),
@@ -280,7 +276,7 @@ fn of_file(fields: &Fields, uncounted: i32) -> Vec<Instruction> {
 fn finish(mut code: Vec<Instruction>) -> Vec<Instruction> {
     let end = code.len();
     for (index, instruction) in code.iter_mut().enumerate() {
-        if matches!(instruction.code, 0x15 | 0x55) {
+        if instruction.code == 0x15 {
             instruction.offset = (end - index - 1) as i16;
         }
     }

@@ -2,9 +2,12 @@
 //! one twice ends up with other numbers.
 
 use std::fs::File;
+use std::io::Write;
 use std::ops::{Deref, DerefMut};
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The computation.
 #[derive(Debug)]
@@ -60,6 +63,11 @@ impl Machine {
         (self.step, self.sum)
     }
 
+    /// All of the memory.
+    pub fn memory(&self) -> &[u64] {
+        &self.memory
+    }
+
     /// A sum over all of the memory.
     pub fn digest(&self) -> u64 {
         self.memory.iter().fold(self.sum, |sum, word| mix(sum ^ word))
@@ -92,12 +100,54 @@ impl DerefMut for Words {
     }
 }
 
-/// Whether memory is shared by files.
-static BY_FILES: AtomicBool = AtomicBool::new(false);
+/// By what memory is shared, if not by its mapping alone.
+#[derive(Debug)]
+enum Share {
+    /// By files that have no name, and stay open.
+    Files,
+    /// By files whose names begin like this, and that nobody keeps open.
+    Names(PathBuf),
+}
+
+static SHARE: OnceLock<Share> = OnceLock::new();
 
 /// From now on memory is shared by files that have no name, and stay open.
 pub fn share_by_files() {
-    BY_FILES.store(true, Ordering::Relaxed);
+    let _ = SHARE.set(Share::Files);
+}
+
+/// From now on memory is shared by files whose names begin like this, followed by their numbers.
+pub fn share_by_names(prefix: PathBuf) {
+    let _ = SHARE.set(Share::Names(prefix));
+}
+
+/// A file that has a name and all the room that it needs.
+fn file_with_name(prefix: &Path, kib: usize) -> OwnedFd {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let path = numbered(prefix, number);
+    let mut file = File::options().read(true).write(true).create_new(true).open(path).expect("make a file");
+    file.write_all(&vec![0; kib * 1024]).expect("fill it");
+    file.into()
+}
+
+/// How the names of such files begin, of a program that tells what it does in this file.
+pub fn prefix(is_in_memory: bool, told: &Path) -> PathBuf {
+    let mut name = told.file_name().unwrap_or_default().to_owned();
+    if is_in_memory {
+        name.push(format!("-{}-", told.parent().unwrap_or(told).display()).replace('/', "-"));
+        Path::new("/dev/shm").join(name)
+    } else {
+        name.push("-memory-");
+        told.with_file_name(name)
+    }
+}
+
+/// The path of such a file.
+pub fn numbered(prefix: &Path, number: u64) -> PathBuf {
+    let mut path = prefix.as_os_str().to_owned();
+    path.push(number.to_string());
+    path.into()
 }
 
 /// A file in memory, without a name, that stays open.
@@ -120,15 +170,18 @@ pub fn map_shared(kib: usize) -> &'static mut [u64] {
     use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous};
     let protection = ProtFlags::READ | ProtFlags::WRITE;
     let nowhere = std::ptr::null_mut();
-    let mapped = if BY_FILES.load(Ordering::Relaxed) {
-        let file = file_without_name(kib);
-        // SAFETY: a new mapping at an address of the kernel's choice.
-        let mapped = unsafe { mmap(nowhere, kib * 1024, protection, MapFlags::SHARED, &file, 0) };
-        std::mem::forget(file);
-        mapped
-    } else {
+    // SAFETY: a new mapping at an address of the kernel's choice.
+    let map = |file: &OwnedFd| unsafe { mmap(nowhere, kib * 1024, protection, MapFlags::SHARED, file, 0) };
+    let mapped = match SHARE.get() {
+        Some(Share::Files) => {
+            let file = file_without_name(kib);
+            let mapped = map(&file);
+            std::mem::forget(file);
+            mapped
+        }
+        Some(Share::Names(prefix)) => map(&file_with_name(prefix, kib)),
         // SAFETY: as above.
-        unsafe { mmap_anonymous(nowhere, kib * 1024, protection, MapFlags::SHARED) }
+        None => unsafe { mmap_anonymous(nowhere, kib * 1024, protection, MapFlags::SHARED) },
     };
     let mapped = mapped.expect("map shared memory");
     // SAFETY: it is mapped for as long as the program runs, aligned to pages, zero, and nobody else's.

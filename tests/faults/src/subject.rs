@@ -35,6 +35,16 @@ pub enum Manner {
     QuietFamily,
     /// The same as a chatty family, in memory of which all of them have descriptors.
     OpenFamily,
+    /// As a sharing one, in a file that has a name.
+    NamedSharing {
+        /// It does not lie on a disk.
+        is_in_memory: bool,
+    },
+    /// As a family, likewise.
+    NamedFamily {
+        /// It does not lie on a disk.
+        is_in_memory: bool,
+    },
     /// Several processes that share memory under a robust lock, of which the main one tells of its rounds.
     Heirs,
     /// The same, in memory of which all of them have descriptors.
@@ -54,6 +64,10 @@ impl Manner {
             Self::OpenFamily => "open-family",
             Self::Heirs => "heirs",
             Self::OpenHeirs => "open-heirs",
+            Self::NamedSharing { is_in_memory: false } => "disk-sharing",
+            Self::NamedSharing { is_in_memory: true } => "memory-sharing",
+            Self::NamedFamily { is_in_memory: false } => "disk-family",
+            Self::NamedFamily { is_in_memory: true } => "memory-family",
         }
     }
 
@@ -69,7 +83,8 @@ impl Manner {
 
     /// Processes that it has beside the main one.
     fn others(self) -> usize {
-        let is_family = matches!(self, Self::Family | Self::QuietFamily | Self::OpenFamily);
+        let is_family =
+            matches!(self, Self::Family | Self::QuietFamily | Self::OpenFamily | Self::NamedFamily { .. });
         if is_family || self.is_of_heirs() { machine::FAMILY as usize - 1 } else { 0 }
     }
 
@@ -308,6 +323,48 @@ impl<'a> Subject<'a> {
         self.finish();
     }
 
+    /// The file that is its machine's memory, if that has a name.
+    pub fn named_memory(&self) -> PathBuf {
+        let (Manner::NamedSharing { is_in_memory } | Manner::NamedFamily { is_in_memory }) = self.manner
+        else {
+            panic!("{:?} has no such file", self.manner);
+        };
+        machine::numbered(&machine::prefix(is_in_memory, &self.file), 0)
+    }
+
+    /// Such a file has in it what follows from the steps that it has told of by now, or does while it is looked at.
+    pub fn has_left_its_memory(&self) {
+        let before = self.told();
+        let found = std::fs::read(self.named_memory()).expect("read its memory");
+        let after = self.told() + 1;
+        let words: Vec<u64> = found.as_chunks().0.iter().map(|word| u64::from_ne_bytes(*word)).collect();
+        let mut machine = Machine::new(self.manner.kib(), 0);
+        (0..before).for_each(|_| _ = machine.step());
+        assert_eq!(words.len(), machine.memory().len());
+        let mut wrong = vec![true; words.len()];
+        for _ in before..=after {
+            let now = words.iter().zip(machine.memory());
+            wrong.iter_mut().zip(now).for_each(|(wrong, (word, expected))| *wrong &= word != expected);
+            machine.step();
+        }
+        let count = wrong.iter().filter(|wrong| **wrong).count();
+        assert_eq!(count, 0, "words that are not of steps {before} to {after}\n{}", self.cluster.logs());
+    }
+
+    /// Sends a signal to all of its processes, with a pause between one and the next.
+    pub fn signal_all(&self, signal: Signal, pause: Duration) {
+        for pid in self.others.iter().chain([&self.pid]) {
+            kill_process(Pid::from_raw(*pid).expect("a PID"), signal).expect("signal a process");
+            std::thread::sleep(pause);
+        }
+    }
+
+    /// It ends by this signal.
+    pub fn ends_by(&mut self, signal: i32) {
+        eventually(SOON, "the subject ends", || (self.fate() != Fate::Lives).then_some(()));
+        assert_eq!(self.fate(), Fate::Killed(signal), "{}", self.cluster.logs());
+    }
+
     /// Has it finish, and checks all that it said.
     pub fn finish(mut self) {
         self.signal(Signal::USR1);
@@ -316,6 +373,18 @@ impl<'a> Subject<'a> {
         self.told();
         let text = read(&self.file);
         assert!(text.lines().last().is_some_and(|line| line.starts_with("end ")), "{text}");
+    }
+}
+
+impl Drop for Subject<'_> {
+    fn drop(&mut self) {
+        if let Manner::NamedSharing { is_in_memory } | Manner::NamedFamily { is_in_memory } = self.manner {
+            for number in 0..2 {
+                // It may not have come so far.
+                let prefix = machine::prefix(is_in_memory, &self.file);
+                let _ = std::fs::remove_file(machine::numbered(&prefix, number));
+            }
+        }
     }
 }
 

@@ -324,7 +324,7 @@ static void shortened_file(void)
 static void shared_file(void)
 {
     int file = scratch_file();
-    SAME(ftruncate(file, 8 * PAGE), 0);
+    SAME(posix_fallocate(file, 0, 8 * PAGE), 0);
     char *area = mmap(NULL, 8 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
     MUST(area != MAP_FAILED);
     for (char value = 1; value < 20; value++) {

@@ -53,6 +53,15 @@ fn python_with_processes_that_share_memory() {
         .holds();
 }
 
+/// It maps a file in `/tmp` to be written, in which others may look how it does.
+#[test]
+fn java_with_its_performance_data() {
+    if std::process::Command::new("java").arg("-version").output().is_err() {
+        return println!("not tried, as there is no Java here");
+    }
+    Program::new(["java".into(), script("Threads.java")]).called("java").moves().holds();
+}
+
 #[test]
 fn python_tests_of_re() {
     // One of them wants to be done in a tenth of a second, which a busy machine does not promise.

@@ -168,6 +168,15 @@ moves! {
     own_memfd "own-memfd",
     own_memfd_by_name "own-memfd-by-name",
     own_posix_memory "own-posix-memory",
+    shared_by_name "shared-by-name",
+    shared_file "shared-file",
+    named_file "named-file",
+    named_memory "named-memory",
+    watched_file "watched-file",
+    watched_memory "watched-memory",
+    named_family "named-family",
+    cut_file "cut-file",
+    cut_memory "cut-memory",
     family_counts "family-counts",
     family_turns "family-turns",
     family_robust "family-robust",
@@ -188,7 +197,6 @@ moves! {
 }
 
 may_stay! {
-    shared_file "shared-file",
     shared_reader "shared-reader",
     shared_segments "shared-segments",
     locked_memory "locked-memory",
@@ -197,7 +205,6 @@ may_stay! {
     beyond_the_end "beyond-the-end",
     own_memfd_passed "own-memfd-passed",
     own_memfd_after_exec "own-memfd-after-exec",
-    shared_by_name "shared-by-name",
     family_priority "family-priority",
     family_changed "family-changed",
 }

@@ -9,16 +9,14 @@ use crate::tracee::Tasks;
 use minka_kernel::spawn::wait_readable;
 use minka_wire::local::{DeputyOrder, DeputyReport, Family};
 use std::os::fd::AsFd;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 impl Deputy {
     /// Makes the process an ordinary one again.
     pub(super) fn release(&self, parked: Parked, tasks: Tasks) -> Result<()> {
-        let sole = Arc::clone(&parked.sole);
-        let rests = parked.release(tasks);
-        sole.open();
-        *self.rests.borrow_mut() = rests?;
+        // Everything is at home. From now on it opens what it shares by itself, and is not to be turned away.
+        parked.sole.open();
+        *self.rests.borrow_mut() = parked.release(tasks)?;
         Ok(())
     }
 

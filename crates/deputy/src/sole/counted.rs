@@ -1,14 +1,16 @@
-//! Shared memory of which there may be descriptors: it goes only if the kernel's own counts leave nobody but those who go with it
+//! Shared memory of which there may be descriptors, with a name or without: it goes only if the kernel's own counts leave nobody but those who go with it
 //! ([`minka_image::holders`]). They stand still; this program looks at it, too, and counts itself.
 
 use super::guard::Guard;
+use super::named::{Least, Watch};
 use crate::eligible::Reason;
-use minka_image::holders::{self, Look};
+use minka_image::holders::{self, Besides, Look};
 use minka_image::shared::Mapped;
 use minka_kernel::holders::{Holders, HoldersError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Somebody may just look at what a process has open, as we do: that is over in a moment.
@@ -29,6 +31,10 @@ pub(super) struct Wanted {
     pub(super) path: String,
     /// This program's own opening of it.
     pub(super) file: Option<File>,
+    /// Whether it lies in memory, and not on a disk.
+    pub(super) is_in_memory: bool,
+    /// The least size that it has been seen to have.
+    pub(super) least: Option<Least>,
 }
 
 /// Whether the holders of all of these can be counted, where that is needed.
@@ -50,13 +56,21 @@ fn counter(path: &str) -> Result<&'static Holders, Reason> {
 }
 
 /// Has nobody come to have any of what is wanted without asking at the door.
-pub(super) fn guard(members: &[i32], wanted: &[Wanted]) -> Result<Option<Guard>, Reason> {
+pub(super) fn guard(own: i32, members: &[i32], wanted: &[Wanted]) -> Result<Option<Guard>, Reason> {
     let Some(first) = wanted.first() else { return Ok(None) };
     if let Some(unseen) = wanted.iter().find(|wanted| wanted.file.is_none()) {
         return Err(Reason::SharedMemory(unseen.path.clone()));
     }
-    let guard = Guard::new(wanted.iter().filter_map(|wanted| wanted.file.as_ref()), members);
-    guard.map(Some).map_err(|error| Reason::SharedUncounted {
+    let make = || {
+        let mut watch = Watch::new()?;
+        for Wanted { file, least, .. } in wanted {
+            if let (Some(file), Some(least)) = (file, least) {
+                watch.add(file.try_clone()?, Arc::clone(least))?;
+            }
+        }
+        Guard::new(wanted.iter().filter_map(|wanted| wanted.file.as_ref()), watch, own, members)
+    };
+    make().map(Some).map_err(|error| Reason::SharedUncounted {
         path: first.path.clone(),
         cause: format!("watch who opens it: {error}"),
     })
@@ -119,7 +133,8 @@ impl Found {
 
     /// Whether they are all who have it.
     fn is_all(&self, wanted: &Wanted) -> bool {
-        self.inode(wanted).is_some_and(|inode| holders::is_all(&self.look, inode, DOORS))
+        let besides = Besides { watchers: DOORS, is_in_memory: wanted.is_in_memory };
+        self.inode(wanted).is_some_and(|inode| holders::is_all(&self.look, inode, besides))
     }
 
     /// A member that does not map what it has a descriptor of: what only one that has ended had mapped it would not find there.

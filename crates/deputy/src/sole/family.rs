@@ -3,8 +3,7 @@
 //! Each of them is looked at like one that has it alone ([`super`]), but that the others are no strangers. All must show the
 //! same part of what they share: what only one that has ended could see would else be forgotten.
 
-use super::counted::Wanted;
-use super::{Area, Held, Sole, add_touched, because, examine, identity_of_plain, map_file, nobody_has};
+use super::{Held, Sole, add_touched, because, nobody_has};
 use crate::eligible::{self, Reason};
 use minka_image::family::MEMBERS_MAX;
 use minka_image::maps::Mapping;
@@ -12,7 +11,6 @@ use minka_image::ranges::Ranges;
 use minka_image::shared::{self, Kind, Mapped, Object};
 use minka_kernel::procfs;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::fs::File;
 use std::io;
 
 /// Objects of a family that are told apart.
@@ -79,37 +77,26 @@ impl Sole {
         let mut sole = Self { is_of_family: true, ..Self::default() };
         let is_counted = table.values().any(|shown| shown.kind.has_descriptors());
         let looks = if is_counted { turn()? } else { members.first() == Some(&pid) };
-        sole.wanted = table.values().filter_map(Shown::wanted).collect();
         let mut searched = Vec::with_capacity(table.len());
         for (index, (object, shown)) in table.iter().enumerate() {
             sole.twice.push(shown.length);
             if shown.first == pid {
                 sole.streamed.insert(index as u32);
             }
-            let mut found = None;
-            for (member, mapping) in &shown.mappings {
-                let file = File::open(map_file(*member, mapping)).ok();
-                if let Some(file) = &file {
-                    found = Some(examine(file, &shown.path)?);
-                }
-                if *member == pid {
-                    let Mapping { start, end, offset, .. } = **mapping;
-                    sole.areas.push(Area { start, end, offset, object: Some(index as u32), file });
-                }
-            }
-            let found = found.or_else(|| identity_of_plain(*object));
-            sole.objects.insert(found.ok_or_else(|| Reason::SharedMemory(shown.path.clone()))?);
+            let mappings = shown.mappings.iter().copied();
+            let wanted = sole.add(pid, *object, shown.kind, &shown.path, Some(index as u32), mappings)?;
+            sole.wanted.extend(wanted);
             searched.push((*object, shown.path.clone()));
         }
         // Whoever ends takes only its own door along.
         if looks {
-            sole.close_to_others(members)?;
+            sole.close_to_others(pid, members)?;
             nobody_else(members, &searched, &sole.objects)?;
             if let Some(path) = mapped_by_the_unseen(&table).map_err(because)? {
                 return Err(Reason::SharedUnseen(path).into());
             }
         } else {
-            sole.close(members)?;
+            sole.close(pid, members)?;
         }
         Ok(sole)
     }
@@ -139,15 +126,6 @@ struct Shown<'a> {
     kind: Kind,
     length: u64,
     part: Ranges<()>,
-}
-
-impl Shown<'_> {
-    /// Opens it where its holders are counted, if they have to be.
-    fn wanted(&self) -> Option<Wanted> {
-        let (pid, first) = self.mappings.first().filter(|_| self.kind.has_descriptors())?;
-        let file = File::open(map_file(*pid, first)).ok();
-        Some(Wanted { pid: *pid, start: first.start, path: self.path.clone(), file })
-    }
 }
 
 /// All objects of a family, in the order that every member finds.

@@ -1,15 +1,17 @@
-//! The door before memory that is away: whoever opens it, by `/proc/PID/fd` or `/proc/PID/map_files`, waits until it is at home.
+//! The door before memory that is away: whoever opens it, by a name, `/proc/PID/fd` or `/proc/PID/map_files`, waits until it is at home.
 //!
-//! Its own processes may open it, which they do at home or by calls that are looked at ([`crate::reach`]), and so may programs
-//! like this one, which only look at what there is. A thread of its own answers, as the main one may wait for just these.
+//! The process itself is turned away: it is in a call at home, which is made again when all of it is there ([`crate::serve`]). To the
+//! others who move with it its own deputies' doors do that. Programs like this one may enter, which only look at what there is. A
+//! thread of its own answers, as the main one may wait for just these.
 
+use super::named::Watch;
 use minka_kernel::door::{Door, Visitor};
 use minka_kernel::process::Bell;
 use minka_kernel::spawn::wait_readable;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -33,6 +35,8 @@ struct Shared {
     end: Bell,
     is_over: AtomicBool,
     somebody_waits: AtomicBool,
+    turned_away: AtomicU64,
+    watch: Watch,
     /// Who is to be told.
     bell: Mutex<Option<Arc<Bell>>>,
 }
@@ -47,8 +51,13 @@ impl Shared {
 }
 
 impl Guard {
-    /// Puts a door before these files, which `members` have.
-    pub(super) fn new<'a>(files: impl Iterator<Item = &'a File>, members: &[i32]) -> io::Result<Self> {
+    /// Puts a door before these files, which `members` have, `own` among them.
+    pub(super) fn new<'a>(
+        files: impl Iterator<Item = &'a File>,
+        watch: Watch,
+        own: i32,
+        members: &[i32],
+    ) -> io::Result<Self> {
         let door = Door::new()?;
         for file in files {
             door.put_before(file.as_fd())?;
@@ -57,13 +66,23 @@ impl Guard {
             end: Bell::new()?,
             is_over: AtomicBool::new(false),
             somebody_waits: AtomicBool::new(false),
+            turned_away: AtomicU64::new(0),
+            watch,
             bell: Mutex::default(),
         });
-        let (members, own) = (members.to_vec(), std::fs::metadata("/proc/self/exe")?);
-        let may_enter = move |pid: i32| members.contains(&pid) || super::runs(pid, &own);
+        let (members, program) = (members.to_vec(), std::fs::metadata("/proc/self/exe")?);
+        let judge = move |pid: i32| {
+            if pid == own {
+                Entry::TurnedAway
+            } else if members.contains(&pid) || super::runs(pid, &program) {
+                Entry::LetIn
+            } else {
+                Entry::Waits
+            }
+        };
         let thread = std::thread::Builder::new();
         let with = Arc::clone(&shared);
-        let thread = thread.spawn(move || attend(&door, &with, may_enter))?;
+        let thread = thread.spawn(move || attend(&door, &with, judge))?;
         Ok(Self { shared, thread: Some(thread) })
     }
 
@@ -73,6 +92,16 @@ impl Guard {
         if self.shared.somebody_waits.load(Ordering::SeqCst) {
             bell.ring();
         }
+    }
+
+    /// How often the process itself has been turned away.
+    pub(super) fn turned_away(&self) -> u64 {
+        self.shared.turned_away.load(Ordering::SeqCst)
+    }
+
+    /// Whether a file has become another size without having been opened.
+    pub(super) fn has_changed(&self) -> bool {
+        self.shared.watch.has_changed()
     }
 
     /// Whether somebody waits of whom that has not been asked yet.
@@ -92,22 +121,46 @@ impl Drop for Guard {
     }
 }
 
-fn attend(door: &Door, shared: &Shared, may_enter: impl Fn(i32) -> bool) {
+/// What becomes of a visitor.
+enum Entry {
+    LetIn,
+    TurnedAway,
+    Waits,
+}
+
+fn attend(door: &Door, shared: &Shared, judge: impl Fn(i32) -> Entry) {
     let mut waiting: Vec<Visitor> = Vec::new();
+    let mut has_changed = false;
     while !shared.is_over.load(Ordering::SeqCst) {
-        let pause = (!waiting.is_empty()).then_some(REMIND);
+        let pause = (has_changed || !waiting.is_empty()).then_some(REMIND);
+        let mut news = vec![door.as_fd(), shared.end.as_fd()];
+        // It stays readable.
+        news.extend((!has_changed).then(|| shared.watch.as_fd()));
         // One that has been woken for nothing looks once more.
-        let _ = wait_readable(&[door.as_fd(), shared.end.as_fd()], pause);
+        let _ = wait_readable(&news, pause);
+        if !has_changed && shared.watch.has_changed() {
+            tracing::info!("a file that is away has become another size");
+            has_changed = true;
+        }
         while waiting.len() < VISITORS_MAX {
             match door.next() {
-                Ok(Some(visitor)) if may_enter(visitor.pid) => {
-                    if let Err(error) = door.let_in(visitor) {
-                        tracing::warn!(%error, "failed to let somebody open shared memory");
-                    }
-                }
                 Ok(Some(visitor)) => {
-                    tracing::info!(pid = visitor.pid, "somebody opens shared memory that is away");
-                    waiting.push(visitor);
+                    let answered = match judge(visitor.pid) {
+                        Entry::LetIn => door.let_in(visitor),
+                        Entry::TurnedAway => {
+                            // Before its call returns.
+                            shared.turned_away.fetch_add(1, Ordering::SeqCst);
+                            door.turn_away(visitor)
+                        }
+                        Entry::Waits => {
+                            tracing::info!(pid = visitor.pid, "somebody opens shared memory that is away");
+                            waiting.push(visitor);
+                            Ok(())
+                        }
+                    };
+                    if let Err(error) = answered {
+                        tracing::warn!(%error, "failed to answer who opens shared memory");
+                    }
                 }
                 Ok(None) => break,
                 Err(error) => {
@@ -117,7 +170,7 @@ fn attend(door: &Door, shared: &Shared, may_enter: impl Fn(i32) -> bool) {
                 }
             }
         }
-        if !waiting.is_empty() {
+        if has_changed || !waiting.is_empty() {
             shared.tell();
         }
     }
@@ -129,17 +182,19 @@ mod tests {
     use std::process::{Command, Stdio};
 
     #[test]
-    fn strangers_wait_and_members_do_not() {
+    fn strangers_wait_and_the_process_itself_is_turned_away() {
         let memory = File::from(minka_kernel::shared::memfd(c"guard", 4096).expect("a memfd"));
-        let members = [std::process::id().cast_signed()];
-        let guard = match Guard::new([&memory].into_iter(), &members) {
+        let own = std::process::id().cast_signed();
+        let watch = Watch::new().expect("a watch");
+        let guard = match Guard::new([&memory].into_iter(), watch, own, &[own]) {
             Ok(guard) => guard,
             Err(error) => return println!("not made, as this system does not allow it: {error}"),
         };
         use std::os::fd::AsRawFd;
         let path = format!("/proc/{}/fd/{}", std::process::id(), memory.as_raw_fd());
-        File::open(&path).expect("a member opens it");
-        assert!(!guard.somebody_waits());
+        let error = File::open(&path).expect_err("it has to be at home for that");
+        assert_eq!((error.kind(), guard.turned_away()), (io::ErrorKind::PermissionDenied, 1));
+        assert!(!guard.somebody_waits() && !guard.has_changed());
         let mut stranger = Command::new("cat").arg(&path).stdout(Stdio::null()).spawn().expect("start cat");
         let bell = Arc::new(Bell::new().expect("a bell"));
         guard.tell(&bell);

@@ -1,14 +1,15 @@
 //! The program that the tests move: computes steps until SIGUSR1, then says what came out.
 //!
-//! `minka-faults-subject quiet|chatty|crowd|sharing|[open-]family|quiet-family|[open-]heirs KIB FILE`: a quiet one makes no system call while it computes, so it has no
+//! `minka-faults-subject quiet|chatty|crowd|[disk-|memory-]sharing|[open-|disk-|memory-]family|quiet-family|[open-]heirs KIB FILE`: a quiet one makes no system call while it computes, so it has no
 //! effect wherever it is; a chatty one writes a line per step; a crowd does so too, and each of its threads computes a
 //! part of every step; a sharing one is chatty, and its memory is mapped as shared. A family
 //! are several processes that take turns in one such memory, with a line each, or quietly; heirs have it under a robust lock; open ones have descriptors of
-//! it. Every line goes to FILE in one call: `ready`, then `STEP RESULT` for each step (but for a quiet
+//! it, and those on a disk or in memory share it by files that have names. Every line goes to FILE in one call: `ready`, then `STEP RESULT` for each step (but for a quiet
 //! one), and at last `end STEP RESULT DIGEST`.
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};
@@ -30,7 +31,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [mode, kib, file] = &arguments[..] else {
         eprintln!(
-            "usage: minka-faults-subject quiet|chatty|crowd|sharing|[open-]family|quiet-family|[open-]heirs KIB FILE"
+            "usage: minka-faults-subject quiet|chatty|crowd|[disk-|memory-]sharing|[open-|disk-|memory-]family|quiet-family|[open-]heirs KIB FILE"
         );
         return ExitCode::FAILURE;
     };
@@ -46,12 +47,16 @@ fn main() -> ExitCode {
 fn compute(mode: &str, kib: usize, file: &str) -> io::Result<()> {
     let end = Arc::new(AtomicBool::new(false));
     signal_hook::flag::register(signal_hook::consts::SIGUSR1, Arc::clone(&end))?;
-    let mode = match mode.strip_prefix("open-") {
-        Some(mode) => {
+    let mode = match mode.split_once('-') {
+        Some(("open", mode)) => {
             machine::share_by_files();
             mode
         }
-        None => mode,
+        Some((place @ ("disk" | "memory"), mode)) => {
+            machine::share_by_names(machine::prefix(place == "memory", Path::new(file)));
+            mode
+        }
+        _ => mode,
     };
     if mode == "family" || mode == "quiet-family" {
         return in_turns(mode == "quiet-family", kib, file, &end);

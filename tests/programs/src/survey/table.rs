@@ -8,8 +8,9 @@ use super::{Entry, Part};
 use crate::shaken::Tally;
 
 /// Reasons that tell of a moment only: the process had ended, or was just being moved or made.
-const MOMENTARY: [&str; 8] = [
+const MOMENTARY: [&str; 9] = [
     "it is ending",
+    "what it maps has just become something else",
     "it is being moved already",
     "no such process",
     "No such process",
