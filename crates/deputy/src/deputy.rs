@@ -319,6 +319,7 @@ impl Deputy {
     ) -> std::result::Result<Away, Box<(Parked, Tasks, Fault)>> {
         let kin = self.kin();
         let (daemon, record, tracing) = (&self.daemon, &self.record, &self.tracing);
+        parked.sole.leave();
         match prepared.enter(&parked, daemon, record, tracing, &self.bell, kin.as_ref()) {
             Ok(session) => {
                 if let Some(kin) = &kin {

@@ -119,6 +119,13 @@ impl Sole {
         self.is_on_disk
     }
 
+    /// The process is about to leave: from now on it is turned away, too, for what it is to find there has to come home first.
+    pub(crate) fn leave(&self) {
+        if let Some(guard) = &*self.guard() {
+            guard.leave();
+        }
+    }
+
     /// How often the process itself has been turned away when it was about to open some of it.
     pub(crate) fn turned_away(&self) -> u64 {
         self.guard().as_ref().map_or(0, Guard::turned_away)

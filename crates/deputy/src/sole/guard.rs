@@ -36,6 +36,8 @@ struct Shared {
     is_over: AtomicBool,
     somebody_waits: AtomicBool,
     turned_away: AtomicU64,
+    /// The process is away, or about to be.
+    is_away: AtomicBool,
     watch: Watch,
     /// Who is to be told.
     bell: Mutex<Option<Arc<Bell>>>,
@@ -67,12 +69,14 @@ impl Guard {
             is_over: AtomicBool::new(false),
             somebody_waits: AtomicBool::new(false),
             turned_away: AtomicU64::new(0),
+            is_away: AtomicBool::new(false),
             watch,
             bell: Mutex::default(),
         });
         let (members, program) = (members.to_vec(), std::fs::metadata("/proc/self/exe")?);
+        let with = Arc::clone(&shared);
         let judge = move |pid: i32| {
-            if pid == own {
+            if pid == own && with.is_away.load(Ordering::SeqCst) {
                 Entry::TurnedAway
             } else if members.contains(&pid) || super::runs(pid, &program) {
                 Entry::LetIn
@@ -92,6 +96,11 @@ impl Guard {
         if self.shared.somebody_waits.load(Ordering::SeqCst) {
             bell.ring();
         }
+    }
+
+    /// From now on the process itself is turned away.
+    pub(super) fn leave(&self) {
+        self.shared.is_away.store(true, Ordering::SeqCst);
     }
 
     /// How often the process itself has been turned away.
@@ -192,6 +201,8 @@ mod tests {
         };
         use std::os::fd::AsRawFd;
         let path = format!("/proc/{}/fd/{}", std::process::id(), memory.as_raw_fd());
+        File::open(&path).expect("it is still at home");
+        guard.leave();
         let error = File::open(&path).expect_err("it has to be at home for that");
         assert_eq!((error.kind(), guard.turned_away()), (io::ErrorKind::PermissionDenied, 1));
         assert!(!guard.somebody_waits() && !guard.has_changed());

@@ -118,6 +118,11 @@ fn families() -> Vec<Entry> {
             "mpichversion",
             "mpicc -O2 SOURCES/scripts/ranks.c -o ranks && mpirun -n 4 ./ranks",
         ),
+        family(
+            "MPICH, 4 ranks, without System V",
+            "mpichversion",
+            "mpicc -O2 SOURCES/scripts/ranks.c -o ranks && UCX_TLS=posix,cma,self mpirun -n 4 ./ranks",
+        ),
     ]
 }
 
