@@ -190,7 +190,7 @@ fn perform(
     drop(busy);
     let parts: Vec<IoSlice<'_>> = reply.parts().map(IoSlice::new).collect();
     let header = result_header(shared, header);
-    channel.send(Header { flags: header.flags | if cut { CUT } else { 0 }, ..header }, &parts)?;
+    channel.send_awaited(Header { flags: header.flags | if cut { CUT } else { 0 }, ..header }, &parts)?;
     drop(parts);
     drop(reply);
     drop(slot);
@@ -234,7 +234,7 @@ fn read_ahead(
     let result = data.len() as u32;
     let head = Read::reply_head(result);
     let parts = [&head[..], data].map(IoSlice::new);
-    channel.send(result_header(shared, header), &parts)?;
+    channel.send_awaited(result_header(shared, header), &parts)?;
     lock(&shared.ahead).done(body, i64::from(result));
     ahead.after(body, i64::from(result));
     ahead.go_on(shared.pid, body, &shared.promises);

@@ -115,6 +115,15 @@ impl Channel {
         self.sender.closer()
     }
 
+    /// See [`Sender::send_awaited`].
+    pub fn send_awaited(
+        &mut self,
+        header: Header,
+        body: &[std::io::IoSlice<'_>],
+    ) -> Result<(), ChannelError> {
+        self.sender.send_awaited(header, body)
+    }
+
     /// See [`Sender::send`].
     pub fn send(&mut self, header: Header, body: &[std::io::IoSlice<'_>]) -> Result<(), ChannelError> {
         self.sender.send(header, body)

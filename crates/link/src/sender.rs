@@ -16,6 +16,11 @@ use crate::{
 /// has nothing to do while it is encrypted.
 const BUFFER_BYTES: usize = 17 * (PLAINTEXT_BYTES_MAX + RECORD_OVERHEAD_BYTES);
 
+/// Of a long frame that somebody waits for, so much goes first: until it is there, the receiver has nothing to do.
+const FIRST_BYTES: usize = 64 << 10;
+/// And so much goes in smaller pieces in the end: when the last one is there, the sender has nothing to do.
+const LAST_BYTES: usize = 128 << 10;
+
 /// After how many records the keys are changed. AES-GCM is good for 2^24.5 of them (RFC 8446, section 5.5).
 const RECORDS_PER_KEY: u64 = 1 << 23;
 
@@ -51,9 +56,26 @@ impl Sender {
         self.flush()
     }
 
+    /// Sends a frame like [`Sender::send`], for somebody who waits for it and uses what is there of it while the rest is on
+    /// its way.
+    pub fn send_awaited(&mut self, header: Header, body: &[IoSlice<'_>]) -> Result<(), ChannelError> {
+        self.encrypt(header, body, piece)?;
+        self.flush()
+    }
+
     /// Encrypts a frame like [`Sender::send`], but lets it wait for others, up to the next [`Sender::flush`] or until there
     /// is a buffer full of them. Worth it for many frames below some 256 KiB: each system call may wake the peer.
     pub fn queue(&mut self, header: Header, body: &[IoSlice<'_>]) -> Result<(), ChannelError> {
+        self.encrypt(header, body, |_, _| BUFFER_BYTES)
+    }
+
+    /// Encrypts a frame. `piece` says of how much is done and left how many bytes of records are worth a system call.
+    fn encrypt(
+        &mut self,
+        header: Header,
+        body: &[IoSlice<'_>],
+        piece: fn(usize, usize) -> usize,
+    ) -> Result<(), ChannelError> {
         self.shared.check_open()?;
         let length: usize = body.iter().map(|part| part.len()).sum();
         let header = header.with_length(length)?.encode();
@@ -66,6 +88,9 @@ impl Sender {
             let plaintext_bytes = left.min(PLAINTEXT_BYTES_MAX);
             self.seal(plaintext_bytes, &mut parts)?;
             left -= plaintext_bytes;
+            if left > 0 && self.filled >= piece(HEADER_BYTES + length - left, left) {
+                self.flush()?;
+            }
         }
         Ok(())
     }
@@ -130,6 +155,15 @@ impl Sender {
     }
 }
 
+/// How many bytes of records are sent at once of a frame that somebody waits for.
+fn piece(done: usize, left: usize) -> usize {
+    match () {
+        () if done <= FIRST_BYTES => FIRST_BYTES,
+        () if left <= LAST_BYTES => LAST_BYTES / 2,
+        () => 16 * PLAINTEXT_BYTES_MAX,
+    }
+}
+
 /// The bytes of a frame that are still to be encrypted, wherever they lie.
 struct Parts<'frame> {
     current: &'frame [u8],
@@ -186,6 +220,38 @@ mod tests {
             sender.send(Header::new(1, number), &[IoSlice::new(b"x")]).unwrap();
             assert!(sender.protection.sequence() <= 3, "a key protects three records at most");
             assert_eq!(b.recv(&mut body, Duration::ZERO).unwrap().correlation, number);
+        }
+    }
+
+    #[test]
+    fn a_frame_that_is_waited_for_comes_in_pieces_that_are_small_at_both_ends() {
+        let mut pieces = Vec::new();
+        let (length, mut filled) = (1 << 20, 0);
+        for done in (0..=length).step_by(PLAINTEXT_BYTES_MAX).skip(1) {
+            filled += PLAINTEXT_BYTES_MAX;
+            if done == length || filled >= piece(done, length - done) {
+                pieces.push(filled >> 10);
+                filled = 0;
+            }
+        }
+        assert_eq!(pieces, [64, 256, 256, 256, 64, 64, 64]);
+    }
+
+    #[test]
+    fn what_is_waited_for_arrives_as_it_was_sent() {
+        let (a, mut b) = channel::pair();
+        let (mut sender, _receiver) = a.split();
+        let mut body = Vec::new();
+        for length in [0, 1, 64 << 10, (64 << 10) + 1, 200_000, 1 << 20, 3_000_001] {
+            let sent: Vec<u8> = (0..length).map(|at: usize| (at / 7) as u8).collect();
+            let header = Header::new(minka_wire::frame::BULK_KIND | 1, length as u64);
+            let sending = std::thread::scope(|scope| {
+                let sending = scope.spawn(|| sender.send_awaited(header, &[IoSlice::new(&sent)]));
+                assert_eq!(b.recv(&mut body, Duration::ZERO).unwrap().correlation, length as u64);
+                sending.join().expect("no panic")
+            });
+            sending.unwrap();
+            assert!(body == sent, "{length} bytes");
         }
     }
 
