@@ -110,12 +110,9 @@ pub(crate) fn write_early_pages(shared: &Shared, stream: &mut Receiver) -> Resul
                 if !shared.commit() {
                     return Err(Fault::Over);
                 }
-                for (start, end) in shared.sole.fitting(header.correlation, body.len() as u64) {
-                    let content =
-                        &body[(start - header.correlation) as usize..(end - header.correlation) as usize];
-                    let written = shared.lent.write_round(&shared.memory, start, content);
-                    written.map_err(|error| Fault::Io("write a page that came early", error))?;
-                }
+                let write = |at, piece: &[u8]| shared.lent.write_round(&shared.memory, at, piece);
+                let written = shared.sole.write_fitting(header.correlation, &body, write);
+                written.map_err(|error| Fault::Io("write a page that came early", error))?;
             }
             kind::PRECOPIED => return Ok(()),
             found => return Err(MessageError::Kind { found, expected: "pages" }.into()),
@@ -446,12 +443,8 @@ fn silent(patience: Duration) -> Fault {
 /// Writes pages where they belong, as far as there is a place for them.
 pub(crate) fn write_pages(parked: &Parked, address: u64, content: &[u8]) -> Result<()> {
     check_place(&parked.kept, address, content)?;
-    for (start, end) in parked.sole.fitting(address, content.len() as u64) {
-        let piece = &content[(start - address) as usize..(end - address) as usize];
-        let written = parked.memory.poke(start, piece);
-        written.map_err(|error| Fault::Io("write a page that came home", error))?;
-    }
-    Ok(())
+    let written = parked.sole.write_fitting(address, content, |at, piece| parked.memory.poke(at, piece));
+    written.map_err(|error| Fault::Io("write a page that came home", error))
 }
 
 /// Whether the guest can have content at this place.

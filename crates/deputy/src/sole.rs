@@ -136,18 +136,42 @@ impl Sole {
         !self.wanted.is_empty() && self.guard().as_ref().is_some_and(Guard::has_changed)
     }
 
-    /// The parts of pages that come home which still have a place there: not what lies behind the end of a file that has been cut
-    /// short since.
-    pub(crate) fn fitting(&self, address: u64, length: u64) -> Vec<(u64, u64)> {
+    /// Writes pages that come home, as far as they still have a place there: not what lies behind the end of a file that has been
+    /// cut short since.
+    pub(crate) fn write_fitting(
+        &self,
+        address: u64,
+        content: &[u8],
+        write: impl Fn(u64, &[u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let end = address.saturating_add(content.len() as u64);
+        let mut pieces = if self.has_changed() { self.fitting(address, end) } else { vec![(address, end)] };
+        loop {
+            let written = pieces.iter().try_for_each(|(start, end)| {
+                write(*start, &content[(start - address) as usize..(end - address) as usize])
+            });
+            let Err(error) = written else { return Ok(()) };
+            // It may be cut short at this very moment, of which one is told a little later.
+            if let Some(guard) = &*self.guard() {
+                guard.look_at_sizes();
+            }
+            let fitting = self.fitting(address, end);
+            if fitting == pieces {
+                return Err(error);
+            }
+            pieces = fitting;
+        }
+    }
+
+    /// The parts of `[address, end)` that are not behind the end of a file, as far as it is known.
+    fn fitting(&self, address: u64, end: u64) -> Vec<(u64, u64)> {
         let mut fitting = Ranges::new();
-        fitting.set(address, address.saturating_add(length), ());
-        if self.has_changed() {
-            for Area { start, end, offset, size, .. } in &self.areas {
-                let Some((size, least)) = size else { continue };
-                let least = least.load(Ordering::SeqCst);
-                if least < *size {
-                    fitting.clear(least.saturating_sub(*offset).saturating_add(*start).min(*end), *end);
-                }
+        fitting.set(address, end, ());
+        for Area { start, end, offset, size, .. } in &self.areas {
+            let Some((size, least)) = size else { continue };
+            let least = least.load(Ordering::SeqCst);
+            if least < *size {
+                fitting.clear(least.saturating_sub(*offset).saturating_add(*start).min(*end), *end);
             }
         }
         fitting.iter().map(|(start, end, ())| (start, end)).collect()
@@ -580,6 +604,32 @@ mod tests {
     use std::ffi::CStr;
     use std::os::fd::{AsFd, AsRawFd, OwnedFd};
     use std::process::{Command, Stdio};
+
+    #[test]
+    fn of_a_file_that_is_cut_short_while_pages_come_home_the_rest_is_written() {
+        let (start, size, least) = (0x10_0000, 4 * PAGE, Least::default());
+        least.store(size, Ordering::SeqCst);
+        let area = Area {
+            start,
+            end: start + size,
+            offset: 0,
+            object: None,
+            file: None,
+            size: Some((size, least.clone())),
+        };
+        let sole = Sole { areas: vec![area], ..Sole::default() };
+        let content = vec![5; 3 * PAGE as usize];
+        let written = std::cell::RefCell::new(Vec::new());
+        let outcome = sole.write_fitting(start, &content, |at, piece| {
+            written.borrow_mut().push((at - start, piece.len() as u64));
+            let cut = least.swap(PAGE, Ordering::SeqCst) == PAGE;
+            if cut { Ok(()) } else { Err(io::Error::from_raw_os_error(5)) }
+        });
+        assert!(outcome.is_ok());
+        assert_eq!(*written.borrow(), [(0, 3 * PAGE), (0, PAGE)]);
+        let fails = sole.write_fitting(start, &content, |_, _| Err(io::Error::from_raw_os_error(5)));
+        assert!(fails.is_err(), "what cannot be written for another reason is not left out");
+    }
 
     fn own() -> i32 {
         std::process::id().cast_signed()

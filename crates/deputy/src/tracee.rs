@@ -39,8 +39,8 @@ pub(crate) mod libc_signal {
 const STOP_LIMIT: Duration = Duration::from_millis(1500);
 
 /// The same of one that is ready to run: it stops as soon as it gets a processor, and where many want one that takes its
-/// time.
-const STARVED_LIMIT: Duration = Duration::from_secs(10);
+/// time. Some kernels keep one waiting for half a minute, and where its guest has had an effect it would be lost.
+const STARVED_LIMIT: Duration = Duration::from_secs(60);
 
 /// How often it is looked whether one has stopped that takes that long.
 const LOOK_INTERVAL: Duration = Duration::from_millis(1);

@@ -113,6 +113,11 @@ impl Guard {
         self.shared.watch.has_changed()
     }
 
+    /// Looks how long the files are, whether one has been told of a change or not.
+    pub(super) fn look_at_sizes(&self) {
+        self.shared.watch.look_at_sizes();
+    }
+
     /// Whether somebody waits of whom that has not been asked yet.
     pub(super) fn somebody_waits(&self) -> bool {
         self.shared.somebody_waits.swap(false, Ordering::SeqCst)

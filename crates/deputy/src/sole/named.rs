@@ -99,13 +99,18 @@ impl Watch {
         let news = wait_readable(&[self.inotify.as_fd()], Some(Duration::ZERO));
         let changed = news.is_ok_and(|news| news.first() == Some(&true));
         if changed {
-            for (file, least) in &self.files {
-                if let Ok(data) = file.metadata() {
-                    least.fetch_min(data.len(), Ordering::SeqCst);
-                }
-            }
+            self.look_at_sizes();
         }
         changed
+    }
+
+    /// Notes how long the files are by now.
+    pub(super) fn look_at_sizes(&self) {
+        for (file, least) in &self.files {
+            if let Ok(data) = file.metadata() {
+                least.fetch_min(data.len(), Ordering::SeqCst);
+            }
+        }
     }
 }
 
