@@ -103,6 +103,8 @@ pub struct Outcome {
     alone: Report,
     moved: Report,
     tally: Tally,
+    /// For how long it was moved about.
+    time: Duration,
     /// What the nodes' daemons, deputies and hosts logged.
     pub logs: String,
 }
@@ -127,7 +129,7 @@ impl Outcome {
 pub fn run(stressor: &str, time: Duration) -> Outcome {
     let alone = program(stressor, ALONE).natively();
     let Shaken { run, tally, logs } = program(stressor, time).shaken();
-    Outcome { alone: reported(&alone, stressor), moved: reported(&run, stressor), tally, logs }
+    Outcome { alone: reported(&alone, stressor), moved: reported(&run, stressor), tally, time, logs }
 }
 
 fn program(stressor: &str, time: Duration) -> Program {

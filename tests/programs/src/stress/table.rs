@@ -6,8 +6,8 @@ use super::{Outcome, STRESSORS};
 use crate::survey::table::reasons;
 
 const HEAD: &str = "
-| stressor | moves | processes | result | alone, 1/s | moved, 1/s | where it stayed at home |
-|---|---:|---:|---|---:|---:|---|
+| stressor | for | moves | processes | result | alone, 1/s | moved, 1/s | where it stayed at home |
+|---|---:|---:|---:|---|---:|---:|---|
 ";
 
 /// One line of the table, with its end.
@@ -18,7 +18,8 @@ pub fn row(stressor: &str, outcome: &Outcome) -> String {
     });
     let rate = |rate: Option<f64>| rate.map_or_else(|| "not counted".to_owned(), |rate| format!("{rate:.0}"));
     format!(
-        "| {stressor} | {} | {} | {result} | {} | {} | {} |\n",
+        "| {stressor} | {} s | {} | {} | {result} | {} | {} | {} |\n",
+        outcome.time.as_secs(),
         outcome.tally.moves,
         outcome.tally.processes,
         rate(outcome.alone.rate),
