@@ -131,13 +131,7 @@ fn bring_what_outlives(parked: &Parked, session: &mut Session, way: Way) -> Resu
     kin.arrive(Stage::Still);
     kin.wait_for(Stage::Still, patience)?;
     session.say(&FromHome::Collect { all: true })?;
-    receive_what_is_shared(parked, session, &mut way, patience)?;
-    kin.meet(Stage::Written, patience)?;
-    if let Some(leaving) = &way.leaving {
-        mark(parked, leaving);
-    }
-    kin.arrive(Stage::Returned);
-    Ok(())
+    write_for_all(parked, session, &kin, way)
 }
 
 /// Has the guest of a process stand still that makes no call any more.
@@ -163,12 +157,17 @@ fn stop_guest(parked: &Parked, session: &mut Session, way: &mut Way) -> Result<(
 
 /// Brings home what the guest wrote of the memory that others have, too, with the marks of its end.
 fn bring_what_is_shared(parked: &Parked, session: &mut Session, kin: &Kin, way: Way) -> Result<()> {
-    let mut way = way;
-    let patience = session.shared.patience;
     if !way.has_collected {
-        kin.wait_for(Stage::Still, patience)?;
+        kin.wait_for(Stage::Still, session.shared.patience)?;
         session.collect(kin)?;
     }
+    write_for_all(parked, session, kin, way)
+}
+
+/// Writes what comes of the memory that others have, too, and then, as no older page can follow, the marks of its end.
+fn write_for_all(parked: &Parked, session: &Session, kin: &Kin, way: Way) -> Result<()> {
+    let mut way = way;
+    let patience = session.shared.patience;
     receive_what_is_shared(parked, session, &mut way, patience)?;
     kin.meet(Stage::Written, patience)?;
     if let Some(leaving) = &way.leaving {
