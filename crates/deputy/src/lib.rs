@@ -18,7 +18,7 @@
 //! | `offer` | what a host is told before and after the stop |
 //! | `sole`, `reach` | shared memory that is this process's alone, and calls that would reach it at home |
 //! | `shorten` | calls that cut off a file that the process maps |
-//! | `signals` | what becomes of signals that arrive at home |
+//! | `signals`, `stopping` | what becomes of signals that arrive at home, and of a SIGSTOP on the way there |
 //! | `ends` | the end of one that moves with others, whenever it comes |
 //! | `kin` | the family of a process that moves with others |
 //! | `session`, `lanes` | the channels to one host and the threads behind them |
@@ -70,6 +70,7 @@ mod session;
 mod shorten;
 mod signals;
 mod sole;
+mod stopping;
 mod surroundings;
 mod timed;
 mod tracee;

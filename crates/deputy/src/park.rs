@@ -20,6 +20,7 @@ use crate::part;
 use crate::record::Record;
 use crate::rest::{self, Part};
 use crate::sole::Sole;
+use crate::stopping;
 use crate::surroundings::{Surroundings, surroundings};
 use crate::timed;
 use crate::tracee::{self, BLOCK_ALL, Tasks};
@@ -334,10 +335,11 @@ fn map_ring(
     match outcome {
         Ok(ring) => Ok((task, ring)),
         Err(error) => {
+            let (task, stop) = stopping::take_back(task, pid, held)?;
             task.set_mask(mask)
                 .and_then(|()| task.set_registers(&original))
                 .and_then(|()| site.clear(&task))
-                .and_then(|()| task.detach(0))
+                .and_then(|()| task.detach(stop))
                 .map_err(Fault::Trace)?;
             resend(pid, held);
             Err(error)

@@ -333,7 +333,8 @@ pub(crate) fn interrupt_in_call(task: Stopped, after_call: u64, held: &mut Vec<i
     }
 }
 
-fn stop_of(task: Running) -> Result<(Stopped, Stop)> {
+/// The next stop of a task.
+pub(crate) fn stop_of(task: Running) -> Result<(Stopped, Stop)> {
     match task.wait().map_err(Fault::Trace)? {
         Waited::Stopped(task, stop) => Ok((task, stop)),
         Waited::Gone(end) => Err(Fault::Gone(end)),

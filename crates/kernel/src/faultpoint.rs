@@ -212,8 +212,9 @@ fn reach_armed(point: Point) {
 }
 
 fn perform(point: Point, action: Action) {
-    // A program may be killed with this as its last words; if they cannot be said, it goes without.
-    let _ = writeln!(std::io::stderr(), "fault point {point}: {action:?}");
+    // A program may be killed with this as its last words; if they cannot be said, it goes without. In one piece, as others
+    // say theirs to the same file.
+    let _ = std::io::stderr().write_all(format!("fault point {point}: {action:?}\n").as_bytes());
     match action {
         Action::Kill => signal_self(libc::SIGKILL),
         Action::Stop => signal_self(libc::SIGSTOP),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use minka_lab::{Program, Running};
 use minka_node::client::{ClientError, Outcome};
@@ -182,6 +182,11 @@ impl<'a> Subject<'a> {
         kill_process(pid, signal).expect("signal the subject");
     }
 
+    /// Whether job control has stopped it.
+    pub fn is_stopped(&self) -> bool {
+        read(Path::new(&format!("/proc/{}/status", self.pid))).contains("\nState:\tT (stopped)")
+    }
+
     /// How it fares at this moment.
     pub fn fate(&mut self) -> Fate {
         if self.ended.is_none() {
@@ -203,10 +208,15 @@ impl<'a> Subject<'a> {
     pub fn goes_on(&mut self) {
         if !self.manner.is_quiet() {
             let before = self.told();
-            eventually(SOON, "the subject goes on", || {
+            let until = Instant::now() + SOON;
+            while self.told() <= before + 5 {
                 assert_eq!(self.fate(), Fate::Lives, "{}", self.cluster.logs());
-                (self.told() > before + 5).then_some(())
-            });
+                if Instant::now() > until {
+                    let status = read(Path::new(&format!("/proc/{}/status", self.pid)));
+                    panic!("it does not go on within {SOON:?}\n{status}\n{}", self.cluster.logs());
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
         }
     }
 

@@ -10,16 +10,21 @@ use rustix::process::Signal;
 #[test]
 fn one_that_is_continued_right_after_it_was_stopped_goes_on() {
     let cluster = Cluster::up(2, env!("CARGO_BIN_EXE_minka-faults-subject"));
-    for manner in [Manner::Quiet, Manner::Chatty] {
+    for manner in [Manner::Quiet, Manner::Chatty, Manner::Crowd] {
         let mut subject = Subject::start(&cluster, manner);
-        for round in 0..12 {
+        for round in 0..24 {
             eventually(SOON, "it moves", || subject.migrate("node2").ok());
             subject.signal(Signal::STOP);
             // On its way home, which it takes in order to be stopped there.
-            std::thread::sleep(Duration::from_micros(700 * round));
+            std::thread::sleep(Duration::from_micros(400 * round));
             subject.signal(Signal::CONT);
             subject.goes_on();
         }
+        eventually(SOON, "it moves", || subject.migrate("node2").ok());
+        subject.signal(Signal::STOP);
+        eventually(SOON, "it is stopped", || subject.is_stopped().then_some(()));
+        subject.signal(Signal::CONT);
+        subject.goes_on();
         subject.finish();
     }
     cluster.is_quiet();

@@ -4,21 +4,16 @@ use super::{Parked, ROBUST_HEAD, Resident, call, resend, whole_ring};
 use crate::ends;
 use crate::fault::{Fault, Result};
 use crate::rest::Rest;
-use crate::tracee::{self, BLOCK_ALL, OPTIONS, Tasks, libc_signal::CONT};
+use crate::stopping;
+use crate::tracee::{self, BLOCK_ALL, OPTIONS, Tasks};
 use minka_image::process::{Rseq, Thread};
 use minka_image::registers::Registers;
 use minka_image::restart::Interruption;
 use minka_kernel::faultpoint::{self, Point};
 use minka_kernel::inject::InjectError;
-use minka_kernel::procfs::Status;
 use minka_kernel::ptrace::Stopped;
 use minka_kernel::site::Site;
 use std::sync::{Arc, PoisonError};
-
-/// Whether a SIGCONT is pending for a process. It takes a SIGSTOP away that came before, as that does with it.
-fn is_continued(pid: i32) -> bool {
-    Status::read(pid).is_ok_and(|status| (status.pending | status.pending_for_any) & 1 << (CONT - 1) != 0)
-}
 
 impl Parked {
     /// Lets the process go on as an ordinary one, with the states of its threads. Nothing of the ring is left.
@@ -52,6 +47,8 @@ impl Parked {
         let (main, _) = self.site.call(main, call::MUNMAP, whole_ring, &mut self.held)?;
         // It is in a stop of that call's, where the kernel would not go on with another one.
         let main = tracee::halt(main.resume(0).map_err(Fault::Trace)?, &mut self.held)?;
+        self.held.append(self.held_in_calls.get_mut().unwrap_or_else(PoisonError::into_inner));
+        let (main, stop) = stopping::take_back(main, self.pid, &mut self.held)?;
         let states = std::mem::take(&mut self.threads);
         let ready: Vec<(Stopped, Thread)> = others
             .into_iter()
@@ -59,21 +56,20 @@ impl Parked {
             .filter_map(|task| Some((states.get(&task.tid())?.as_it_goes_on(), task)))
             .map(|(thread, task)| (task, thread))
             .collect();
-        // It may have come while all signals were blocked: of these two the later one takes the other away.
-        if is_continued(self.pid) {
-            self.forget_stop(CONT);
-        }
         go_on(ready.iter().map(|(task, thread)| (task, thread, &thread.registers)), self.site)?;
         let mut rests = Vec::new();
         for (task, _) in ready {
+            let signal = if task.tid() == self.pid { stop } else { 0 };
             match states.get(&task.tid()).map(|state| &state.thread) {
-                Some(Thread { registers, interrupted: Some(Interruption::ReturnsPart(done)), .. }) => {
+                // To one that is to stop now, its call has returned.
+                Some(Thread { registers, interrupted: Some(Interruption::ReturnsPart(done)), .. })
+                    if signal == 0 =>
+                {
                     rests.extend(Rest::begin(task, *registers, *done, Arc::clone(&self.memory))?);
                 }
-                _ => task.detach(0).map_err(Fault::Trace)?,
+                _ => task.detach(signal).map_err(Fault::Trace)?,
             }
         }
-        self.held.append(self.held_in_calls.get_mut().unwrap_or_else(PoisonError::into_inner));
         resend(self.pid, &self.held);
         Ok(rests)
     }
