@@ -83,6 +83,9 @@ doctor-tracing = the right to trace programs
 doctor-tracing-mend = Run the daemon as root, or set kernel.yama.ptrace_scope = 0 in /etc/sysctl.d.
 doctor-namespaces = namespaces for guests
 doctor-namespaces-mend = Run the daemon as root, or let users make user namespaces.
+doctor-scheduler = a scheduler that lets everybody run who is ready to
+doctor-scheduler-mend = This kernel may let a node wait for seconds while programs are busy, and processes may be lost for it: install 6.18.45 or newer,
+    or set kernel.sched_autogroup_enabled = 0 in /etc/sysctl.d.
 doctor-hpc = the tree /hpc
 doctor-hpc-mend = Everything else works without. Run the daemon as root, where there is /dev/fuse (modprobe fuse).
 doctor-kernel = the kernel's own code in programs; where nodes show the same, clocks are read away from home as fast as at home

@@ -83,6 +83,9 @@ doctor-tracing = el derecho de trazar programas
 doctor-tracing-mend = Ejecuta el demonio como root, o pon kernel.yama.ptrace_scope = 0 en /etc/sysctl.d.
 doctor-namespaces = espacios de nombres para los huéspedes
 doctor-namespaces-mend = Ejecuta el demonio como root, o deja que los usuarios hagan espacios de nombres de usuario.
+doctor-scheduler = un planificador que deja correr a todo el que está listo
+doctor-scheduler-mend = Este núcleo puede hacer esperar segundos a un nodo mientras hay programas ocupados, y por eso pueden perderse procesos: instala 6.18.45
+    o más nuevo, o pon kernel.sched_autogroup_enabled = 0 en /etc/sysctl.d.
 doctor-hpc = el árbol /hpc
 doctor-hpc-mend = Todo lo demás funciona sin él. Ejecuta el demonio como root, donde haya /dev/fuse (modprobe fuse).
 doctor-kernel = el código del propio núcleo en los programas; donde los nodos muestran el mismo, los relojes se leen fuera de casa tan rápido como en casa

@@ -23,6 +23,8 @@ pub enum Need {
     Tracing,
     /// Guests get namespaces of their own.
     Namespaces,
+    /// The scheduler lets everybody run who is ready to.
+    Scheduler,
 }
 
 impl Need {
@@ -36,12 +38,13 @@ impl Need {
             Need::Forwarding => "forwarding",
             Need::Tracing => "tracing",
             Need::Namespaces => "namespaces",
+            Need::Scheduler => "scheduler",
         }
     }
 
     /// Whether a node can do without it, though less well.
     pub fn can_be_done_without(self) -> bool {
-        self == Need::MemoryOnDemand
+        matches!(self, Need::MemoryOnDemand | Need::Scheduler)
     }
 }
 
@@ -59,6 +62,13 @@ pub fn findings() -> Vec<Finding> {
         (Need::Forwarding, filter_actions(&read("/proc/sys/kernel/seccomp/actions_avail"))),
         (Need::Tracing, tracing(&read("/proc/sys/kernel/yama/ptrace_scope"), is_root())),
         (Need::Namespaces, namespaces(is_root(), |name| read(&format!("/proc/sys/{name}")))),
+        (
+            Need::Scheduler,
+            starving_groups(
+                &read("/proc/sys/kernel/osrelease"),
+                &read("/proc/sys/kernel/sched_autogroup_enabled"),
+            ),
+        ),
     ]
 }
 
@@ -100,6 +110,17 @@ fn tracing(scope: &Option<String>, is_root: bool) -> Option<String> {
     let scope: u32 = scope.as_ref()?.trim().parse().ok()?;
     let allowed = if is_root { scope < 3 } else { scope == 0 };
     (!allowed).then(|| format!("kernel.yama.ptrace_scope = {scope}"))
+}
+
+/// Where sessions are scheduled as groups (see `sched(7)`), Linux 6.18 lets ready threads wait for seconds while those of a
+/// group wake each other a thousand times a second; mended in 6.18.45 (101f3498b4bd). To try that out would take as long.
+fn starving_groups(release: &Option<String>, has_groups: &Option<String>) -> Option<String> {
+    let release = release.as_ref()?.trim();
+    let digits = release.strip_prefix("6.18.")?;
+    let digits = digits.find(|digit: char| !digit.is_ascii_digit()).map_or(digits, |end| &digits[..end]);
+    let is_affected = digits.parse().is_ok_and(|patch: u32| patch < 45);
+    (is_affected && has_groups.as_ref()?.trim() == "1")
+        .then(|| format!("Linux {release}, kernel.sched_autogroup_enabled = 1"))
 }
 
 /// Who is not root needs user namespaces, which systems can forbid in several ways.
@@ -145,6 +166,12 @@ mod tests {
         assert_eq!(tracing(&some("1\n"), true), None);
         assert_eq!(tracing(&some("1\n"), false), some("kernel.yama.ptrace_scope = 1"));
         assert_eq!(tracing(&some("3\n"), true), some("kernel.yama.ptrace_scope = 3"));
+        let starving = |release, groups| starving_groups(&some(release), &some(groups));
+        let why = some("Linux 6.18.44-cloud, kernel.sched_autogroup_enabled = 1");
+        assert_eq!(starving("6.18.44-cloud\n", "1\n"), why);
+        for (release, groups) in [("6.18.44", "0"), ("6.18.45", "1"), ("6.12.9", "1"), ("6.19.0", "1")] {
+            assert_eq!(starving(release, groups), None, "{release} {groups}");
+        }
         let with = |name: &'static str, value: &'static str| {
             move |asked: &str| (asked == name).then(|| format!("{value}\n"))
         };

@@ -108,7 +108,8 @@ fn general(reason: &str) -> String {
 }
 
 fn word(word: &str) -> String {
-    const MADE_UP: [&str; 6] = [
+    const MADE_UP: [&str; 7] = [
+        "/memfd:memfd-",
         "/dev/shm/sem.",
         "/dev/shm/pym-",
         "/dev/shm/psm_",
@@ -123,8 +124,9 @@ fn word(word: &str) -> String {
         let close = if word.ends_with(')') { ")" } else { "" };
         return format!("{start}…{close}");
     }
-    if word.len() > 1 && word.bytes().all(|byte| byte.is_ascii_digit()) {
-        "…".to_owned()
+    let number = word.trim_end_matches([',', ':']);
+    if number.len() > 1 && number.bytes().all(|byte| byte.is_ascii_digit()) {
+        format!("…{}", &word[number.len()..])
     } else {
         word.to_owned()
     }
@@ -185,12 +187,27 @@ mod tests {
             ("it shares writable memory (/dev/shm/sem.a1) with process 4711", 1),
             ("it shares writable memory (/dev/shm/sem.b2) with processes 4711, 4712 and 7 others", 1),
             ("it is ending", 9),
+            (
+                "process 29, with which it would have to move, stays: it has attached the System V shared memory 98365, as others may",
+                1,
+            ),
+            (
+                "process 30, with which it would have to move, stays: it has attached the System V shared memory 65543, as others may",
+                1,
+            ),
+            (
+                "a process that shares its memory could not go on: process 31: the process is stopped (signal 9)",
+                1,
+            ),
         ]);
         let told = reasons(&found.refusals);
         assert_eq!(
             told,
             "7 × it shares writable memory outside itself: /dev/shm/sem.…; \
-             2 × it shares writable memory (/dev/shm/sem.…) with process …; 1 × it shares its memory with process …"
+             2 × it shares writable memory (/dev/shm/sem.…) with process …; \
+             2 × process …, with which it would have to move, stays: it has attached the System V shared memory …, as others may; \
+             1 × a process that shares its memory could not go on: process …: the process is stopped (signal 9); \
+             1 × it shares its memory with process …"
         );
     }
 
