@@ -9,16 +9,24 @@ use std::os::linux::fs::MetadataExt;
 
 /// The first file behind whose end the process has accessible pages.
 pub(crate) fn behind_the_end(pid: i32, maps: &[Mapping]) -> Option<String> {
+    let (mapping, _) = parts_behind(pid, maps).next()?;
+    let Backing::File { path, .. } = &mapping.backing else { return None };
+    Some(path.clone())
+}
+
+/// The accessible parts of mappings that lie behind the ends of their files.
+pub(crate) fn parts_behind(pid: i32, maps: &[Mapping]) -> impl Iterator<Item = (&Mapping, (u64, u64))> {
     let mut sizes = BTreeMap::new();
-    maps.iter().find_map(|mapping| {
+    maps.iter().filter_map(move |mapping| {
         let Backing::File { path, .. } = &mapping.backing else { return None };
         // Loaders leave inaccessible holes between the parts of a library, wherever its file ends.
         if mapping.protection == 0 || mapping.inode == 0 {
             return None;
         }
         let size = sizes.entry((mapping.device, mapping.inode)).or_insert_with(|| size(pid, path, mapping));
-        let reach = mapping.offset.checked_add(mapping.end - mapping.start);
-        (*size).is_some_and(|size| reach.is_none_or(|reach| is_behind(reach, size))).then(|| path.clone())
+        let within = size.as_ref()?.checked_next_multiple_of(PAGE)?.saturating_sub(mapping.offset);
+        let start = mapping.start.saturating_add(within);
+        (start < mapping.end).then_some((mapping, (start, mapping.end)))
     })
 }
 

@@ -9,6 +9,7 @@
 //! ```
 
 use crate::agents::Agent;
+use crate::behind;
 use crate::ends;
 use crate::fault::{Fault, Result};
 use crate::kept::Kept;
@@ -20,6 +21,7 @@ use crate::tracee::{self, BLOCK_ALL, Tasks};
 use minka_image::PAGE;
 use minka_image::family::{Call, Stage};
 use minka_image::origin::{self, Step, Wanted};
+use minka_image::ranges::Ranges;
 use minka_image::registers::{NO_SYSCALL, Registers};
 use minka_kernel::faultpoint::{self, Point};
 use minka_kernel::procfs;
@@ -440,10 +442,27 @@ fn silent(patience: Duration) -> Fault {
     Fault::Said(format!("the host sent nothing for {patience:?}"))
 }
 
-/// Writes pages where they belong, as far as there is a place for them.
+/// Writes pages where they belong, as far as there is a place for them: not behind the end of a file that somebody has cut
+/// short meanwhile, where the kernel would have dropped them.
 pub(crate) fn write_pages(parked: &Parked, address: u64, content: &[u8]) -> Result<()> {
     check_place(&parked.kept, address, content)?;
-    let written = parked.sole.write_fitting(address, content, |at, piece| parked.memory.poke(at, piece));
+    let write = |at: u64, piece: &[u8]| parked.memory.poke(at, piece);
+    let written = parked.sole.write_fitting(address, content, write).or_else(|error| {
+        let maps = procfs::maps(parked.pid)?;
+        let mut fitting = Ranges::new();
+        let end = address.saturating_add(content.len() as u64);
+        fitting.set(address, end, ());
+        for (_, (start, end)) in behind::parts_behind(parked.pid, &maps) {
+            fitting.clear(start, end);
+        }
+        let pieces: Vec<_> = fitting.iter().map(|(start, end, ())| (start, end)).collect();
+        if pieces == [(address, end)] {
+            return Err(error);
+        }
+        pieces.into_iter().try_for_each(|(start, end)| {
+            write(start, &content[(start - address) as usize..(end - address) as usize])
+        })
+    });
     written.map_err(|error| Fault::Io("write a page that came home", error))
 }
 

@@ -320,6 +320,45 @@ static void shortened_file(void)
     }
 }
 
+/* Somebody else cuts the file short: of what was written for this process alone, only what lay before stays. */
+static void cut_by_others(void)
+{
+    const char *name = scratch_name("cut-by-others");
+    int orders[2], answers[2];
+    char word = 'c';
+    MUST(pipe(orders) == 0 && pipe(answers) == 0);
+    pid_t other = fork();
+    MUST(other >= 0);
+    if (other == 0) {
+        close(orders[1]);
+        while (read(orders[0], &word, 1) == 1)
+            if (truncate(name, PAGE) != 0 || write(answers[1], &word, 1) != 1)
+                _exit(1);
+        _exit(0);
+    }
+    SAME(close(orders[0]) | close(answers[1]), 0);
+    for (int round = 0; round < 6; round++) {
+        int file = open(name, O_RDWR | O_CREAT | O_TRUNC, 0600);
+        MUST(file >= 0);
+        SAME(ftruncate(file, 4 * PAGE), 0);
+        char *area = mmap(NULL, 4 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE, file, 0);
+        MUST(area != MAP_FAILED);
+        fill(area, 4 * PAGE, 3);
+        compute(0.06);
+        fill(area, 4 * PAGE, 5 + round);
+        SAME(write(orders[1], &word, 1), 1);
+        SAME(read(answers[0], &word, 1), 1);
+        compute(0.06);
+        MUST(is_filled(area, PAGE, 5 + round));
+        SAME(munmap(area, 4 * PAGE), 0);
+        SAME(close(file), 0);
+    }
+    SAME(close(orders[1]) | close(answers[0]) | unlink(name), 0);
+    int status;
+    SAME(waitpid(other, &status, 0), other);
+    SAME(status, 0);
+}
+
 /* A writable shared mapping of a file: what is written there can be read from the file, and the other way. */
 static void shared_file(void)
 {
@@ -368,6 +407,7 @@ const struct check mapping_checks[] = {
     { "made-code", made_code },
     { "private-file", private_file },
     { "shortened-file", shortened_file },
+    { "cut-by-others", cut_by_others },
     { "beyond-the-end", beyond_the_end },
     { "shared-file", shared_file },
     { "shared-reader", shared_reader },

@@ -51,6 +51,7 @@ moves! {
     made_code "made-code",
     private_file "private-file",
     shortened_file "shortened-file",
+    cut_by_others "cut-by-others",
     own_signals "own-signals",
     own_faults "own-faults",
     changed_context "changed-context",

@@ -3,7 +3,8 @@
 //! Each of them is looked at like one that has it alone ([`super`]), but that the others are no strangers. All must show the
 //! same part of what they share: what only one that has ended could see would else be forgotten.
 
-use super::{Held, Sole, add_touched, because, nobody_has};
+use super::others::{Held, add_touched, nobody_has};
+use super::{Sole, because};
 use crate::eligible::{self, Reason};
 use minka_image::family::MEMBERS_MAX;
 use minka_image::maps::Mapping;
@@ -110,7 +111,7 @@ fn maps_of(members: &[i32]) -> Result<Vec<(i32, Vec<Mapping>)>, Reason> {
             Ok(maps) => {
                 all.push((*member, maps.into_iter().filter(|mapping| !super::is_ours(mapping)).collect()));
             }
-            Err(error) if super::is_over(&error) => {}
+            Err(error) if super::others::is_over(&error) => {}
             Err(error) => return Err(because(error)),
         }
     }
@@ -203,7 +204,7 @@ fn nobody_else(
     }
 }
 
-/// An object of which pages are mapped by more than all members ([`super::mapped_by_the_unseen`]).
+/// An object of which pages are mapped by more than all members ([`super::others::mapped_by_the_unseen`]).
 fn mapped_by_the_unseen(table: &BTreeMap<Object, Shown<'_>>) -> io::Result<Option<String>> {
     let mut held: BTreeMap<i32, BTreeMap<u64, Held>> = BTreeMap::new();
     for shown in table.values() {
@@ -218,7 +219,7 @@ fn mapped_by_the_unseen(table: &BTreeMap<Object, Shown<'_>>) -> io::Result<Optio
             portions_kib += of_it.unwrap_or_default().portion_kib + 1;
             add_touched(*member, &[*mapping], &mut touched)?;
         }
-        if portions_kib + 1 < super::kib(&touched) {
+        if portions_kib + 1 < super::others::kib(&touched) {
             return Ok(Some(shown.path.clone()));
         }
     }

@@ -78,7 +78,7 @@ impl Guard {
         let judge = move |pid: i32| {
             if pid == own && with.is_away.load(Ordering::SeqCst) {
                 Entry::TurnedAway
-            } else if members.contains(&pid) || super::runs(pid, &program) {
+            } else if members.contains(&pid) || super::others::runs(pid, &program) {
                 Entry::LetIn
             } else {
                 Entry::Waits
