@@ -195,9 +195,12 @@ fn receive_what_is_shared(
                     write_pages(parked, start, &body[from])?;
                 }
             }
-            kind::FROM_HOST => match message::decode(&header, &body, kind::FROM_HOST, "the guest's state")? {
-                FromHost::Leaving(found) => way.leaving = Some(found),
-                other => return Err(Fault::Said(format!("the host sent {} with the pages", other.name()))),
+            kind::FROM_HOST => match way.said(&header, &body)? {
+                None => {}
+                Some(FromHost::Leaving(found)) => way.leaving = Some(found),
+                Some(other) => {
+                    return Err(Fault::Said(format!("the host sent {} with the pages", other.name())));
+                }
             },
             kind::END => way.has_all = true,
             found => return Err(MessageError::Kind { found, expected: "pages" }.into()),

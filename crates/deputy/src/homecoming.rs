@@ -23,7 +23,8 @@ use minka_image::registers::{NO_SYSCALL, Registers};
 use minka_kernel::faultpoint::{self, Point};
 use minka_kernel::ptrace::{Running, SIGINFO_SIZE, Stop, Stopped};
 use minka_link::Receiver;
-use minka_wire::message::{self, FromHome, FromHost, Leaving, MessageError, kind};
+use minka_wire::frame::Header;
+use minka_wire::message::{self, FromHome, FromHost, Leaving, MessageError, Unfinished, kind};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -61,11 +62,20 @@ pub(crate) struct Way {
     pub(crate) has_collected: bool,
     /// What it left with.
     pub(crate) leaving: Option<Box<Leaving>>,
+    /// What it is saying with the pages.
+    unfinished: Unfinished,
     /// All of its pages are here.
     pub(crate) has_all: bool,
 }
 
 impl Way {
+    /// What the host has said with the pages, as soon as all of it is there.
+    pub(crate) fn said(&mut self, header: &Header, body: &[u8]) -> Result<Option<FromHost>> {
+        let whole = self.unfinished.add(header, body)?;
+        let said = whole.map(|whole| message::decode(header, &whole, kind::FROM_HOST, "the guest's state"));
+        Ok(said.transpose()?)
+    }
+
     fn stream(&mut self) -> Result<&mut Receiver> {
         self.stream.as_mut().ok_or(Fault::Over)
     }
@@ -382,20 +392,21 @@ fn receive_until_leaving(
                 session.commit()?;
                 write_pages(parked, header.correlation, &body)?;
             }
-            kind::FROM_HOST => match message::decode(&header, &body, kind::FROM_HOST, "the guest's state")? {
-                FromHost::Leaving(leaving) => {
+            kind::FROM_HOST => match way.said(&header, &body)? {
+                None => {}
+                Some(FromHost::Leaving(leaving)) => {
                     // It makes no calls any more; the last of them have said so before they were answered.
                     way.leaving = Some(leaving);
                     return end_late_calls(parked, tasks, session);
                 }
-                FromHost::Failed { reason } => {
+                Some(FromHost::Failed { reason }) => {
                     return Err(Fault::refused(&session.node, &reason));
                 }
-                FromHost::Still if session.shared.kin.is_some() => {
+                Some(FromHost::Still) if session.shared.kin.is_some() => {
                     way.is_still = true;
                     session.shared.kin.iter().for_each(|kin| kin.arrive(Stage::Still));
                 }
-                other => {
+                Some(other) => {
                     let (node, name) = (&session.node, other.name());
                     return Err(Fault::Said(format!("{node} sent {name} with the pages")));
                 }
@@ -429,11 +440,7 @@ fn receive_pages(
     }
 }
 
-pub(crate) fn receive(
-    stream: &mut Receiver,
-    body: &mut Vec<u8>,
-    patience: Duration,
-) -> Result<minka_wire::frame::Header> {
+pub(crate) fn receive(stream: &mut Receiver, body: &mut Vec<u8>, patience: Duration) -> Result<Header> {
     stream.recv_timeout(body, Duration::ZERO, patience)?.ok_or_else(|| silent(patience))
 }
 

@@ -25,7 +25,7 @@ use minka_kernel::uffd::Mode;
 use minka_link::{Channel, Credentials, NodeConfig, Receiver, Sender, Tuning};
 use minka_wire::frame::Header;
 use minka_wire::local::{FamilyId, HostOrder, HostReport};
-use minka_wire::message::{self, FromHome, FromHost, Hello, kind};
+use minka_wire::message::{self, FromHome, FromHost, Hello, Unfinished, kind};
 use minka_wire::preamble::{Lane, PREAMBLE_BYTES, Preamble};
 use minka_wire::tidy;
 use std::io::IoSlice;
@@ -433,11 +433,15 @@ fn receive(channel: &mut Channel, patience: Duration) -> Result<FromHome> {
 
 /// Waits for what is expected within a time: so long the channel is polled.
 fn receive_within(channel: &mut Channel, expected: Duration, patience: Duration) -> Result<FromHome> {
-    let mut body = Vec::new();
-    let header = channel
-        .recv_timeout(&mut body, expected, patience)?
-        .ok_or_else(|| Fault::Said(format!("the home said nothing for {patience:?}")))?;
-    Ok(message::decode(&header, &body, kind::FROM_HOME, "a message of the home")?)
+    let (mut body, mut unfinished) = (Vec::new(), Unfinished::default());
+    loop {
+        let header = channel
+            .recv_timeout(&mut body, expected, patience)?
+            .ok_or_else(|| Fault::Said(format!("the home said nothing for {patience:?}")))?;
+        if let Some(whole) = unfinished.add(&header, &body)? {
+            return Ok(message::decode(&header, &whole, kind::FROM_HOME, "a message of the home")?);
+        }
+    }
 }
 
 fn say(channel: &mut Channel, message: &FromHost) -> Result<()> {

@@ -73,7 +73,9 @@ pub(crate) fn leave(tracer: &mut Tracer, tasks: Vec<Stopped>) -> Result<()> {
     let leaving = FromHost::Leaving(Box::new(Leaving { state, space, unmade, locks }));
     let stream = tracer.stream();
     let stream = &mut lock(&stream);
-    stream.queue(Header::new(kind::FROM_HOST, 0), &[IoSlice::new(&message::encode(&leaving))])?;
+    for (header, part) in message::frames(kind::FROM_HOST, &message::encode(&leaving)) {
+        stream.queue(header, &[IoSlice::new(part)])?;
+    }
     send_pages(&guest, stream, &maps)?;
     // The memory of a guest that is killed meanwhile reads as zeros, or as if nothing had been written. One that is
     // still in its stop had all of it.

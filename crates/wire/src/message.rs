@@ -33,12 +33,13 @@
 //!
 //! Small messages are `postcard`; pages and call data travel raw behind a fixed header of their own.
 
-use crate::frame::{BULK_KIND, Header};
+use crate::frame::{BULK_KIND, CONTROL_BODY_BYTES_MAX, Header};
 use minka_image::cpu::Features;
 use minka_image::origin::Wanted;
 use minka_image::process::{Image, Return};
 use minka_image::xstate::Layout;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 
 /// Kinds of frames that carry raw bytes.
 pub mod kind {
@@ -401,6 +402,48 @@ pub enum MessageError {
     /// The body does not decode.
     #[error("decode a message")]
     Body(#[from] postcard::Error),
+    /// A message of many frames does not end.
+    #[error("accept a message of more than {LONG_MAX} bytes")]
+    TooLong,
+}
+
+/// In the flags of a frame of the kinds [`kind::FROM_HOME`] and [`kind::FROM_HOST`]: its message goes on in the next one.
+pub const MORE: u32 = 1;
+
+/// The longest message, in bytes: a process may have a million mappings, and hundreds of threads.
+pub const LONG_MAX: usize = 64 << 20;
+
+/// The frames of a message, of which one may not hold all: their headers, and what they carry.
+pub fn frames(kind: u16, message: &[u8]) -> impl Iterator<Item = (Header, &[u8])> {
+    let parts = message.chunks(CONTROL_BODY_BYTES_MAX as usize);
+    let last = parts.len().saturating_sub(1);
+    parts.enumerate().map(move |(number, part)| {
+        let flags = if number < last { MORE } else { 0 };
+        (Header { flags, ..Header::new(kind, 0) }, part)
+    })
+}
+
+/// What has come of a message so far that goes on in further frames.
+#[derive(Debug, Default)]
+pub struct Unfinished(Vec<u8>);
+
+impl Unfinished {
+    /// Takes in a frame; gives the whole message when that was its last.
+    pub fn add<'a>(
+        &mut self,
+        header: &Header,
+        body: &'a [u8],
+    ) -> Result<Option<Cow<'a, [u8]>>, MessageError> {
+        let is_last = header.flags & MORE == 0;
+        if self.0.is_empty() && is_last {
+            return Ok(Some(Cow::Borrowed(body)));
+        }
+        if self.0.len() + body.len() > LONG_MAX {
+            return Err(MessageError::TooLong);
+        }
+        self.0.extend_from_slice(body);
+        Ok(is_last.then(|| Cow::Owned(std::mem::take(&mut self.0))))
+    }
 }
 
 /// The body of a small message.
@@ -435,6 +478,30 @@ mod tests {
     fn fetch_keeps_its_bytes() {
         let bytes = encode(&Fetch { address: 0x7f00_0000_1000, length: 65536 });
         assert_eq!(bytes, [0x80, 0xa0, 0x80, 0x80, 0x80, 0xe0, 0x1f, 0x80, 0x80, 0x04]);
+    }
+
+    #[test]
+    fn what_is_longer_than_a_frame_goes_in_several() {
+        let limit = CONTROL_BODY_BYTES_MAX as usize;
+        for length in [1, limit, limit + 1, 2 * limit, 3 * limit + 7] {
+            let message: Vec<u8> = (0..length).map(|at| (at / 3) as u8).collect();
+            let mut unfinished = Unfinished::default();
+            let mut whole = Vec::new();
+            for (header, part) in frames(kind::FROM_HOST, &message) {
+                assert!(header.with_length(part.len()).is_ok());
+                whole.extend(unfinished.add(&header, part).expect("not too long"));
+            }
+            assert!(whole.len() == 1 && *whole[0] == message, "{length}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_end_is_refused() {
+        let (mut unfinished, part) = (Unfinished::default(), vec![0; CONTROL_BODY_BYTES_MAX as usize]);
+        let header = Header { flags: MORE, ..Header::new(kind::FROM_HOST, 0) };
+        let ends =
+            (0..=LONG_MAX / part.len()).map(|_| unfinished.add(&header, &part).is_err()).position(|bad| bad);
+        assert_eq!(ends, Some(LONG_MAX / part.len()));
     }
 
     #[test]

@@ -260,6 +260,27 @@ static void private_file(void)
     SAME(munmap(content, 41 * PAGE), 0);
 }
 
+/* Nearly as many mappings as a process may have, made and taken away wherever it is. */
+static void many_mappings(void)
+{
+    enum { pieces = 50000, apart = 61 };
+    char *area = mmap(NULL, pieces * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    MUST(area != MAP_FAILED);
+    compute(0.05);
+    for (size_t at = 0; at < pieces; at += apart)
+        *(uint64_t *)(area + at * PAGE) = at ^ 0x55;
+    for (size_t at = 1; at < pieces; at += 2)
+        SAME(mprotect(area + at * PAGE, PAGE, PROT_READ), 0);
+    compute(0.05);
+    for (size_t at = 0; at < pieces; at += apart)
+        MUST(*(uint64_t *)(area + at * PAGE) == (at ^ 0x55));
+    SAME(mprotect(area, pieces * PAGE, PROT_READ | PROT_WRITE), 0);
+    compute(0.05);
+    for (size_t at = 0; at < pieces; at += apart)
+        MUST(*(uint64_t *)(area + at * PAGE) == (at ^ 0x55));
+    SAME(munmap(area, pieces * PAGE), 0);
+}
+
 static void escape_bus(int signal, siginfo_t *info, void *context)
 {
     escape_fault(signal, info, context);
@@ -400,6 +421,7 @@ const struct check mapping_checks[] = {
     { "holes", holes },
     { "replaced", replaced },
     { "remapped", remapped },
+    { "many-mappings", many_mappings },
     { "locked", locked },
     { "swapped", swapped },
     { "protection", protection },

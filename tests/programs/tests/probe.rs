@@ -44,6 +44,7 @@ moves! {
     holes "holes",
     replaced "replaced",
     remapped "remapped",
+    many_mappings "many-mappings",
     locked "locked",
     swapped "swapped",
     protection "protection",

@@ -22,7 +22,6 @@ use minka_image::ranges::Ranges;
 use minka_kernel::faultpoint::{self, Point};
 use minka_kernel::process::Bell;
 use minka_link::{Channel, Credentials, NodeConfig, Receiver};
-use minka_wire::frame::Header;
 use minka_wire::message::{self, FromHome, FromHost, kind};
 use minka_wire::preamble::{Lane, Purpose, SessionId};
 use std::io::IoSlice;
@@ -343,7 +342,10 @@ fn listen(
 }
 
 fn send(channel: &mut Channel, message: &FromHome) -> Result<()> {
-    Ok(channel.send(Header::new(kind::FROM_HOME, 0), &[IoSlice::new(&message::encode(message))])?)
+    for (header, part) in message::frames(kind::FROM_HOME, &message::encode(message)) {
+        channel.send(header, &[IoSlice::new(part)])?;
+    }
+    Ok(())
 }
 
 fn receive(channel: &mut Channel, limit: Duration) -> Result<FromHost> {
