@@ -31,7 +31,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 pub(crate) use memory::write_pages;
-use memory::{check_place, rearrange};
+use memory::{check_place, rearrange, write_fitting};
 
 /// Brings the guest of `session` back. Afterwards the states of the parked threads are the guest's, and all signals are
 /// blocked. On failure the process is lost, unless the guest can still be forgotten, or the process could not be stopped
@@ -122,7 +122,7 @@ pub(crate) fn write_early_pages(shared: &Shared, stream: &mut Receiver) -> Resul
                     return Err(Fault::Over);
                 }
                 let write = |at, piece: &[u8]| shared.lent.write_round(&shared.memory, at, piece);
-                let written = shared.sole.write_fitting(header.correlation, &body, write);
+                let written = write_fitting(&shared.sole, shared.pid, header.correlation, &body, write);
                 written.map_err(|error| Fault::Io("write a page that came early", error))?;
             }
             kind::PRECOPIED => return Ok(()),

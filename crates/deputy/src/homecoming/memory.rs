@@ -4,34 +4,46 @@ use crate::behind;
 use crate::fault::{Fault, Result};
 use crate::kept::Kept;
 use crate::parked::{Parked, call};
+use crate::sole::Sole;
 use minka_image::PAGE;
 use minka_image::origin::{self, Step, Wanted};
 use minka_image::ranges::Ranges;
 use minka_kernel::procfs;
 use minka_wire::message::Leaving;
+use std::io;
 
-/// Writes pages where they belong, as far as there is a place for them: not behind the end of a file that somebody has cut
-/// short meanwhile, where the kernel would have dropped them.
+/// Writes pages where they belong, as far as there is a place for them.
 pub(crate) fn write_pages(parked: &Parked, address: u64, content: &[u8]) -> Result<()> {
     check_place(&parked.kept, address, content)?;
     let write = |at: u64, piece: &[u8]| parked.memory.poke(at, piece);
-    let written = parked.sole.write_fitting(address, content, write).or_else(|error| {
-        let maps = procfs::maps(parked.pid)?;
-        let mut fitting = Ranges::new();
-        let end = address.saturating_add(content.len() as u64);
-        fitting.set(address, end, ());
-        for (_, (start, end)) in behind::parts_behind(parked.pid, &maps) {
-            fitting.clear(start, end);
-        }
-        let pieces: Vec<_> = fitting.iter().map(|(start, end, ())| (start, end)).collect();
-        if pieces == [(address, end)] {
-            return Err(error);
-        }
-        pieces.into_iter().try_for_each(|(start, end)| {
-            write(start, &content[(start - address) as usize..(end - address) as usize])
-        })
-    });
+    let written = write_fitting(&parked.sole, parked.pid, address, content, write);
     written.map_err(|error| Fault::Io("write a page that came home", error))
+}
+
+/// Writes pages of a process, but for what lies behind the end of a file that somebody has cut short meanwhile: the kernel
+/// would have dropped it.
+pub(super) fn write_fitting(
+    sole: &Sole,
+    pid: i32,
+    address: u64,
+    content: &[u8],
+    write: impl Fn(u64, &[u8]) -> io::Result<()>,
+) -> io::Result<()> {
+    let Err(error) = sole.write_fitting(address, content, &write) else { return Ok(()) };
+    let maps = procfs::maps(pid)?;
+    let mut fitting = Ranges::new();
+    let end = address.saturating_add(content.len() as u64);
+    fitting.set(address, end, ());
+    for (_, (start, end)) in behind::parts_behind(pid, &maps) {
+        fitting.clear(start, end);
+    }
+    let pieces: Vec<_> = fitting.iter().map(|(start, end, ())| (start, end)).collect();
+    if pieces == [(address, end)] {
+        return Err(error);
+    }
+    pieces.into_iter().try_for_each(|(start, end)| {
+        write(start, &content[(start - address) as usize..(end - address) as usize])
+    })
 }
 
 /// Whether the guest can have content at this place.
