@@ -32,6 +32,7 @@ pub(crate) fn main() -> ExitCode {
         error!(%error, "failed to leave the status of children to the kernel");
         return ExitCode::FAILURE;
     }
+    minka_host::learn_of_machine();
     // Without the right to make one, each guest gets a network namespace with its other ones.
     let network =
         empty_network().inspect_err(|error| info!(%error, "no empty network for guests to share")).ok();

@@ -54,6 +54,12 @@ use std::process::ExitCode;
 /// Signals that this program takes through a descriptor: a tracee has news.
 const WATCHED: [i32; 1] = [17 /* CHLD */];
 
+/// Finds out what stays the same as long as the machine runs, for the programs into which this one forks.
+pub fn learn_of_machine() {
+    // Whoever needs what is not to be found finds out again, and says why.
+    let _ = (minka_kernel::cpu::features(), minka_kernel::cpu::layout(), prepare::own_vdso());
+}
+
 /// The host program: takes its orders from the node daemon, at descriptor 3. Whether it lives in a network namespace in
 /// which there is nothing, so that its guest needs none of its own, is for whoever starts it to say.
 pub fn main(in_empty_network: bool) -> ExitCode {

@@ -19,6 +19,7 @@ use minka_link::NodeConfig;
 use minka_wire::message::Hello;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd};
+use std::sync::OnceLock;
 
 /// System calls used in building, by number (x86-64).
 pub(crate) mod call {
@@ -117,8 +118,16 @@ fn stand_in(hello: &Hello, other_kernel: bool) -> std::result::Result<Option<Sta
 /// Most bytes of the data that a kernel maps before its vDSO.
 const VDSO_DATA_MAX: u64 = 1 << 20;
 
-/// Digest of the vDSO's code, and the bytes from its data to it.
+/// Digest of the vDSO's code, and the bytes from its data to it. They stay the same as long as the kernel runs.
 pub(crate) fn own_vdso() -> std::io::Result<([u8; 32], u64)> {
+    static FOUND: OnceLock<([u8; 32], u64)> = OnceLock::new();
+    match FOUND.get() {
+        Some(found) => Ok(*found),
+        None => look_at_own_vdso().inspect(|found| _ = FOUND.set(*found)),
+    }
+}
+
+fn look_at_own_vdso() -> std::io::Result<([u8; 32], u64)> {
     let pid = std::process::id() as i32;
     let maps = procfs::maps(pid)?;
     let code = maps.iter().find(|mapping| mapping.backing == Backing::Vdso);

@@ -3,9 +3,16 @@
 use minka_image::cpu::{Features, WORDS};
 use minka_image::xstate::{Component, Layout};
 use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
+use std::sync::OnceLock;
 
-/// Reads them, in the order of [`minka_image::cpu::WORD_NAMES`].
+/// Them, in the order of [`minka_image::cpu::WORD_NAMES`]. Read once: where the machine is a virtual one, whoever asks its
+/// processor waits for the hypervisor each time.
 pub fn features() -> Features {
+    static FEATURES: OnceLock<Features> = OnceLock::new();
+    *FEATURES.get_or_init(read_features)
+}
+
+fn read_features() -> Features {
     let one = __cpuid(1);
     let highest = __cpuid(0).eax;
     let leaf = |leaf: u32, subleaf: u32| (leaf <= highest).then(|| __cpuid_count(leaf, subleaf));
@@ -28,8 +35,13 @@ pub fn features() -> Features {
     Features(words)
 }
 
-/// Where this machine's processor keeps which extended registers (CPUID leaf 0xd).
+/// Where this machine's processor keeps which extended registers (CPUID leaf 0xd); read once, too.
 pub fn layout() -> Layout {
+    static LAYOUT: OnceLock<Layout> = OnceLock::new();
+    LAYOUT.get_or_init(read_layout).clone()
+}
+
+fn read_layout() -> Layout {
     if __cpuid(1).ecx >> 27 & 1 == 0 {
         return Layout::default();
     }
