@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use minka_wire::preamble::Purpose;
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
     client::{ClientSessionMemoryCache, Resumption},
@@ -20,7 +21,7 @@ use crate::{
 /// How many peers, or sessions of peers, one program remembers for cheap further channels.
 const SESSIONS_MAX: usize = 256;
 
-/// Further channels that may be opened at the same time without certificates: each takes a ticket, and brings as many.
+/// Further channels that may be opened at the same time without certificates: each takes a ticket, and brings another one.
 const TICKETS: usize = 3;
 
 /// Certificates that are good no more: of each name those with numbers up to this one.
@@ -34,6 +35,8 @@ pub type Refused = BTreeMap<String, u64>;
 pub struct Credentials {
     client: Arc<ClientConfig>,
     server: Arc<ServerConfig>,
+    /// The same for further channels of a session.
+    joined: Arc<ServerConfig>,
     name: Arc<str>,
     authority: Arc<str>,
     roots: Arc<RootCertStore>,
@@ -77,9 +80,12 @@ impl Credentials {
         server.session_storage = ServerSessionMemoryCache::new(SESSIONS_MAX);
         server.send_tls13_tickets = TICKETS;
         server.enable_secret_extraction = true;
+        let mut joined = server.clone();
+        joined.send_tls13_tickets = 1;
         Ok(Credentials {
             client: Arc::new(client),
             server: Arc::new(server),
+            joined: Arc::new(joined),
             name: name.into(),
             authority: keys.authority.as_str().into(),
             roots: authorities,
@@ -150,8 +156,8 @@ impl Credentials {
         self.client.clone()
     }
 
-    pub(crate) fn server(&self) -> Arc<ServerConfig> {
-        self.server.clone()
+    pub(crate) fn server(&self, purpose: Purpose) -> Arc<ServerConfig> {
+        if purpose == Purpose::Join { self.joined.clone() } else { self.server.clone() }
     }
 }
 

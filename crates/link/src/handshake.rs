@@ -107,7 +107,8 @@ pub(crate) fn accept(
     preamble: &Preamble,
     deadline: Deadline,
 ) -> Result<Agreement, ChannelError> {
-    let side = UnbufferedServerConnection::new(credentials.server()).map_err(ChannelError::Handshake)?;
+    let side = UnbufferedServerConnection::new(credentials.server(preamble.purpose))
+        .map_err(ChannelError::Handshake)?;
     let mut dialogue = Dialogue::new(side, stream, deadline);
     let said = dialogue.talk(None, true)?;
     if said != Some(preamble.encode()) {

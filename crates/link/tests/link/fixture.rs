@@ -56,6 +56,17 @@ impl Pair {
         })
     }
 
+    /// Opens a further channel of the session from "a" to "b".
+    pub(crate) fn join(&self) -> (Channel, Channel) {
+        let (listener, address) = listen();
+        let preamble = Preamble { purpose: Purpose::Join, lane: Lane::Calls, ..PREAMBLE };
+        thread::scope(|scope| {
+            let b = scope.spawn(|| accept(&self.b, listener.accept().unwrap().0, &self.tuning));
+            let a = minka_link::connect(&self.a, address, "b", &preamble, &self.tuning);
+            (a.unwrap(), b.join().unwrap().unwrap())
+        })
+    }
+
     /// Connects "a" to "b".
     pub(crate) fn connect(&self) -> (Channel, Channel) {
         let (a, b) = self.try_connect();
