@@ -1,7 +1,7 @@
 //! `compute` and `home`: what is left of native speed away from home, and after coming back.
 //!
 //! Two processes of the same program do the same work in turns, one of which is never moved. `compute` only
-//! computes. `home` does a little of everything: it writes to its memory, reads it, computes, makes system calls
+//! computes, by one thread and by several. `home` does a little of everything: it writes to its memory, reads it, computes, makes system calls
 //! and asks for new memory; the process that is compared has been away and back several times.
 
 use super::{Effort, same, worker};
@@ -16,6 +16,7 @@ const TURNS_HOME: usize = 400;
 const MIB: usize = 8;
 /// About 20 ms.
 const ROUNDS: u32 = 15_000_000;
+const THREADS: u32 = 4;
 /// Moves before a process is compared as one that is home again.
 const JOURNEYS: usize = 3;
 
@@ -24,8 +25,11 @@ pub(super) fn compute(stage: &Stage, effort: Effort, outcome: Outcome) -> Result
     stage.send_away(&moved)?;
     let (away, here) =
         take_turns(&mut moved, &mut native, &format!("compute {ROUNDS}"), effort.turns(TURNS))?;
+    let order = format!("compute {ROUNDS} {THREADS}");
+    let (threads_away, threads_here) = take_turns(&mut moved, &mut native, &order, effort.turns(TURNS))?;
     Ok(outcome
         .promised("ratio", median(&away) / median(&here), Goal::at_most(1.02, 1.0))
+        .promised("ratio_4_threads", median(&threads_away) / median(&threads_here), Goal::at_most(1.03, 1.0))
         .with("away_ms", median(&away))
         .with("native_ms", median(&here))
         .with("ratio_of_best", smallest(&away) / smallest(&here)))

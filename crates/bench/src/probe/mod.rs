@@ -1,8 +1,7 @@
 //! The programs that are measured: they read orders, a line each, and answer with lines of numbers.
 //!
-//! A probe has one thread, so that it can be moved. While it carries out an order it makes no system call that
-//! the order does not name: the clock is read through the vDSO, and what it works on is there before it says that
-//! it is ready. Times are in microseconds.
+//! While it carries out an order a probe makes no system call that the order does not name: the clock is read through
+//! the vDSO, and what it works on is there before it says that it is ready. Times are in microseconds.
 
 mod memory;
 mod peer;

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::hint::black_box;
 use std::io::{self, Read, Write};
+use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 use super::memory::{self, Memory, exact};
@@ -34,6 +35,7 @@ impl Worker {
             }
             ["walk", passes] => Ok(pair(self.memory.walk(number(passes)?))),
             ["compute", rounds] => Ok(pair(memory::compute(number(rounds)?))),
+            ["compute", rounds, threads] => compute_by_threads(number(rounds)?, number(threads)?),
             ["calls", count] => Ok(vec![calls(number(count)?)]),
             ["read", path, block] => self.read(path, number(block)?),
             ["write", path, block, bytes] => self.write(path, number(block)?, number(bytes)?),
@@ -96,6 +98,30 @@ impl Worker {
 
 fn pair((time, content): (f64, f64)) -> Vec<f64> {
     vec![time, content]
+}
+
+/// The same by several threads at the same time, each as much. Answers with the time from the first one's beginning to the last one's
+/// end, and what each came to.
+fn compute_by_threads(rounds: u64, threads: usize) -> Answer {
+    let all_are_there = Barrier::new(threads);
+    let one = || {
+        all_are_there.wait();
+        let start = Instant::now();
+        let (_, content) = memory::compute(rounds);
+        (start, Instant::now(), content)
+    };
+    let done: Vec<_> = std::thread::scope(|scope| {
+        let begun: Vec<_> = (0..threads).map(|_| scope.spawn(one)).collect();
+        begun.into_iter().filter_map(|thread| thread.join().ok()).collect()
+    });
+    let first = done.iter().map(|(start, ..)| *start).min();
+    let last = done.iter().map(|(_, end, _)| *end).max();
+    let (Some(first), Some(last)) = (first, last) else { return Err(io::ErrorKind::InvalidInput.into()) };
+    let content = done[0].2;
+    if done.len() < threads || done.iter().any(|(.., other)| *other != content) {
+        return Err(io::Error::other("threads came to different results"));
+    }
+    Ok(vec![(last - first).as_secs_f64() * 1e6, content])
 }
 
 /// Asks for the parent's PID, by a system call each time.
