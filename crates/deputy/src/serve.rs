@@ -153,7 +153,7 @@ fn perform(
     if let (Some(resumable), true) = (&resumable, at_home) {
         resumable.bring_back(shared, &mut slot);
     }
-    if result == EINTR && restart::is_never_restarted(call) && !agent.is_signalled() {
+    if result == EINTR && restart::is_never_restarted(call, &arguments) && !agent.is_signalled() {
         // Our tracing interrupted it, or a signal that the program ignores: natively nothing would have.
         result = ERESTARTNOHAND;
     }

@@ -53,6 +53,7 @@ const NEVER_RESTARTED: &[u64] = &[
     220, // semtimedop
     232, // epoll_wait
     281, // epoll_pwait
+    285, // fallocate (in memory; nothing is left of what it had done)
     426, // io_uring_enter
     441, // epoll_pwait2
 ];
@@ -62,9 +63,29 @@ pub fn number(register: u64) -> u64 {
     register & u64::from(u32::MAX)
 }
 
+/// `ioctl(2)`.
+const IOCTL: u64 = 16;
+
+/// What `ioctl` only waits for, or does when the terminal has sent everything: interrupted, nothing has been done
+/// (`drivers/tty/tty_io.c`, `tty_ioctl.c`).
+const DRAINING: &[u32] = &[
+    0x5403,      // TCSETSW
+    0x5407,      // TCSETAW
+    0x5423,      // TIOCSETD
+    0x5427,      // TIOCSBRK
+    0x402c_542c, // TCSETSW2
+];
+
+/// `tcdrain`: with an argument, TCSBRK sends no break.
+const TCSBRK: u32 = 0x5409;
+
 /// Whether Linux itself never restarts this call after a signal.
-pub fn is_never_restarted(call: u64) -> bool {
-    NEVER_RESTARTED.contains(&call)
+pub fn is_never_restarted(call: u64, arguments: &[u64; 6]) -> bool {
+    if call != IOCTL {
+        return NEVER_RESTARTED.contains(&call);
+    }
+    let request = arguments[1] as u32;
+    DRAINING.contains(&request) || (request == TCSBRK && arguments[2] != 0)
 }
 
 /// Whose kernel holds the `restart_block` of a call interrupted with ERESTART_RESTARTBLOCK.
@@ -87,7 +108,7 @@ pub fn rewind(found: &Registers, owner: RestartOwner) -> Registers {
     let again = match found.rax as i64 {
         -514..=-512 => Some(call),
         ERESTART_RESTARTBLOCK => Some(restart_block_call(call, owner)),
-        EINTR if is_never_restarted(number(call)) => Some(call),
+        EINTR if is_never_restarted(number(call), &found.arguments()) => Some(call),
         _ => None,
     };
     if let Some(call) = again {
@@ -115,7 +136,7 @@ pub fn interruption(found: &Registers) -> Option<Interruption> {
     match found.rax as i64 {
         ERESTARTSYS => Some(Interruption::EndsUnlessRestarted),
         ERESTARTNOHAND | ERESTART_RESTARTBLOCK => Some(Interruption::Ends),
-        EINTR if is_never_restarted(number(call)) => Some(Interruption::Ends),
+        EINTR if is_never_restarted(number(call), &found.arguments()) => Some(Interruption::Ends),
         _ => None,
     }
 }
@@ -138,7 +159,7 @@ pub fn interrupted(next: &Registers, how: Interruption) -> Registers {
 /// call again, also if it is one that it never restarts.
 pub fn undisturbed(found: &Registers) -> Registers {
     match found.syscall() {
-        Some(call) if found.rax as i64 == EINTR && is_never_restarted(number(call)) => {
+        Some(call) if found.rax as i64 == EINTR && is_never_restarted(number(call), &found.arguments()) => {
             Registers { rax: ERESTARTNOHAND as u64, ..*found }
         }
         _ => *found,
@@ -222,6 +243,21 @@ mod tests {
         check(232, -4, RestartOwner::Home, 232, 0x1000);
         check(128, -4, RestartOwner::Home, 128, 0x1000);
         check(61, -4, RestartOwner::Home, -4i64 as u64, 0x1002);
+    }
+
+    #[test]
+    fn who_waits_until_a_terminal_has_sent_everything_waits_again() {
+        const TCGETS: u64 = 0x5401;
+        let drains = |request, argument| is_never_restarted(IOCTL, &[3, request, argument, 0, 0, 0]);
+        assert!(drains(u64::from(TCSBRK), 1) && drains(0x5403, 0x7fff_0000));
+        // The upper half is nothing to the kernel.
+        assert!(drains(1 << 32 | u64::from(TCSBRK), 1));
+        // A break may have been sent.
+        assert!(!drains(u64::from(TCSBRK), 0) && !drains(TCGETS, 0x7fff_0000));
+        let found = Registers { rdi: 3, rsi: u64::from(TCSBRK), rdx: 1, ..stopped(IOCTL, -4) };
+        let next = rewind(&found, RestartOwner::Home);
+        assert_eq!((next.rax, next.rip), (IOCTL, 0x1000));
+        assert_eq!(interruption(&found), Some(Interruption::Ends));
     }
 
     #[test]
