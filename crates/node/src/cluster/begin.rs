@@ -37,7 +37,7 @@ use crate::book::Standing;
 use crate::daemon::Daemon;
 
 /// How often those are looked at that have begun, and for how long: then the looks at everybody do.
-const PAUSE_MS: u16 = 30;
+const PAUSE_MS: u16 = 20;
 const YOUTH: Duration = Duration::from_secs(5);
 
 /// The kernel tells of an `execve` when it begins. If the process has no new image after so long, that has failed.
