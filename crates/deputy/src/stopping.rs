@@ -17,24 +17,27 @@ const BEFORE: [i32; 5] = [signal::URG, signal::WINCH, signal::XCPU, signal::XFSZ
 /// What ours carries (`siginfo_t::si_value`).
 const MARK: u64 = 0x6d69_6e6b_6173_746f;
 
-/// Takes from `held` the SIGSTOP that a thread is to take when it goes on; gives it with the thread, or 0 if there is none.
+/// Takes from `held` the SIGSTOP that a thread is to take when it goes on; gives it with the thread, or 0 if there is none,
+/// or if it could not be brought before a signal: then it is left in `held`, to be sent anew.
 /// All threads of the process are stopped and have all signals blocked. The thread is to be detached with what is
 /// given, and before that it may be given its registers and its mask.
 pub(crate) fn take_back(task: Stopped, pid: i32, held: &mut Vec<i32>) -> Result<(Stopped, i32)> {
     if !held.contains(&signal::STOP) {
         return Ok((task, 0));
     }
-    let task = stand_before_signal(task, pid, held)?;
+    let (task, stands) = stand_before_signal(task, pid, held)?;
     if is_pending(pid, signal::CONT) {
         forget_stop(signal::CONT, held);
     }
-    let is_to_stop = held.contains(&signal::STOP);
+    if !stands || !held.contains(&signal::STOP) {
+        return Ok((task, 0));
+    }
     held.retain(|held| *held != signal::STOP);
-    Ok((task, if is_to_stop { signal::STOP } else { 0 }))
+    Ok((task, signal::STOP))
 }
 
-/// Where all of the signals are pending already, or it may not be signalled, it stands where it stood.
-fn stand_before_signal(task: Stopped, pid: i32, held: &mut Vec<i32>) -> Result<Stopped> {
+/// Says whether it stands before one; it does not where all of them are pending already, or it may not be signalled.
+fn stand_before_signal(task: Stopped, pid: i32, held: &mut Vec<i32>) -> Result<(Stopped, bool)> {
     let mut task = task;
     for before in BEFORE {
         if is_pending(pid, before) {
@@ -58,13 +61,13 @@ fn stand_before_signal(task: Stopped, pid: i32, held: &mut Vec<i32>) -> Result<S
         };
         task = match stopped {
             (stopped, found) if found == before && is_ours(&stopped.signal_info().map_err(Fault::Trace)?) => {
-                return Ok(stopped);
+                return Ok((stopped, true));
             }
             // Somebody else's came first.
             (stopped, found) => tracee::halt(tracee::postpone(stopped, found, held)?, held)?,
         };
     }
-    Ok(task)
+    Ok((task, false))
 }
 
 /// One that is gone has none.

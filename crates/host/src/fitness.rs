@@ -1,4 +1,5 @@
-//! Whether this machine, and whoever asks, has what nodes need. Nothing asks for a version: each thing is tried.
+//! Whether this machine, and whoever asks, has what nodes need. Each thing is tried; only for a fault of the scheduler's is a
+//! version asked.
 
 use crate::prepare;
 use minka_kernel::namespace;

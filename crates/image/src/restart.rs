@@ -53,7 +53,6 @@ const NEVER_RESTARTED: &[u64] = &[
     220, // semtimedop
     232, // epoll_wait
     281, // epoll_pwait
-    285, // fallocate (in memory; nothing is left of what it had done)
     426, // io_uring_enter
     441, // epoll_pwait2
 ];
@@ -62,6 +61,12 @@ const NEVER_RESTARTED: &[u64] = &[
 pub fn number(register: u64) -> u64 {
     register & u64::from(u32::MAX)
 }
+
+/// `fallocate(2)`: in memory, nothing is left of what it had done when it is interrupted.
+const FALLOCATE: u64 = 285;
+
+/// Its modes that shift what lies behind (FALLOC_FL_COLLAPSE_RANGE, FALLOC_FL_INSERT_RANGE), which nobody does twice.
+const SHIFTS: u32 = 0x08 | 0x20;
 
 /// `ioctl(2)`.
 const IOCTL: u64 = 16;
@@ -81,11 +86,12 @@ const TCSBRK: u32 = 0x5409;
 
 /// Whether Linux itself never restarts this call after a signal.
 pub fn is_never_restarted(call: u64, arguments: &[u64; 6]) -> bool {
-    if call != IOCTL {
-        return NEVER_RESTARTED.contains(&call);
+    let second = arguments[1] as u32;
+    match call {
+        IOCTL => DRAINING.contains(&second) || (second == TCSBRK && arguments[2] != 0),
+        FALLOCATE => second & SHIFTS == 0,
+        _ => NEVER_RESTARTED.contains(&call),
     }
-    let request = arguments[1] as u32;
-    DRAINING.contains(&request) || (request == TCSBRK && arguments[2] != 0)
 }
 
 /// Whose kernel holds the `restart_block` of a call interrupted with ERESTART_RESTARTBLOCK.
@@ -254,6 +260,8 @@ mod tests {
         assert!(drains(1 << 32 | u64::from(TCSBRK), 1));
         // A break may have been sent.
         assert!(!drains(u64::from(TCSBRK), 0) && !drains(TCGETS, 0x7fff_0000));
+        let allocates = |mode| is_never_restarted(FALLOCATE, &[3, mode, 0, 4096, 0, 0]);
+        assert!(allocates(0) && allocates(1) && !allocates(0x08) && !allocates(0x20));
         let found = Registers { rdi: 3, rsi: u64::from(TCSBRK), rdx: 1, ..stopped(IOCTL, -4) };
         let next = rewind(&found, RestartOwner::Home);
         assert_eq!((next.rax, next.rip), (IOCTL, 0x1000));
