@@ -1,7 +1,8 @@
 //! The socket under a channel: options, deadlines, and reads that may poll before they block.
 
 use std::{
-    net::{SocketAddr, TcpStream},
+    io,
+    net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs},
     os::fd::AsFd,
     time::{Duration, Instant},
 };
@@ -12,6 +13,7 @@ use rustix::{
     net::{RecvFlags, SendFlags, sockopt},
 };
 use serde::Deserialize;
+use socket2::{Domain, Socket, Type};
 
 use crate::error::ChannelError;
 
@@ -38,6 +40,12 @@ pub struct Tuning {
     pub send_buffer_bytes: Option<usize>,
     /// Bytes the kernel holds of what was received and not read yet. Unset: the kernel adapts it.
     pub receive_buffer_bytes: Option<usize>,
+    /// The congestion control of connections between nodes, by the kernel's name for it (`tcp_congestion_control` in [tcp(7)]), or
+    /// `system` for the machine's own. Nodes are near each other, and BBR, which some machines have set for the Internet, takes a timer for
+    /// every piece that it sends. Where the kernel does not give what is asked for, it is Reno, which every kernel has.
+    ///
+    /// [tcp(7)]: https://man7.org/linux/man-pages/man7/tcp.7.html
+    pub congestion: String,
 }
 
 impl Default for Tuning {
@@ -50,6 +58,7 @@ impl Default for Tuning {
             freeze_ms: 5_000,
             send_buffer_bytes: None,
             receive_buffer_bytes: None,
+            congestion: "cubic".to_owned(),
         }
     }
 }
@@ -58,10 +67,32 @@ impl Tuning {
     /// Opens a TCP connection to a peer, with these options set.
     pub(crate) fn connect(&self, address: SocketAddr) -> Result<TcpStream, ChannelError> {
         let limit = Duration::from_millis(self.connect_ms.max(1));
-        let stream = TcpStream::connect_timeout(&address, limit)
-            .map_err(|source| ChannelError::Reach { address, source })?;
+        let connect = || {
+            let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+            self.choose_congestion(&socket);
+            socket.connect_timeout(&address.into(), limit)?;
+            Ok(TcpStream::from(socket))
+        };
+        let stream = connect().map_err(|source| ChannelError::Reach { address, source })?;
         self.apply(&stream)?;
         Ok(stream)
+    }
+
+    /// Listens for the connections of other nodes.
+    pub fn listen(&self, address: impl ToSocketAddrs) -> io::Result<TcpListener> {
+        let listener = TcpListener::bind(address)?;
+        // Connections inherit it.
+        self.choose_congestion(&listener);
+        Ok(listener)
+    }
+
+    /// See [`Tuning::congestion`]. To be done before there is a connection: one that BBR has begun keeps its timers.
+    fn choose_congestion(&self, socket: impl AsFd) {
+        if self.congestion != "system" {
+            // Not every user may set every one: then the machine's stays.
+            let _ = sockopt::set_tcp_congestion(&socket, &self.congestion)
+                .or_else(|_| sockopt::set_tcp_congestion(&socket, "reno"));
+        }
     }
 
     /// Sets the options on a connection.

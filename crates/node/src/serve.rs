@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io;
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -63,7 +62,10 @@ impl Daemon {
     /// When a socket cannot be opened; nothing has been started then.
     pub fn start(self: &Arc<Self>) -> Result<(), ServeError> {
         let address = &self.settings.listen;
-        let nodes = TcpListener::bind(address)
+        let nodes = self
+            .settings
+            .tuning
+            .listen(address)
             .map_err(|source| ServeError::Listen { address: address.clone(), source })?;
         if let Some(settings) = &self.settings.cluster {
             let cluster = Cluster::open(settings.clone());
