@@ -90,10 +90,19 @@ impl Agent {
         number: u64,
         arguments: [u64; 6],
     ) -> Result<i64, Ended> {
+        self.order_at_once(slot, number, arguments);
+        self.result_at_once(slot)
+    }
+
+    /// Has such a call made, whose result is waited for later ([`Agent::result_at_once`]).
+    pub(crate) fn order_at_once(&self, slot: &mut Slot, number: u64, arguments: [u64; 6]) {
         let mut signals = lock(&self.signals);
         slot.order(number, arguments);
         signals.is_ordered_at_once = true;
-        drop(signals);
+    }
+
+    /// Waits for its result.
+    pub(crate) fn result_at_once(&self, slot: &mut Slot) -> Result<i64, Ended> {
         let result = slot.result();
         lock(&self.signals).is_ordered_at_once = false;
         result

@@ -30,6 +30,11 @@ impl Ahead {
         }
     }
 
+    /// Something else has been asked for than a lookup.
+    pub(crate) fn forget_last(&mut self) {
+        self.foreteller.forget_last();
+    }
+
     /// What has been asked for has this result. Says whether it was a lookup.
     pub(crate) fn done(&mut self, request: &[u8], result: i64) -> bool {
         match Lookup::of(request) {

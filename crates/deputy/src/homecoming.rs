@@ -90,6 +90,7 @@ fn come(parked: &mut Parked, tasks: &mut Tasks, session: &mut Session, way: &mut
     receive_until_leaving(parked, tasks, session, way)?;
     faultpoint::reach(Point::DeputyReturning);
     session.commit()?;
+    await_writes(parked, session, way)?;
     rearrange(parked, way.leaving.as_deref().ok_or(Fault::Over)?)?;
     receive_pages(parked, way.stream()?, session.shared.patience, session.shared.kin.as_deref())?;
     way.has_all = true;
@@ -107,6 +108,16 @@ fn come(parked: &mut Parked, tasks: &mut Tasks, session: &mut Session, way: &mut
         parked.put_back_locks()?;
     }
     parked.learn_actions()
+}
+
+/// Waits until all writes have been made that the guest takes for made: they came on another lane.
+fn await_writes(parked: &Parked, session: &Session, way: &Way) -> Result<()> {
+    let Some(leaving) = &way.leaving else { return Ok(()) };
+    let all = &session.shared.write_behind;
+    if all.wait_for(leaving.behind, session.shared.patience, || parked.agents.any_busy()) {
+        return Ok(());
+    }
+    Err(Fault::Said(format!("writes of the program did not come from {}", session.node)))
 }
 
 /// Writes the pages that come early, until there are no more for the time being.

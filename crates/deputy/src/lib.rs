@@ -74,6 +74,7 @@ mod stopping;
 mod surroundings;
 mod timed;
 mod tracee;
+mod writebehind;
 
 use minka_kernel::faultpoint::{self, Point};
 use minka_kernel::spawn::set_program_name;

@@ -266,7 +266,7 @@ fn keeps_leases(file_system: u64) -> bool {
 }
 
 /// Whether somebody has the table of descriptors in common with a process.
-fn shares_descriptors(pid: i32) -> io::Result<bool> {
+pub(crate) fn shares_descriptors(pid: i32) -> io::Result<bool> {
     for entry in std::fs::read_dir("/proc")? {
         let other = entry?.file_name().to_str().and_then(|name| name.parse::<i32>().ok());
         if let Some(other) = other.filter(|other| *other != pid)

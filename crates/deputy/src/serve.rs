@@ -14,12 +14,13 @@ use crate::resumable::Resumable;
 use crate::session::{Shared, lock};
 use crate::shorten::shortens;
 use crate::timed::Timed;
+use crate::writebehind;
 use minka_image::restart::{self, RESTART_SYSCALL};
 use minka_kernel::faultpoint::{self, Point};
 use minka_link::Channel;
 use minka_syscalls::marshal::{self, Placed, Read, Started};
 use minka_wire::frame::Header;
-use minka_wire::message::{self, CUT, FORETELLS, HOLD, NOT_EXACT, ProcFile, RESTART, Special, kind};
+use minka_wire::message::{self, BEHIND, CUT, FORETELLS, HOLD, NOT_EXACT, ProcFile, RESTART, Special, kind};
 use std::io::IoSlice;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -42,26 +43,42 @@ const EPERM: i64 = -1;
 /// Performs forwarded calls, one at a time, in the order in which they come.
 pub(crate) fn calls(shared: &Arc<Shared>, mut channel: Channel) -> Result<()> {
     let mut body = Vec::new();
+    let mut next: Option<Header> = None;
     loop {
         let mut early = Early::default();
         // Long data mostly come one after the other: the next are gathered in about this time.
         let spin = SPIN + Duration::from_nanos(body.len() as u64 / 4).min(SPIN_FOR_DATA);
-        let header = channel
-            .recv_with(&mut body, spin, |header, begin| early.arrived(&shared.agents, header, begin))?;
+        let header = match next.take() {
+            Some(header) => header,
+            None => channel
+                .recv_with(&mut body, spin, |header, begin| early.arrived(&shared.agents, header, begin))?,
+        };
+        let is_behind = header.kind == kind::CALL && header.flags & BEHIND != 0;
         let Some(agent) = shared.agents.caller(&header) else {
             // It has been killed here, and its guest will be.
+            if is_behind || header.kind == kind::DATA {
+                continue;
+            }
             answer(&mut channel, &header, ERESTARTNOINTR)?;
             continue;
         };
         let busy = agent.begin_call();
         lock(&shared.ahead).heard(&header);
         let outcome = match header.kind {
+            kind::CALL if is_behind => {
+                let written = writebehind::perform(shared, &agent, &mut channel, header, &mut body);
+                drop(busy);
+                written.map(|following| next = following)
+            }
             kind::CALL => perform(shared, &agent, busy, &mut channel, &header, &body, &early),
             kind::SPECIAL => special(shared, &agent, busy, &mut channel, &header, &body),
             found => Err(message::MessageError::Kind { found, expected: "a call" }.into()),
         };
         match outcome {
             Ok(()) => {}
+            // The process has ended, and nobody waits for an answer.
+            Err(Fault::ThreadOver) if is_behind => {}
+            Err(Fault::Over) if is_behind && shared.is_dying.load(Ordering::SeqCst) => {}
             // It is about to end, but what it has written is still to come: its guest stands still for that.
             Err(Fault::Over) if shared.is_dying.load(Ordering::SeqCst) => hold(&mut channel, &header)?,
             // The process ended, replaced its image or goes on at home: the main thread has seen it.
@@ -86,10 +103,17 @@ fn perform(
 ) -> Result<()> {
     shared.gate.pass();
     let recalling = shared.recalling.load(Ordering::SeqCst);
+    shared.write_behind.before(body);
     let busy = match read_ahead(shared, agent, busy, channel, header, body)? {
         Some(busy) => busy,
         None => return Ok(()),
     };
+    let failed = shared.write_behind.error_for(body);
+    if let Some(error) = failed.filter(|_| !writebehind::closes(body)) {
+        shared.write_behind.has_told();
+        drop(busy);
+        return answer(channel, header, error);
+    }
     let mut slot = agent.slot();
     let address = slot.data_address();
     let started = early.valid(agent, &slot);
@@ -144,6 +168,11 @@ fn perform(
     };
     faultpoint::reach(Point::DeputyCalled);
     agent.temporary_mask.store(false, Ordering::SeqCst);
+    if let (Some(error), 0..) = (failed, result) {
+        // The descriptor is closed all the same.
+        result = error;
+        shared.write_behind.has_told();
+    }
     if result == EPERM && shared.sole.turned_away() != turned_away {
         // Nothing has been done. (Nor by a call of another thread, if that was it.)
         drop((slot, busy));
@@ -175,8 +204,10 @@ fn perform(
         let mut parts = Vec::new();
         marshal::collect(&placed, result, data).append_to(&mut parts);
         let foretold = ahead::foretell(shared, agent, &mut slot, body, result)?;
+        let granted = grants(shared, agent, body, result);
         drop(busy);
-        let header = result_header(shared, header);
+        let mut header = result_header(shared, header);
+        header.flags |= granted;
         if foretold.is_empty() {
             return Ok(channel.send(header, &[IoSlice::new(&parts)])?);
         }
@@ -186,10 +217,12 @@ fn perform(
     }
     lock(&shared.ahead).done(body, result);
     lock(&shared.read_ahead).after(body, result);
+    let granted = grants(shared, agent, body, result);
     let reply = marshal::collect(&placed, result, data);
     drop(busy);
     let parts: Vec<IoSlice<'_>> = reply.parts().map(IoSlice::new).collect();
-    let header = result_header(shared, header);
+    let mut header = result_header(shared, header);
+    header.flags |= granted;
     channel.send_awaited(Header { flags: header.flags | if cut { CUT } else { 0 }, ..header }, &parts)?;
     drop(parts);
     drop(reply);
@@ -200,13 +233,27 @@ fn perform(
     Ok(())
 }
 
-/// Whether a call may be answered with what has been read before it was made. Whoever looks at calls is to see all of them.
+/// Whether calls may be answered without having been made. Whoever looks at calls is to see all of them.
 fn reads_ahead(shared: &Shared, agent: &Agent) -> bool {
     shared.agents.count() == 1
         && shared.kin.is_none()
         && !shared.recalling.load(Ordering::SeqCst)
         && !shared.tracing.load(Ordering::Relaxed)
         && !agent.is_signalled()
+}
+
+/// Whether writes may be taken for made before they are.
+pub(crate) fn grants_writes(shared: &Shared, agent: &Agent) -> bool {
+    reads_ahead(shared, agent) && shared.sole.is_empty()
+}
+
+/// What the flags of an answer say of writes that need not be waited for.
+fn grants(shared: &Shared, agent: &Agent, body: &[u8], result: i64) -> u32 {
+    if grants_writes(shared, agent) {
+        return shared.write_behind.after(shared.pid, body, result);
+    }
+    shared.write_behind.forget();
+    0
 }
 
 /// Answers a call that finds its data read; gives `busy` back for any other.
@@ -234,7 +281,9 @@ fn read_ahead(
     let result = data.len() as u32;
     let head = Read::reply_head(result);
     let parts = [&head[..], data].map(IoSlice::new);
-    channel.send_awaited(result_header(shared, header), &parts)?;
+    let mut header = result_header(shared, header);
+    header.flags |= grants(shared, agent, body, i64::from(result));
+    channel.send_awaited(header, &parts)?;
     lock(&shared.ahead).done(body, i64::from(result));
     ahead.after(body, i64::from(result));
     ahead.go_on(shared.pid, body, &shared.promises);
@@ -328,6 +377,7 @@ fn special(
     if !shared.commit() {
         return Err(Fault::Over);
     }
+    shared.write_behind.forget();
     let mut common = None;
     let result = match special {
         Special::Mask { mask } => set_mask(agent, mask)?,

@@ -17,6 +17,7 @@ use crate::parked::{self, Parked};
 use crate::readahead::{Promises, ReadAhead};
 use crate::record::Record;
 use crate::sole::Sole;
+use crate::writebehind::WriteBehind;
 use minka_identity::Digests;
 use minka_image::family::Fate;
 use minka_image::ranges::Ranges;
@@ -69,6 +70,8 @@ pub(crate) struct Shared {
     pub(crate) ahead: Mutex<Ahead>,
     /// What it is going to read.
     pub(crate) read_ahead: Mutex<ReadAhead>,
+    /// What it writes.
+    pub(crate) write_behind: WriteBehind,
     /// The leases for that. Nobody waits for anybody else who holds them.
     pub(crate) promises: Promises,
     /// What the call under way uses of its memory.

@@ -64,7 +64,7 @@ fn shortened<'a>(number: u32, arguments: &[u64; 6], area: Area<'a>) -> Option<Sh
 }
 
 /// Whether the process maps a file. Devices are not compared: file systems that lie over others have two.
-fn is_mapped(pid: i32, file: &Metadata) -> bool {
+pub(crate) fn is_mapped(pid: i32, file: &Metadata) -> bool {
     let inode = file.st_ino();
     procfs::maps(pid).is_ok_and(|maps| maps.iter().any(|mapping| mapping.inode == inode))
 }

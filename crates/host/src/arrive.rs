@@ -31,7 +31,7 @@ use minka_wire::tidy;
 use std::io::IoSlice;
 use std::net::TcpStream;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
@@ -342,6 +342,8 @@ fn build_guest(
         writing: Mutex::default(),
         cpu_before: image.cpu_us,
         calls: Calls::default(),
+        behind: AtomicU64::default(),
+        lanes: AtomicUsize::default(),
     });
     let mut parts = Parts {
         bench: &bench,

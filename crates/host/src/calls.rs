@@ -7,6 +7,7 @@
 
 use crate::early::Early;
 use crate::fault::{Fault, Result};
+use crate::granted::Grants;
 use crate::guest::{Buffers, Guest, GuestThread, Job, Request, Work, lock};
 use crate::mapping;
 use crate::own;
@@ -19,7 +20,7 @@ use minka_kernel::seccomp::{ARCH_X86_64, Listener, Notification, Received};
 use minka_link::Channel;
 use minka_syscalls::filter::lends_priority;
 use minka_syscalls::foretell;
-use minka_syscalls::marshal::{self, Refusal};
+use minka_syscalls::marshal::{self, Refusal, Write};
 use minka_syscalls::spec::{Direction, Kind};
 use minka_syscalls::{Place, Spec};
 use minka_wire::frame::Header;
@@ -29,7 +30,7 @@ use minka_wire::message::{
 use std::io::IoSlice;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long to poll for a result before sleeping, at least.
 const SPIN: Duration = Duration::from_micros(50);
@@ -58,15 +59,19 @@ pub(crate) struct Worker<'a> {
     /// Whose call it is that is being served.
     thread: Option<Arc<GuestThread>>,
     pub(crate) listener: &'a Listener,
-    channel: Channel,
-    request: Vec<u8>,
-    reply: Vec<u8>,
+    pub(crate) channel: Channel,
+    pub(crate) request: Vec<u8>,
+    pub(crate) reply: Vec<u8>,
     /// Flags of all that is asked for on behalf of the call: what signals the thread had got when it made it.
-    signals: u32,
+    pub(crate) signals: u32,
     /// With the result came the word that the guest is about to be recalled.
     hold: bool,
     /// And that this has cut the call short.
     cut: bool,
+    /// Writes that need not be waited for.
+    pub(crate) grants: Grants,
+    /// The flags of the last result.
+    flags: u32,
 }
 
 /// Serves calls of whichever thread makes one, until the guest has ended or the channel is closed. There are as many
@@ -84,7 +89,10 @@ pub(crate) fn serve(guest: &Guest, channel: Channel) -> Result<()> {
         signals: 0,
         hold: false,
         cut: false,
+        grants: Grants::default(),
+        flags: 0,
     };
+    guest.lanes.fetch_add(1, Ordering::SeqCst);
     loop {
         let turn = lock(&guest.turn);
         faultpoint::reach(Point::HostListening);
@@ -171,6 +179,9 @@ impl Worker<'_> {
             Place::Both => own::both(self, call, spec),
             Place::Home if let Some(answer) = procself::open(self, call)? => Ok(answer),
             Place::Cached | Place::Home => {
+                if done == 0 && self.write_behind(call)? {
+                    return Ok(Answer::Passed);
+                }
                 let answer = self.forward_after(done, spec, &call.arguments, 0)?;
                 own::adopt_limit(self.guest, call, &answer);
                 Ok(answer)
@@ -250,6 +261,9 @@ impl Worker<'_> {
             let writing = lock(&guest.writing);
             let result = marshal::scatter_after(spec, arguments, total, &self.reply, &mut memory)?;
             drop(writing);
+            if let Some(write) = Write::of(&self.request) {
+                self.grants.hear_of_write(self.flags, write.descriptor, Instant::now());
+            }
             match gathered.capped {
                 Some(capped) if result == capped.covered as i64 && goes_on == Some(true) => {
                     total += capped.covered;
@@ -325,11 +339,17 @@ impl Worker<'_> {
         let spin = SPIN + Duration::from_nanos(self.request.len() as u64 + expected).min(SPIN_FOR_DATA);
         faultpoint::reach(Point::HostCall);
         self.channel.send(header, &[IoSlice::new(&self.request)])?;
+        while self.grants.owed() > 0 {
+            self.hear_of_asked()?;
+        }
         let answer = self.channel.recv_with(&mut self.reply, spin, |_, reply| arrived(reply))?;
         faultpoint::reach(Point::HostResult);
         if answer.kind != kind::RESULT {
             return Err(MessageError::Kind { found: answer.kind, expected: "the result of a call" }.into());
         }
+        self.flags = answer.flags;
+        self.grants.hear(answer.flags);
+        self.grants.all_are_made();
         self.hold |= answer.flags & HOLD != 0;
         self.cut = answer.flags & CUT != 0;
         if answer.flags & FORETELLS != 0 { self.hear_foretold() } else { Ok(()) }

@@ -190,6 +190,10 @@ pub(crate) struct Guest {
     /// CPU time that the process used away from home before it ran here: user and system, microseconds.
     pub(crate) cpu_before: (u64, u64),
     pub(crate) calls: Calls,
+    /// Writes that were sent behind their threads' back.
+    pub(crate) behind: AtomicU64,
+    /// Lanes for calls.
+    pub(crate) lanes: AtomicUsize,
 }
 
 /// How often the daemon is told how many calls were forwarded, at most, in milliseconds.

@@ -70,7 +70,8 @@ pub(crate) fn leave(tracer: &mut Tracer, tasks: Vec<Stopped>) -> Result<()> {
     let state = Return { threads, brk: brk as u64, cpu_us: own::used_away(&guest) };
     let space = wanted.iter().copied().map(Piece::from).collect();
     let unmade = std::mem::take(&mut tracer.unmade);
-    let leaving = FromHost::Leaving(Box::new(Leaving { state, space, unmade, locks }));
+    let behind = guest.behind.load(Ordering::SeqCst);
+    let leaving = FromHost::Leaving(Box::new(Leaving { state, space, unmade, locks, behind }));
     let stream = tracer.stream();
     let stream = &mut lock(&stream);
     for (header, part) in message::frames(kind::FROM_HOST, &message::encode(&leaving)) {

@@ -21,6 +21,7 @@
 pub const NAME: &std::ffi::CStr = c"minka-host";
 
 mod arrive;
+mod behind;
 mod build;
 mod calls;
 mod common;
@@ -30,6 +31,7 @@ mod extended;
 mod fault;
 pub mod fitness;
 mod foretold;
+mod granted;
 mod guest;
 mod leave;
 mod mapping;

@@ -197,6 +197,20 @@ pub struct Slot {
     polls: bool,
 }
 
+/// Sees whether a slot's call has been made.
+#[derive(Debug)]
+pub struct Watch {
+    shared: Arc<Shared>,
+    done: usize,
+}
+
+impl Watch {
+    /// Whether it has its result.
+    pub fn is_done(&self) -> bool {
+        self.shared.word(self.done).load(Ordering::SeqCst) != 0
+    }
+}
+
 /// Tells whoever waits for a slot that its thread is gone.
 #[derive(Debug, Clone)]
 pub struct Leave {
@@ -250,6 +264,26 @@ impl Slot {
         // SAFETY: `&mut self` means that no call is under way on this slot, so the kernel does not write here; the
         // agent itself never does, and no other slot has this part of the data.
         unsafe { self.shared.slice(self.data_offset(), DATA_PER_SLOT) }
+    }
+
+    /// One of the two halves of the data, of which the call under way uses only the other one.
+    pub fn half(&mut self, second: bool) -> &mut [u8] {
+        const HALF: usize = DATA_PER_SLOT / 2;
+        self.uses += 1;
+        let offset = self.data_offset() + if second { HALF } else { 0 };
+        // SAFETY: nobody but the kernel uses the data of a slot while there is `&mut self`, and it does not use this half of
+        // them: whoever orders calls for the other half alone sees to that.
+        unsafe { self.shared.slice(offset, HALF) }
+    }
+
+    /// The address, in the original process, of the data that [`Slot::half`] shows.
+    pub fn half_address(&self, second: bool) -> u64 {
+        self.data_address() + if second { DATA_PER_SLOT as u64 / 2 } else { 0 }
+    }
+
+    /// Whether the call under way has its result, for somebody who uses the data meanwhile.
+    pub fn watch(&self) -> Watch {
+        Watch { shared: Arc::clone(&self.shared), done: self.at(DONE) }
     }
 
     /// A number that is another one as soon as the data may be others.

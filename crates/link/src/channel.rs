@@ -129,6 +129,16 @@ impl Channel {
         self.sender.send(header, body)
     }
 
+    /// See [`Sender::queue`]; [`Channel::send`] sends it along.
+    pub fn queue(&mut self, header: Header, body: &[std::io::IoSlice<'_>]) -> Result<(), ChannelError> {
+        self.sender.queue(header, body)
+    }
+
+    /// See [`Receiver::recv_into`].
+    pub fn recv_into(&mut self, area: &mut [u8], spin: Duration) -> Result<Header, ChannelError> {
+        self.receiver.recv_into(area, spin)
+    }
+
     /// See [`Receiver::recv`].
     pub fn recv(&mut self, body: &mut Vec<u8>, spin: Duration) -> Result<Header, ChannelError> {
         self.receiver.recv(body, spin)

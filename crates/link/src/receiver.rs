@@ -46,6 +46,25 @@ pub struct Receiver {
     end_of_all: Option<End>,
 }
 
+/// Where the body of a frame goes.
+trait Room {
+    /// Its first so many bytes.
+    fn first(&mut self, bytes: usize) -> Result<&mut [u8], ChannelError>;
+}
+
+impl Room for Vec<u8> {
+    fn first(&mut self, bytes: usize) -> Result<&mut [u8], ChannelError> {
+        make_room(self, bytes);
+        Ok(&mut self[..bytes])
+    }
+}
+
+impl Room for &mut [u8] {
+    fn first(&mut self, bytes: usize) -> Result<&mut [u8], ChannelError> {
+        self.get_mut(..bytes).ok_or(ChannelError::Protocol("a body that is longer than there is room for"))
+    }
+}
+
 /// Whom to tell that there is more of a frame's body: its header and what is there.
 type Progress<'a> = &'a mut dyn FnMut(&Header, &[u8]);
 
@@ -156,6 +175,23 @@ impl Receiver {
         self.receive(body, Duration::ZERO, Patience::None, &mut |_, _| ())
     }
 
+    /// Like [`Receiver::recv`], but puts the body to the beginning of `area`, without detours. One that does not fit is against the
+    /// rules.
+    pub fn recv_into(&mut self, mut area: &mut [u8], spin: Duration) -> Result<Header, ChannelError> {
+        self.guarded(|receiver| {
+            if receiver.frame.is_some() {
+                return Err(ChannelError::Protocol("a frame that is being received to another place"));
+            }
+            loop {
+                if let Some(header) = receiver.take_records(&mut area)? {
+                    return Ok(header);
+                }
+                let filled = receiver.fill(spin, Patience::Endless);
+                filled.map_err(|error| receiver.shared.explain(error))?;
+            }
+        })
+    }
+
     /// A handle with which any thread can end the channel.
     pub fn closer(&self) -> Closer {
         Closer::new(self.shared.clone())
@@ -168,13 +204,20 @@ impl Receiver {
         patience: Patience,
         progress: Progress<'_>,
     ) -> Result<Option<Header>, ChannelError> {
+        self.guarded(|receiver| receiver.receive_frame(body, spin, patience, progress))
+    }
+
+    /// Receives, unless there is nothing to be received any more; after a failure there is not.
+    fn guarded<T>(
+        &mut self,
+        receive: impl FnOnce(&mut Self) -> Result<T, ChannelError>,
+    ) -> Result<T, ChannelError> {
         match self.end_of_all {
             None => {}
             Some(End::Goodbye) => return Err(ChannelError::PeerClosed),
             Some(End::Failure) => return Err(ChannelError::Closed),
         }
-        let received =
-            self.shared.check_open().and_then(|()| self.receive_frame(body, spin, patience, progress));
+        let received = self.shared.check_open().and_then(|()| receive(self));
         match &received {
             Ok(_) => {}
             Err(ChannelError::PeerClosed) => self.end_of_all = Some(End::Goodbye),
@@ -199,6 +242,7 @@ impl Receiver {
         }
         loop {
             if let Some(header) = self.take_records(body)? {
+                body.truncate(header.length as usize);
                 return Ok(Some(header));
             }
             if let Some((header, filled)) = &self.frame {
@@ -214,7 +258,7 @@ impl Receiver {
     }
 
     /// Decrypts the records that are there, until a frame is complete.
-    fn take_records(&mut self, body: &mut Vec<u8>) -> Result<Option<Header>, ChannelError> {
+    fn take_records(&mut self, body: &mut impl Room) -> Result<Option<Header>, ChannelError> {
         while let Some(record_bytes) = record::record_bytes(&self.buffer[self.start..self.end])? {
             let record = self.start..self.start + record_bytes;
             if record.end > self.end {
@@ -229,7 +273,6 @@ impl Receiver {
                 && filled == header.length as usize
             {
                 self.frame = None;
-                body.truncate(filled);
                 return Ok(Some(header));
             }
         }
@@ -240,7 +283,7 @@ impl Receiver {
     fn begin_frame(
         &mut self,
         record: std::ops::Range<usize>,
-        body: &mut Vec<u8>,
+        body: &mut impl Room,
     ) -> Result<(), ChannelError> {
         let (content, plaintext) = self.protection.open_in_place(&mut self.buffer[record])?;
         if content != Content::Application {
@@ -257,8 +300,7 @@ impl Receiver {
         if begin.len() > header.length as usize {
             return Err(ChannelError::Protocol("more than the body of a frame"));
         }
-        make_room(body, begin.len());
-        body[..begin.len()].copy_from_slice(begin);
+        body.first(begin.len())?.copy_from_slice(begin);
         self.frame = Some((header, begin.len()));
         Ok(())
     }
@@ -269,11 +311,10 @@ impl Receiver {
         record: std::ops::Range<usize>,
         header: Header,
         filled: usize,
-        body: &mut Vec<u8>,
+        body: &mut impl Room,
     ) -> Result<(), ChannelError> {
         let record = &self.buffer[record];
-        make_room(body, filled + record::inner_bytes(record));
-        let target = &mut body[filled..];
+        let target = &mut body.first(filled + record::inner_bytes(record))?[filled..];
         let (content, plaintext_bytes) = self.protection.open_into(record, target)?;
         if content != Content::Application {
             let message = Message::parse(content, &target[..plaintext_bytes])?;

@@ -59,7 +59,6 @@ const HARMLESS: &[u32] = &[
     267, // readlinkat
     269, // faccessat
     271, // ppoll
-    302, // prlimit64
     318, // getrandom
     332, // statx
     439, // faccessat2
@@ -72,6 +71,7 @@ const HARMLESS_FCNTLS: &[u64] = &[1, 2, 3];
 
 const O_ACCMODE: u64 = 3;
 const O_TRUNC: u64 = 0o1000;
+const O_APPEND: u64 = 0o2000;
 const O_NONBLOCK: u64 = 0o4000;
 const O_DIRECT: u64 = 0o40_000;
 const O_PATH: u64 = 0o10_000_000;
@@ -120,19 +120,66 @@ pub fn opens_to_write_at_once(request: &[u8]) -> bool {
     flags.is_some_and(|flags| flags & O_NONBLOCK != 0 && flags & (O_ACCMODE | O_TRUNC) != 0)
 }
 
+/// What a call leaves of what is known of the process's descriptors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leaves {
+    /// All of it.
+    Everything,
+    /// All but what is known of this one.
+    EverythingBut(i32),
+    /// Nothing for sure.
+    Nothing,
+}
+
+impl Leaves {
+    /// What the call leaves that is about to be made for a request.
+    #[must_use]
+    pub fn of(request: &[u8]) -> Self {
+        match Call::of(request) {
+            Some(call) if call.number == call::CLOSE => Self::EverythingBut(call.descriptor()),
+            Some(call) if call.is_harmless() => Self::Everything,
+            _ => Self::Nothing,
+        }
+    }
+}
+
+/// The descriptor whose earlier writes a request tells of: a call that says so if one of them has failed.
+#[must_use]
+pub fn tells_of_writes(request: &[u8]) -> Option<i32> {
+    const WRITES: &[u32] = &[
+        1,   // write
+        3,   // close
+        18,  // pwrite64
+        20,  // writev
+        74,  // fsync
+        75,  // fdatasync
+        277, // sync_file_range
+        296, // pwritev
+        328, // pwritev2
+    ];
+    Call::of(request).filter(|call| WRITES.contains(&call.number)).map(|call| call.descriptor())
+}
+
 /// The descriptors, and how many bytes were read from each since it was opened or its position set.
 #[derive(Debug, Default)]
 pub struct Opened {
     descriptors: BTreeMap<i32, u64>,
+    to_write: bool,
 }
 
 impl Opened {
+    /// The same of descriptors that are opened for writing, and not to append what others may, too.
+    #[must_use]
+    pub fn to_write() -> Self {
+        Self { to_write: true, ..Self::default() }
+    }
+
     /// A call is about to be made, for this request. What it may change is not known any more.
     pub fn before(&mut self, request: &[u8]) {
-        match Call::of(request) {
-            Some(call) if call.number == call::CLOSE => drop(self.descriptors.remove(&call.descriptor())),
-            Some(call) if call.is_harmless() => {}
-            _ => self.descriptors.clear(),
+        match Leaves::of(request) {
+            Leaves::Everything => {}
+            Leaves::EverythingBut(closed) => drop(self.descriptors.remove(&closed)),
+            Leaves::Nothing => self.descriptors.clear(),
         }
     }
 
@@ -141,7 +188,11 @@ impl Opened {
         let Some(call) = Call::of(request) else { return };
         if let (Some(flags), Ok(opened @ 0..)) = (call.opens_with(), i32::try_from(result)) {
             self.descriptors.remove(&opened);
-            if flags & (O_ACCMODE | O_DIRECT | O_PATH) == 0 && self.descriptors.len() < OPENED_MAX {
+            let is_known = match self.to_write {
+                false => flags & (O_ACCMODE | O_DIRECT | O_PATH) == 0,
+                true => flags & O_ACCMODE != 0 && flags & (O_APPEND | O_DIRECT | O_PATH) == 0,
+            };
+            if is_known && self.descriptors.len() < OPENED_MAX {
                 self.descriptors.insert(opened, 0);
             }
             return;
@@ -157,6 +208,12 @@ impl Opened {
     /// Nothing is known of any descriptor any more.
     pub fn forget(&mut self) {
         self.descriptors.clear();
+    }
+
+    /// Whether the process has opened a descriptor itself, and nobody else can have it.
+    #[must_use]
+    pub fn has(&self, descriptor: i32) -> bool {
+        self.descriptors.contains_key(&descriptor)
     }
 
     /// How much was read from a descriptor in order, if nobody else can have it.
@@ -215,6 +272,20 @@ mod tests {
         let mut opened = reading();
         make(&mut opened, call::OPEN, &[0x5000, 0, 0], -2);
         assert_eq!(opened.bytes_read(3), Some(1000));
+    }
+
+    #[test]
+    fn what_is_opened_for_writing_is_known_apart() {
+        let mut opened = Opened::to_write();
+        for (flags, is_known) in [(1, true), (2, true), (0, false), (0o2001, false), (0o40_001, false)] {
+            make(&mut opened, call::OPENAT, &[0, 0x5000, flags, 0], 3);
+            assert_eq!(opened.has(3), is_known, "{flags:o}");
+        }
+        make(&mut opened, call::OPEN, &[0x5000, 0o1101, 0o600], 4);
+        make(&mut opened, 1, &[4, 0x5000, 50], 50);
+        assert!(opened.has(4));
+        make(&mut opened, 33, &[4, 7], 7);
+        assert!(!opened.has(4));
     }
 
     #[test]

@@ -40,6 +40,7 @@ use minka_image::process::{Image, Return};
 use minka_image::xstate::Layout;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
+use std::time::Duration;
 
 /// Kinds of frames that carry raw bytes.
 pub mod kind {
@@ -64,6 +65,8 @@ pub mod kind {
     pub const END: u16 = 9;
     /// The pages sent early are all there; the rest follows when the guest has been stopped.
     pub const PRECOPIED: u16 = 11;
+    /// Data of the write before it ([`super::BEHIND`]), raw; with the flag [`super::ENDS`] the last.
+    pub const DATA: u16 = BULK_KIND | 12;
     /// A call of [`super::Special`] form.
     pub const SPECIAL: u16 = 10;
 }
@@ -82,6 +85,17 @@ pub const TRUE_SHIFT: u32 = 2;
 /// The bits of that number.
 pub const TRUE_MASK: u32 = 0x7f;
 
+/// In the flags of a [`kind::CALL`] frame: the call is a write that was granted ([`GRANTED`]), and the thread has been told
+/// that all of it is written. There is no result. Where the body is no more than the call itself, its data follow in frames of the kind
+/// [`kind::DATA`].
+pub const BEHIND: u32 = 1 << 9;
+
+/// In the flags of a [`kind::DATA`] frame: no more data follow, though there are fewer than were announced.
+pub const ENDS: u32 = 1;
+
+/// The most bytes of a write that is told to be made before it is.
+pub const BEHIND_MAX: u64 = 2 << 20;
+
 /// Where the flags of a [`kind::CALL`] frame hold, in 16 bits, how many signals had been handed to the thread when it
 /// made the call: as long as the home has handed over more, the call is one that a signal has interrupted since.
 pub const SIGNALS_SHIFT: u32 = 16;
@@ -97,6 +111,28 @@ pub const CUT: u32 = 2;
 /// In the flags of a [`kind::RESULT`] frame: behind the result stand lookups that the thread is likely to make next, with their
 /// results (`minka_syscalls::foretell`), and behind them their length in bytes, in four.
 pub const FORETELLS: u32 = 4;
+
+/// In the flags of a [`kind::CALL`] frame with [`BEHIND`]: there is a result all the same, when this write and those before it have been
+/// made. Nobody waits for it right now.
+pub const ASKS: u32 = 1 << 10;
+
+/// In the flags of a [`kind::RESULT`] frame: the call was a write, and those that follow to its descriptor within [`GRANT_TIME`] will find
+/// room. So the host may tell the thread that they have been made, and send them afterwards ([`BEHIND`]).
+pub const GRANTED: u32 = 8;
+
+/// In the flags of a [`kind::RESULT`] frame: what has been granted before ([`GRANTED`]) still is. Any result without this takes
+/// all of that back.
+pub const GRANTS_STAND: u32 = 16;
+
+/// For how long a grant is good.
+pub const GRANT_TIME: Duration = Duration::from_millis(50);
+
+/// How many bytes of such writes may be on their way, or in the home's hands, without a result: as much as keeps both sides busy. With
+/// more the data are no longer near any processor when they are used.
+pub const WINDOW: u64 = 2 << 20;
+
+/// Descriptors that are granted at a time, at most.
+pub const GRANTS_MAX: usize = 4;
 
 /// A file of the home that the host may have too.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -280,6 +316,8 @@ pub struct Leaving {
     /// Of a guest that shares memory with others: the robust locks in it that its threads hold, each the thread that does (by
     /// its id at home) and the lock's word.
     pub locks: Vec<(i32, u64)>,
+    /// So many writes were sent behind their threads' back ([`BEHIND`]): all of them are to be made before the threads go on.
+    pub behind: u64,
 }
 
 /// A [`Wanted`] piece of address space, as it travels.

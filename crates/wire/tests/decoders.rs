@@ -136,7 +136,8 @@ fn from_home() -> [FromHome; 10] {
 /// What the host says.
 fn from_host() -> [FromHost; 9] {
     let state = Return { threads: vec![thread()], brk: 0x8000, cpu_us: (3, 4) };
-    let leaving = Leaving { state, space: vec![piece(); 4], unmade: Vec::new(), locks: Vec::new() };
+    let leaving =
+        Leaving { state, space: vec![piece(); 4], unmade: Vec::new(), locks: Vec::new(), behind: 3 };
     [
         FromHost::Prepared { files: vec![true, false], eager: false, same_machine: true, states: 7 },
         FromHost::Refused { reason: "no".to_owned() },
@@ -215,6 +216,7 @@ fn the_greatest_messages_keep_to_the_limit() {
             space,
             unmade: Vec::new(),
             locks: Vec::new(),
+            behind: 0,
         })))
     };
     let small = Piece { start: 0, end: 0, protection: 0, stack: false, source: None };

@@ -8,7 +8,7 @@ static const struct check *const lists[] = {
     waiting_checks, blocked_checks, io_checks,        transfer_checks, lock_checks,
     processor_checks, self_checks,  child_checks,     errno_checks,    odd_checks,
     event_checks, socket_checks, terminal_checks, sharing_checks, family_checks,
-    searching_checks, reading_checks, named_checks,
+    searching_checks, reading_checks, writing_checks, named_checks,
 };
 
 static const char *current = "start";

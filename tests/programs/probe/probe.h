@@ -40,7 +40,7 @@ struct check {
 /* The last entry of each list has no name. */
 extern const struct check memory_checks[], mapping_checks[], signal_checks[], delivery_checks[], timer_checks[],
     waiting_checks[], blocked_checks[], io_checks[], transfer_checks[], lock_checks[], processor_checks[],
-    self_checks[], child_checks[], sharing_checks[], named_checks[], family_checks[], errno_checks[], odd_checks[], event_checks[], socket_checks[], terminal_checks[], searching_checks[], reading_checks[];
+    self_checks[], child_checks[], sharing_checks[], named_checks[], family_checks[], errno_checks[], odd_checks[], event_checks[], socket_checks[], terminal_checks[], searching_checks[], reading_checks[], writing_checks[];
 
 /* Ends the program with a message. */
 void fail(const char *file, int line, const char *format, ...)

@@ -196,6 +196,11 @@ moves! {
     read_and_moved "read-and-moved",
     read_and_written "read-and-written",
     read_to_bad_buffers "read-to-bad-buffers",
+    written_in_order "written-in-order",
+    written_in_turns "written-in-turns",
+    written_up_to_a_limit "written-up-to-a-limit",
+    written_from_bad_buffers "written-from-bad-buffers",
+    written_until_stopped "written-until-stopped",
 }
 
 may_stay! {

@@ -26,7 +26,7 @@ pub(super) fn exec(stage: &Stage, effort: Effort, outcome: Outcome) -> Result<Ou
         }
     }
     Ok(outcome
-        .promised("extra_ms", median(&placed) - median(&local), Goal::at_most(30.0, 5.0))
+        .promised("extra_ms", median(&placed) - median(&local), Goal::at_most(10.0, 5.0))
         .with("placed_ms", median(&placed))
         .with("local_ms", median(&local))
         .with("placed_min_ms", smallest(&placed)))

@@ -18,7 +18,7 @@ const MIB: usize = 256;
 const TURNS: usize = 21;
 const LARGE: usize = 1 << 20;
 const SMALL: usize = 128 << 10;
-const GOAL: Goal = Goal::at_least(0.4, 0.8);
+const GOAL: Goal = Goal::at_least(0.7, 0.8);
 
 /// A file that is removed in the end.
 #[derive(Debug)]

@@ -26,7 +26,7 @@ pub(super) fn syscall(stage: &Stage, effort: Effort, outcome: Outcome) -> Result
     }
     let (call, trip) = (median(&calls), median(&trips));
     Ok(outcome
-        .promised("ratio", call / trip, Goal::at_most(1.2, 0.6))
+        .promised("ratio", call / trip, Goal::at_most(0.8, 0.6))
         .with("rtt_us", trip)
         .with("call_us", call)
         .with("rtt_min_us", smallest(&trips))

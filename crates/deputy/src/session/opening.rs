@@ -15,6 +15,7 @@ use crate::parked::Parked;
 use crate::readahead::Promises;
 use crate::record::Record;
 use crate::serve;
+use crate::writebehind::WriteBehind;
 use minka_image::PAGE;
 use minka_image::family::Stage;
 use minka_image::process::Source;
@@ -207,6 +208,7 @@ impl Prepared {
             kept: parked.kept.clone(),
             ahead: Mutex::default(),
             read_ahead: Mutex::default(),
+            write_behind: WriteBehind::default(),
             promises: Promises::default(),
             lent: Lent::default(),
             memory: Arc::clone(&parked.memory),

@@ -103,6 +103,47 @@ impl Read {
     }
 }
 
+/// A `write`, as it was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Write {
+    /// To which descriptor.
+    pub descriptor: i32,
+    /// How many bytes, all of which came with the request.
+    pub count: usize,
+}
+
+impl Write {
+    /// The write that a request is for; `None` if it is for another call, or brings other data than it says.
+    #[must_use]
+    pub fn of(request: &[u8]) -> Option<Self> {
+        let head: &[u8; REQUEST_HEAD] = request.first_chunk()?;
+        let argument = |index: usize| load(head, REQUEST_HEAD - 48 + 8 * index);
+        let (WRITE, guest, count) = (load(head, 0), argument(1), request.len() - REQUEST_HEAD) else {
+            return None;
+        };
+        let is_whole = guest >= USER_START && count > 0 && argument(2) == count as u64;
+        is_whole.then_some(Self { descriptor: argument(0) as i32, count })
+    }
+
+    /// The beginning of its request, before the data.
+    #[must_use]
+    pub fn head(descriptor: u64, guest: u64, count: u64) -> [u8; REQUEST_HEAD] {
+        let words = [WRITE, descriptor, guest, count, 0, 0, 0];
+        let mut head = [0; REQUEST_HEAD];
+        head.as_chunks_mut().0.iter_mut().zip(words).for_each(|(at, word)| *at = word.to_le_bytes());
+        head
+    }
+
+    /// The write that such a beginning announces.
+    #[must_use]
+    pub fn announced(head: &[u8]) -> Option<Self> {
+        let head: &[u8; REQUEST_HEAD] = head.try_into().ok()?;
+        let argument = |index: usize| load(head, REQUEST_HEAD - 48 + 8 * index);
+        let count = usize::try_from(argument(2)).ok()?;
+        (load(head, 0) == WRITE && count > 0).then(|| Self { descriptor: argument(0) as i32, count })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -165,6 +206,19 @@ mod tests {
         // There is no room for all of it.
         assert!(!begin(&whole[..100_000], whole.len(), 150_000));
         assert!(area.iter().all(|byte| *byte == 0));
+    }
+
+    #[test]
+    fn a_write_is_known_by_its_request() {
+        let whole = request(WRITE, &[1; 1000]);
+        assert_eq!(Write::of(&whole), Some(Write { descriptor: 3, count: 1000 }));
+        assert_eq!(whole[..REQUEST_HEAD], Write::head(3, 0x7000_0005, 1000));
+        assert_eq!(Write::announced(&whole[..REQUEST_HEAD]), Write::of(&whole));
+        let none = request(WRITE, &[]);
+        assert_eq!((Write::announced(&none), Write::announced(&whole)), (None, None));
+        for other in [&request(PWRITE64, &[1; 1000]), &none, &whole[..1000], &whole[..REQUEST_HEAD - 1]] {
+            assert_eq!(Write::of(other), None);
+        }
     }
 
     #[test]

@@ -52,7 +52,7 @@ mod vectors;
 mod walk;
 
 pub use collect::{Reply, collect};
-pub use early::{Read, Started, sole_output};
+pub use early::{Read, Started, Write, sole_output};
 pub use gather::{Capped, Gathered, Reason, Refusal, gather, gather_after};
 pub use place::{Placed, place, place_own, place_started};
 pub use scatter::{scatter, scatter_after};

@@ -2,7 +2,7 @@
 
 use minka_image::TASK_SIZE;
 use minka_wire::frame::Header;
-use minka_wire::message::{self, FETCH_MAX, Fetch, FromHost, Leaving, Piece, kind};
+use minka_wire::message::{self, ASKS, BEHIND, FETCH_MAX, Fetch, FromHost, Leaving, Piece, kind};
 use minka_wire::preamble::Lane;
 
 use super::lane::Frame;
@@ -71,6 +71,7 @@ fn away() -> Vec<Lie> {
             space: Vec::new(),
             unmade: Vec::new(),
             locks: Vec::new(),
+            behind: 0,
         }))
     };
     let homeward = FromHost::Homeward { reason: "\u{7}home".repeat(50_000) };
@@ -112,6 +113,20 @@ fn call(number: u32, arguments: [u64; 6], blocks: usize) -> Tell {
     })
 }
 
+/// The same, as a write of which its thread was told that it had been made; `data` follow, as so many bytes in a frame of their own.
+fn behind(number: u32, arguments: [u64; 6], blocks: usize, data: Option<usize>) -> Tell {
+    let call = call(number, arguments, blocks);
+    Box::new(move |frame, state| {
+        let header = Header { flags: frame.header.flags | BEHIND | ASKS, ..frame.header };
+        let (mut said, then) = call(&Frame { header, ..frame.clone() }, state);
+        if let Some(bytes) = data {
+            let header = Header { kind: kind::DATA, flags: 0, ..header };
+            said.extend(Frame { header, ..frame.clone() }.with(vec![0x41; bytes]).bytes());
+        }
+        (said, then)
+    })
+}
+
 fn calls() -> Vec<Lie> {
     let may = (NotBe, UNHARMED);
     let all = u64::MAX;
@@ -123,6 +138,14 @@ fn calls() -> Vec<Lie> {
         lie("it makes a call that there is none of", CALL, may, call(4_000, [0; 6], 0)),
         lie("it writes less than it says", CALL, may, call(1, [1, 0x1000, 100_000, 0, 0, 0], 10)),
         lie("it writes more than it says", CALL, may, call(1, [1, 0x1000, 1, 0, 0, 0], 100_000)),
+        lie("it has another call than a write made behind", CALL, may, behind(39, [0; 6], 0, None)),
+        lie("it announces more than may come", CALL, may, behind(1, [1, 0x1000, all, 0, 0, 0], 0, Some(10))),
+        lie(
+            "it sends more than it has announced",
+            CALL,
+            may,
+            behind(1, [1, 0x1000, 10, 0, 0, 0], 0, Some(3_000_000)),
+        ),
         lie("it has vectors without number", CALL, may, call(20, [1, 0x1000, all, 0, 0, 0], 16)),
     ]
 }
@@ -169,7 +192,7 @@ fn piece(leaving: &mut Leaving, start: u64, end: u64, source: Option<u64>) {
 }
 
 fn leaving() -> Vec<Lie> {
-    let wrong: [Change; 19] = [
+    let wrong: [Change; 20] = [
         ("without a thread", |leaving, _| leaving.state.threads.clear()),
         ("with two threads", |leaving, _| leaving.state.threads.push(leaving.state.threads[0].clone())),
         ("with a thousand threads", |leaving, _| {
@@ -199,6 +222,7 @@ fn leaving() -> Vec<Lie> {
         ("with too much of a signal", |leaving, _| {
             leaving.state.threads[0].pending.push((10, vec![0; 70_000]))
         }),
+        ("with writes that never came", |leaving, _| leaving.behind = u64::MAX),
     ];
     wrong
         .map(|(name, change)| lie(&format!("it leaves {name}"), LEAVING, (ENDED, ENDED), left(change)))

@@ -1,0 +1,377 @@
+//! Writing behind: a thread away from home is told that a write has been made before it has.
+//!
+//! ```text
+//!  guest ──write──► host ──CALL──► home         the first ones are waited for
+//!        ◄──────────     ◄─RESULT, GRANTED──
+//!  guest ──write──► host                        those that follow are not
+//!        ◄──────────     ──CALL, BEHIND──► home
+//! ```
+//!
+//! Nobody can tell that from a write that took place at once. Whatever the thread does next that anybody else could see goes
+//! home on the same lane, and is made after it; the process has one thread, and shares memory with nobody. It comes home only when all
+//! of its writes have been made. And the write cannot fail: that is what a grant promises. It is given for a regular file on a
+//! disk of this machine, or in memory, with room to spare, no quota and no limit of size, that is not written through and that the process
+//! does not map; and it is good for some milliseconds and megabytes only, whereas the room is a multiple.
+//!
+//! Where a write fails all the same (a broken disk, or a file system that was filled up in between), a later call for the descriptor brings
+//! its error: the next write, `fsync` or `close`, as where the kernel itself finds out too late.
+
+mod making;
+
+use crate::readahead::shares_descriptors;
+use crate::session::lock;
+use crate::shorten::is_mapped;
+use minka_kernel::process::limit;
+use minka_syscalls::marshal::Write;
+use minka_syscalls::opened::{Leaves, Opened, tells_of_writes};
+use minka_wire::message::{GRANT_TIME, GRANTED, GRANTS_MAX, GRANTS_STAND, WINDOW};
+use rustix::fs::{FileType, OFlags, SeekFrom};
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+pub(crate) use making::{closes, perform};
+
+/// Writes that follow one another as fast as this are going to go on.
+const SOON: Duration = Duration::from_millis(100);
+
+/// And from so many on that is relied on: to look at a file takes as long as some writes.
+const IN_A_ROW: u64 = 3;
+
+/// What has to be free in a file system, bytes.
+const ROOM: u64 = 64 * WINDOW;
+
+/// How far a file may reach, bytes: every file system that is written behind takes that.
+const LENGTH_MAX: u64 = 1 << 40;
+
+const WRITE: u64 = 1;
+const RLIMIT_FSIZE: u32 = 1;
+
+/// What is known of a process's writes.
+#[derive(Debug, Default)]
+pub(crate) struct WriteBehind {
+    known: Mutex<Known>,
+    made: Made,
+}
+
+#[derive(Debug)]
+struct Known {
+    /// Whose openings nobody else has.
+    opened: Opened,
+    /// Descriptors that are written to.
+    streams: BTreeMap<i32, Stream>,
+    /// A write that has failed behind its thread's back: its descriptor, and the error.
+    failed: Option<(i32, i64)>,
+}
+
+impl Default for Known {
+    fn default() -> Self {
+        Self { opened: Opened::to_write(), streams: BTreeMap::new(), failed: None }
+    }
+}
+
+#[derive(Debug)]
+struct Stream {
+    last: Instant,
+    /// How many writes have followed one another.
+    count: u64,
+    /// Whether such a file can be written behind; nothing as long as nobody has looked.
+    fit: Option<Fit>,
+    is_granted: bool,
+}
+
+/// Whether a file can be written behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fit {
+    No,
+    /// Every write as it was made.
+    Whole,
+    /// A long one in pieces, too: where who reads the file sees a write in pieces anyway.
+    InPieces,
+}
+
+/// How many writes have been made behind their threads' back.
+#[derive(Debug, Default)]
+struct Made {
+    count: Mutex<u64>,
+    more: Condvar,
+}
+
+impl WriteBehind {
+    /// A call is about to be made, for this request: what it may change is not known any more.
+    pub(crate) fn before(&self, request: &[u8]) {
+        let mut known = lock(&self.known);
+        known.opened.before(request);
+        match Leaves::of(request) {
+            Leaves::Everything => {}
+            Leaves::EverythingBut(closed) => drop(known.streams.remove(&closed)),
+            Leaves::Nothing => known.streams.clear(),
+        }
+    }
+
+    /// The error that a call brings instead of its own result, because a write before it has failed.
+    pub(crate) fn error_for(&self, request: &[u8]) -> Option<i64> {
+        let (descriptor, error) = lock(&self.known).failed?;
+        (tells_of_writes(request) == Some(descriptor)).then_some(error)
+    }
+
+    /// The program has got that error.
+    pub(crate) fn has_told(&self) {
+        lock(&self.known).failed = None;
+    }
+
+    /// It has been made, with this result. Returns what the flags of the answer say of grants.
+    pub(crate) fn after(&self, pid: i32, request: &[u8], result: i64) -> u32 {
+        let mut known = lock(&self.known);
+        known.opened.after(request, result);
+        let granted = match Write::of(request) {
+            Some(write) if result == write.count as i64 && known.failed.is_none() => {
+                known.written(pid, write.descriptor)
+            }
+            Some(write) => {
+                known.streams.remove(&write.descriptor);
+                false
+            }
+            None => false,
+        };
+        let stand = known.streams.values().any(|stream| stream.is_granted);
+        (if granted { GRANTED } else { 0 }) | (if stand { GRANTS_STAND } else { 0 })
+    }
+
+    /// Writes to this descriptor have been made behind their thread's back.
+    fn after_batch(&self, pid: i32, descriptor: i32) -> u32 {
+        let mut known = lock(&self.known);
+        let granted = known.failed.is_none() && known.written(pid, descriptor);
+        let stand = known.streams.values().any(|stream| stream.is_granted);
+        (if granted { GRANTED } else { 0 }) | (if stand { GRANTS_STAND } else { 0 })
+    }
+
+    /// Nothing is granted any more.
+    pub(crate) fn forget(&self) {
+        let mut known = lock(&self.known);
+        known.streams.clear();
+        known.opened.forget();
+    }
+
+    /// Whether a long write may be made in pieces: nobody else writes to that descriptor, and who reads the file sees pieces anyway.
+    fn goes_in_pieces(&self, descriptor: i32) -> bool {
+        let known = lock(&self.known);
+        let fit = known.streams.get(&descriptor).and_then(|stream| stream.fit);
+        fit == Some(Fit::InPieces) && known.opened.has(descriptor)
+    }
+
+    /// Waits until so many writes have been made; false if none is made any more.
+    pub(crate) fn wait_for(&self, count: u64, patience: Duration, is_busy: impl Fn() -> bool) -> bool {
+        let mut made = lock(&self.made.count);
+        let (mut before, mut since) = (*made, Instant::now());
+        while *made < count {
+            if *made != before || is_busy() {
+                (before, since) = (*made, Instant::now());
+            } else if since.elapsed() > patience {
+                return false;
+            }
+            let waited = self.made.more.wait_timeout(made, Duration::from_millis(5));
+            made = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+}
+
+impl Known {
+    /// A descriptor has been written to. Says whether it is granted.
+    fn written(&mut self, pid: i32, descriptor: i32) -> bool {
+        let now = Instant::now();
+        let Some(stream) = self.streams.get_mut(&descriptor) else {
+            if self.streams.len() >= GRANTS_MAX {
+                let oldest = self.streams.iter().min_by_key(|(_, stream)| stream.last);
+                oldest.map(|(descriptor, _)| *descriptor).map(|oldest| self.streams.remove(&oldest));
+            }
+            self.streams.insert(descriptor, Stream { last: now, count: 1, fit: None, is_granted: false });
+            return false;
+        };
+        let is_soon = now - std::mem::replace(&mut stream.last, now) < SOON;
+        stream.count = if is_soon { stream.count + 1 } else { 1 };
+        stream.is_granted = stream.count >= IN_A_ROW
+            && *stream.fit.get_or_insert_with(|| fit(pid, descriptor).unwrap_or(Fit::No)) != Fit::No
+            && has_room(pid, descriptor).unwrap_or(false);
+        stream.is_granted
+    }
+}
+
+/// Whether a descriptor is of a file whose writes cannot fail as long as there is room.
+fn fit(pid: i32, descriptor: i32) -> io::Result<Fit> {
+    let file = get(pid, descriptor)?;
+    let status = rustix::fs::fstat(&file)?;
+    let flags = rustix::fs::fcntl_getfl(&file)?;
+    let system = rustix::fs::fstatfs(&file)?.f_type as u64;
+    let path = format!("/proc/{pid}/fd/{descriptor}");
+    let is_fit = FileType::from_raw_mode(status.st_mode) == FileType::RegularFile
+        && !flags.intersects(OFlags::DIRECT | OFlags::SYNC | OFlags::DSYNC | OFlags::PATH)
+        // Memory without a name may be sealed.
+        && (status.st_nlink > 0 || system != TMPFS)
+        && [EXT, XFS, F2FS, TMPFS].contains(&system)
+        && !has_quotas(&std::fs::read_to_string(format!("/proc/{pid}/mountinfo"))?, status.st_dev)
+        && limit(pid, RLIMIT_FSIZE)?.0 == u64::MAX
+        && !shares_descriptors(pid)?
+        && !is_mapped(pid, &std::fs::metadata(path)?);
+    Ok(match (is_fit, system) {
+        (false, _) => Fit::No,
+        (true, EXT | TMPFS) => Fit::InPieces,
+        (true, _) => Fit::Whole,
+    })
+}
+
+/// File systems that say how much room they have, and where a write takes no more than its bytes (magic numbers of `statfs(2)`).
+const EXT: u64 = 0xef53;
+const XFS: u64 = 0x5846_5342;
+const F2FS: u64 = 0xf2f5_2010;
+const TMPFS: u64 = 0x0102_1994;
+
+/// Whether what may be written depends on more than the room that is free.
+fn has_room(pid: i32, descriptor: i32) -> io::Result<bool> {
+    let file = get(pid, descriptor)?;
+    let system = rustix::fs::fstatvfs(&file)?;
+    let length = rustix::fs::fstat(&file)?.st_size.unsigned_abs();
+    let position = rustix::fs::seek(&file, SeekFrom::Current(0))?;
+    let is_free = |blocks: u64| blocks.saturating_mul(system.f_frsize) >= ROOM;
+    Ok(is_free(system.f_bavail) && length.max(position) < LENGTH_MAX)
+}
+
+/// The process's own opening.
+fn get(pid: i32, descriptor: i32) -> io::Result<OwnedFd> {
+    let pid = Pid::from_raw(pid).ok_or(io::ErrorKind::NotFound)?;
+    let process = pidfd_open(pid, PidfdFlags::empty())?;
+    Ok(pidfd_getfd(process, descriptor, PidfdGetfdFlags::empty())?)
+}
+
+/// Whether a file system has quotas, by the lines of `/proc/PID/mountinfo` (`proc_pid_mountinfo(5)`) of its device; one that
+/// is not mounted here may have.
+fn has_quotas(mounts: &str, device: u64) -> bool {
+    let name = format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device));
+    let mut lines = mounts.lines().filter(|line| line.split(' ').nth(2) == Some(&name)).peekable();
+    let is_quota = |option: &str| option.contains("quota") && option != "noquota";
+    lines.peek().is_none()
+        || lines.any(|line| line.rsplit(' ').next().is_some_and(|all| all.split(',').any(is_quota)))
+}
+
+const _: () = assert!(GRANT_TIME.as_millis() < SOON.as_millis());
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::os::fd::AsRawFd;
+    use std::os::unix::fs::OpenOptionsExt;
+
+    const MOUNTS: &str = "\
+29 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw,errors=remount-ro
+31 29 8:2 / /home rw shared:2 - xfs /dev/sda2 rw,attr2,usrquota
+33 29 8:3 / /srv rw - xfs /dev/sda3 rw,attr2,inode64,noquota
+35 29 0:40 / /tmp rw - tmpfs tmpfs rw,size=1024k";
+
+    fn request(number: u64, descriptor: i32, data: &[u8]) -> Vec<u8> {
+        let words = [number, descriptor as u64, 0x7000_0000, data.len() as u64, 0, 0, 0];
+        let mut request: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        request.extend_from_slice(data);
+        request
+    }
+
+    fn own_pid() -> i32 {
+        std::process::id().cast_signed()
+    }
+
+    /// Writes so often that it is going to go on; what came of the last two.
+    fn write_on(behind: &WriteBehind, file: &impl AsRawFd) -> [u32; 2] {
+        let request = request(WRITE, file.as_raw_fd(), b"data");
+        let mut results = (0..IN_A_ROW).map(|_| {
+            behind.before(&request);
+            behind.after(own_pid(), &request, 4)
+        });
+        let last = results.by_ref().skip(IN_A_ROW as usize - 2).collect::<Vec<_>>();
+        [last[0], last[1]]
+    }
+
+    #[test]
+    fn quotas_are_seen_by_device() {
+        let has = |major, minor| has_quotas(MOUNTS, rustix::fs::makedev(major, minor));
+        assert!(!has(8, 1) && has(8, 2) && !has(8, 3) && !has(0, 40));
+        assert!(has(8, 4), "nobody knows");
+    }
+
+    #[test]
+    fn a_file_in_which_there_is_room_is_granted_when_the_program_goes_on_to_write() {
+        let file = tempfile::tempfile_in("/var/tmp").expect("a file");
+        let fits = fit(own_pid(), file.as_raw_fd()).expect("a file") != Fit::No
+            && has_room(own_pid(), file.as_raw_fd()).expect("a file");
+        let behind = WriteBehind::default();
+        let expected = if fits { [0, GRANTED | GRANTS_STAND] } else { [0, 0] };
+        assert_eq!(write_on(&behind, &file), expected);
+        let asked = behind.after(own_pid(), &request(5, file.as_raw_fd(), &[]), 0);
+        assert_eq!(asked, if fits { GRANTS_STAND } else { 0 }, "fstat leaves it as it is");
+        behind.before(&request(3, file.as_raw_fd(), &[]));
+        assert_eq!(behind.after(own_pid(), &request(5, 0, &[]), 0), 0, "it is closed");
+    }
+
+    #[test]
+    fn what_may_fail_or_wait_is_not_granted() {
+        let (_reader, writer) = std::io::pipe().expect("a pipe");
+        let sealed = minka_kernel::shared::memfd(c"test", 0).expect("a memfd");
+        let named = tempfile::NamedTempFile::new_in("/var/tmp").expect("a file");
+        let through = File::options().write(true).custom_flags(OFlags::SYNC.bits() as i32).open(named.path());
+        let through = through.expect("the file");
+        assert_eq!(write_on(&WriteBehind::default(), &writer), [0, 0]);
+        assert_eq!(write_on(&WriteBehind::default(), &sealed), [0, 0]);
+        assert_eq!(write_on(&WriteBehind::default(), &through), [0, 0]);
+    }
+
+    #[test]
+    fn a_call_that_may_change_what_a_descriptor_is_ends_all_grants() {
+        const DUP2: u64 = 33;
+        const PRLIMIT64: u64 = 302;
+        for number in [DUP2, PRLIMIT64] {
+            let file = tempfile::tempfile_in("/var/tmp").expect("a file");
+            let behind = WriteBehind::default();
+            write_on(&behind, &file);
+            behind.before(&request(number, 0, &[]));
+            assert_eq!(behind.after(own_pid(), &request(number, 0, &[]), 0), 0);
+        }
+    }
+
+    #[test]
+    fn a_write_that_falls_short_is_not_granted() {
+        let file = tempfile::tempfile_in("/var/tmp").expect("a file");
+        let behind = WriteBehind::default();
+        write_on(&behind, &file);
+        let request = request(WRITE, file.as_raw_fd(), b"data");
+        assert_eq!(behind.after(own_pid(), &request, 3), 0);
+    }
+
+    #[test]
+    fn the_error_of_a_write_is_told_to_the_next_call_that_asks_for_such() {
+        let behind = WriteBehind::default();
+        lock(&behind.known).failed = Some((3, -28));
+        let error = |number, descriptor| behind.error_for(&request(number, descriptor, &[]));
+        assert_eq!((error(5, 3), error(3, 4)), (None, None), "fstat, and another descriptor");
+        assert_eq!((error(3, 3), error(74, 3), error(1, 3)), (Some(-28), Some(-28), Some(-28)));
+        behind.has_told();
+        assert_eq!(error(3, 3), None);
+    }
+
+    #[test]
+    fn who_waits_for_writes_goes_on_when_they_have_been_made() {
+        let behind = WriteBehind::default();
+        *lock(&behind.made.count) = 3;
+        assert!(behind.wait_for(3, Duration::ZERO, || false));
+        assert!(!behind.wait_for(4, Duration::from_millis(1), || false));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(20));
+                *lock(&behind.made.count) = 4;
+            });
+            assert!(behind.wait_for(4, Duration::from_secs(10), || false));
+        });
+    }
+}
