@@ -92,7 +92,7 @@ impl Worker<'_> {
         if answer.kind != kind::RESULT {
             return Err(MessageError::Kind { found: answer.kind, expected: "the result of a write" }.into());
         }
-        self.grants.hear_of_asked(answer.flags, Instant::now());
+        self.grants.hear_of_asked(answer.flags);
         Ok(())
     }
 

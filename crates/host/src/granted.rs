@@ -14,10 +14,19 @@ const ASKED: u64 = WINDOW / 8;
 #[derive(Debug, Default)]
 pub(crate) struct Grants {
     until: BTreeMap<i32, Instant>,
-    /// The writes of which a result was asked for: their descriptors, and the bytes since the one before.
-    asked: VecDeque<(i32, u64)>,
+    /// The writes of which a result was asked for.
+    asked: VecDeque<Asked>,
     /// Bytes that were written since the last of these.
     unasked: u64,
+}
+
+/// A write of which a result was asked for.
+#[derive(Debug)]
+struct Asked {
+    descriptor: i32,
+    /// Since the one before.
+    bytes: u64,
+    when: Instant,
 }
 
 /// What is to be done with a write.
@@ -43,19 +52,22 @@ impl Grants {
     /// What to do with a write of so many bytes.
     pub(crate) fn turn(&mut self, descriptor: i32, bytes: u64, now: Instant) -> Turn {
         let Some(until) = self.until.get(&descriptor).copied() else { return Turn::Forwarded };
-        let on_its_way = self.asked.iter().map(|(_, bytes)| bytes).sum::<u64>() + self.unasked;
+        let on_its_way = self.asked.iter().map(|asked| asked.bytes).sum::<u64>() + self.unasked;
         let is_full = on_its_way > 0 && on_its_way + bytes > WINDOW;
-        match () {
-            () if !self.asked.is_empty() && (is_full || now >= until) => Turn::Waits,
-            () if is_full || now >= until => {
+        let is_owed = !self.asked.is_empty();
+        match until.saturating_duration_since(now) {
+            left if is_owed && (is_full || left < GRANT_TIME / 4) => Turn::Waits,
+            left if is_full || left.is_zero() => {
                 self.until.remove(&descriptor);
                 Turn::Forwarded
             }
-            () => {
+            left => {
                 self.unasked += bytes;
-                let asks = self.unasked >= ASKED || now + GRANT_TIME / 2 >= until;
+                // One at a time for little ones: nobody hears of it before it is needed.
+                let asks = self.unasked >= ASKED || (left < GRANT_TIME / 2 && !is_owed);
                 if asks {
-                    self.asked.push_back((descriptor, std::mem::take(&mut self.unasked)));
+                    let bytes = std::mem::take(&mut self.unasked);
+                    self.asked.push_back(Asked { descriptor, bytes, when: now });
                 }
                 Turn::Goes { asks }
             }
@@ -68,10 +80,10 @@ impl Grants {
     }
 
     /// One of these has come, with these flags.
-    pub(crate) fn hear_of_asked(&mut self, flags: u32, now: Instant) {
+    pub(crate) fn hear_of_asked(&mut self, flags: u32) {
         self.hear(flags);
-        if let Some((descriptor, _)) = self.asked.pop_front() {
-            self.hear_of_write(flags, descriptor, now);
+        if let Some(Asked { descriptor, when, .. }) = self.asked.pop_front() {
+            self.hear_of_write(flags, descriptor, when);
         }
     }
 
@@ -82,12 +94,12 @@ impl Grants {
         }
     }
 
-    /// It was that of a write to this descriptor.
-    pub(crate) fn hear_of_write(&mut self, flags: u32, descriptor: i32, now: Instant) {
+    /// It was that of a write to this descriptor, which was made after this moment.
+    pub(crate) fn hear_of_write(&mut self, flags: u32, descriptor: i32, when: Instant) {
         if flags & GRANTED == 0 {
             self.until.remove(&descriptor);
         } else if self.until.len() < GRANTS_MAX || self.until.contains_key(&descriptor) {
-            self.until.insert(descriptor, now + GRANT_TIME);
+            self.until.insert(descriptor, when + GRANT_TIME);
         }
     }
 
@@ -121,7 +133,7 @@ mod tests {
         assert_eq!(grants.turn(3, 1, now), ASKS);
         assert_eq!(grants.turn(3, WINDOW - ASKED, now), ASKS);
         assert_eq!((grants.turn(3, 1, now), grants.owed()), (Turn::Waits, 2));
-        grants.hear_of_asked(GIVEN, now);
+        grants.hear_of_asked(GIVEN);
         assert_eq!((grants.turn(3, ASKED, now), grants.owed()), (ASKS, 2));
     }
 
@@ -138,11 +150,24 @@ mod tests {
         let now = Instant::now();
         assert_eq!(granted(3, now).turn(3, 1, now + GRANT_TIME), Turn::Forwarded);
         let mut grants = granted(3, now);
-        let later = now + GRANT_TIME / 2;
-        assert_eq!(grants.turn(3, 1, later), ASKS);
-        assert_eq!(grants.turn(3, 1, now + GRANT_TIME), Turn::Waits);
-        grants.hear_of_asked(GIVEN, now + GRANT_TIME);
-        assert_eq!(grants.turn(3, 1, now + GRANT_TIME), GOES);
+        let (later, late) = (now + GRANT_TIME * 3 / 5, now + GRANT_TIME);
+        assert_eq!((grants.turn(3, 1, later), grants.turn(3, 1, later)), (ASKS, GOES));
+        assert_eq!(grants.turn(3, 1, late), Turn::Waits);
+        grants.hear_of_asked(GIVEN);
+        assert_eq!(grants.turn(3, 1, late), GOES);
+    }
+
+    #[test]
+    fn however_little_is_written_there_are_few_results_that_nobody_has_heard() {
+        let now = Instant::now();
+        let mut grants = granted(3, now);
+        for step in 0..100_000 {
+            let now = now + GRANT_TIME * step / 10_000;
+            while grants.turn(3, 1, now) == Turn::Waits {
+                grants.hear_of_asked(GIVEN);
+            }
+            assert!(grants.has(3) && grants.owed() <= 1);
+        }
     }
 
     #[test]
