@@ -30,20 +30,21 @@ pub(crate) fn perform(
     body: &mut Vec<u8>,
 ) -> Result<Option<Header>> {
     shared.gate.pass();
-    if !shared.commit() {
-        return Err(Fault::Over);
-    }
+    let commit = || if shared.commit() { Ok(()) } else { Err(Fault::Over) };
     let mut slot = agent.slot();
     if let Some(announced) = Write::announced(body)
         && announced.count > TOGETHER
         && shared.write_behind.goes_in_pieces(announced.descriptor)
     {
+        commit()?;
         write_in_pieces(shared, agent, channel, &header, &mut slot, announced)?;
         return Ok(None);
     }
     let (mut batch, mut second) = (Batch::default(), false);
     let mut next = None;
+    // What is no write has no effect.
     batch.add(channel, &header, body, slot.half(second))?;
+    commit()?;
     batch.in_pieces = shared.write_behind.goes_in_pieces(batch.descriptor);
     loop {
         let is_enough = |batch: &Batch| batch.length >= TOGETHER;
