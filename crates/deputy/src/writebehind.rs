@@ -107,7 +107,7 @@ impl WriteBehind {
         known.opened.before(request);
         match Leaves::of(request) {
             Leaves::Everything => {}
-            Leaves::EverythingBut(closed) => drop(known.streams.remove(&closed)),
+            Leaves::EverythingBut(closed) => known.end(closed),
             Leaves::Nothing => known.streams.clear(),
         }
     }
@@ -137,16 +137,14 @@ impl WriteBehind {
             }
             None => false,
         };
-        let stand = known.streams.values().any(|stream| stream.is_granted);
-        (if granted { GRANTED } else { 0 }) | (if stand { GRANTS_STAND } else { 0 })
+        known.flags(granted)
     }
 
     /// Writes to this descriptor have been made behind their thread's back.
     fn after_batch(&self, pid: i32, descriptor: i32) -> u32 {
         let mut known = lock(&self.known);
         let granted = known.failed.is_none() && known.written(pid, descriptor);
-        let stand = known.streams.values().any(|stream| stream.is_granted);
-        (if granted { GRANTED } else { 0 }) | (if stand { GRANTS_STAND } else { 0 })
+        known.flags(granted)
     }
 
     /// Nothing is granted any more.
@@ -181,13 +179,27 @@ impl WriteBehind {
 }
 
 impl Known {
+    /// What an answer says of grants.
+    fn flags(&self, granted: bool) -> u32 {
+        let stand = self.streams.values().any(|stream| stream.is_granted);
+        (if granted { GRANTED } else { 0 }) | (if stand { GRANTS_STAND } else { 0 })
+    }
+
+    /// A descriptor is not known any more: another file may get its number. If it was granted, all grants end, for the host
+    /// hears only of all; the next write to each of the others is granted again.
+    fn end(&mut self, descriptor: i32) {
+        if self.streams.remove(&descriptor).is_some_and(|stream| stream.is_granted) {
+            self.streams.values_mut().for_each(|stream| stream.is_granted = false);
+        }
+    }
+
     /// A descriptor has been written to. Says whether it is granted.
     fn written(&mut self, pid: i32, descriptor: i32) -> bool {
         let now = Instant::now();
         let Some(stream) = self.streams.get_mut(&descriptor) else {
             if self.streams.len() >= GRANTS_MAX {
                 let oldest = self.streams.iter().min_by_key(|(_, stream)| stream.last);
-                oldest.map(|(descriptor, _)| *descriptor).map(|oldest| self.streams.remove(&oldest));
+                oldest.map(|(descriptor, _)| *descriptor).into_iter().for_each(|oldest| self.end(oldest));
             }
             self.streams.insert(descriptor, Stream { last: now, count: 1, fit: None, is_granted: false });
             return false;
@@ -338,6 +350,29 @@ mod tests {
             behind.before(&request(number, 0, &[]));
             assert_eq!(behind.after(own_pid(), &request(number, 0, &[]), 0), 0);
         }
+    }
+
+    #[test]
+    fn a_number_that_is_given_back_takes_all_grants_with_it_until_the_next_writes() {
+        let [one, other] = [(); 2].map(|()| tempfile::tempfile_in("/var/tmp").expect("a file"));
+        let behind = WriteBehind::default();
+        let granted = write_on(&behind, &one)[1];
+        assert_eq!(write_on(&behind, &other)[1], granted);
+        let close = request(3, one.as_raw_fd(), &[]);
+        behind.before(&close);
+        assert_eq!(behind.after(own_pid(), &close, 0), 0, "the host does not know which number it is");
+        let next = request(WRITE, other.as_raw_fd(), b"data");
+        assert_eq!(behind.after(own_pid(), &next, 4), granted);
+    }
+
+    #[test]
+    fn of_many_descriptors_none_is_granted_that_is_not_known() {
+        let files: Vec<File> =
+            (0..=GRANTS_MAX).map(|_| tempfile::tempfile_in("/var/tmp").expect("a file")).collect();
+        let behind = WriteBehind::default();
+        files[..GRANTS_MAX].iter().for_each(|file| _ = write_on(&behind, file));
+        let one_more = request(WRITE, files[GRANTS_MAX].as_raw_fd(), b"data");
+        assert_eq!(behind.after(own_pid(), &one_more, 4), 0);
     }
 
     #[test]

@@ -118,10 +118,8 @@ impl Write {
     pub fn of(request: &[u8]) -> Option<Self> {
         let head: &[u8; REQUEST_HEAD] = request.first_chunk()?;
         let argument = |index: usize| load(head, REQUEST_HEAD - 48 + 8 * index);
-        let (WRITE, guest, count) = (load(head, 0), argument(1), request.len() - REQUEST_HEAD) else {
-            return None;
-        };
-        let is_whole = guest >= USER_START && count > 0 && argument(2) == count as u64;
+        let count = request.len() - REQUEST_HEAD;
+        let is_whole = load(head, 0) == WRITE && count > 0 && argument(2) == count as u64;
         is_whole.then_some(Self { descriptor: argument(0) as i32, count })
     }
 
