@@ -180,6 +180,34 @@ static void from_bad_buffers(void)
     end();
 }
 
+/* The number of a file that is written to passes to a pipe, which takes what it has room for and not more. */
+static void to_another_file(void)
+{
+    begin();
+    const char *name = scratch_name("fifo");
+    SAME(mkfifo(name, 0600), 0);
+    for (int round = 0; round < 20; round++) {
+        int one = scratch_file(), other = scratch_file();
+        for (int i = 0; i < 6; i++) {
+            fill(buffer, PAGE, (uint64_t)i);
+            SAME(write(one, buffer, PAGE), PAGE);
+            SAME(write(other, buffer, PAGE), PAGE);
+        }
+        SAME(close(one), 0);
+        int fifo = open(name, O_RDWR | O_NONBLOCK);
+        SAME(fifo, one);
+        for (int i = 0; i < 16; i++)
+            SAME(write(fifo, buffer, PAGE), PAGE);
+        REFUSED(write(fifo, buffer, PAGE), EAGAIN);
+        SAME(write(other, buffer, PAGE), PAGE);
+        SAME(size_of(other), 7 * PAGE);
+        SAME(close(fifo), 0);
+        SAME(close(other), 0);
+    }
+    SAME(unlink(name), 0);
+    end();
+}
+
 struct writer {
     int file;
     int ready;
@@ -233,6 +261,7 @@ const struct check writing_checks[] = {
     { "written-in-turns", in_turns },
     { "written-up-to-a-limit", up_to_a_limit },
     { "written-from-bad-buffers", from_bad_buffers },
+    { "written-to-another-file", to_another_file },
     { "written-until-stopped", stopped_and_killed },
     { 0 },
 };

@@ -200,6 +200,7 @@ moves! {
     written_in_turns "written-in-turns",
     written_up_to_a_limit "written-up-to-a-limit",
     written_from_bad_buffers "written-from-bad-buffers",
+    written_to_another_file "written-to-another-file",
     written_until_stopped "written-until-stopped",
 }
 
