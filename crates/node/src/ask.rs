@@ -132,7 +132,7 @@ impl Daemon {
     /// When there is none, or it is not the caller's.
     pub fn reasons(&self, caller: Caller, pid: i32) -> Result<Vec<String>, Refusal> {
         self.seen(caller, pid)?;
-        Ok((self.eligibility)(pid))
+        Ok(self.lasting_reasons(pid))
     }
 
     /// Why a process cannot move. While it replaces its image, or loads its libraries, it is for a moment what it is not going to be:
