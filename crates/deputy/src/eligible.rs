@@ -9,6 +9,7 @@ use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::time::Duration;
 
 /// Why a process stays where it is.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -163,14 +164,28 @@ pub(crate) fn judge(pid: i32) -> Result<Sole, Vec<Reason>> {
 /// The same, where somebody else judges shared memory.
 fn examined<T: Default>(
     pid: i32,
-    look: impl FnOnce(i32, &[Mapping]) -> Result<T, Reason>,
+    look: impl Fn(i32, &[Mapping]) -> Result<T, Reason>,
 ) -> Result<T, Vec<Reason>> {
-    match examine(pid, look) {
-        Ok((reasons, found)) if reasons.is_empty() => Ok(found),
-        Ok((reasons, _)) => Err(reasons),
-        Err(error) if matches!(error.raw_os_error(), Some(2 | 3)) => Err(vec![Reason::Gone]),
-        Err(error) => Err(vec![Reason::Unknown(error.to_string())]),
+    let mut pauses = LOADING.into_iter();
+    loop {
+        match examine(pid, &look) {
+            Ok((reasons, found)) if reasons.is_empty() => return Ok(found),
+            Ok((reasons, _)) => match pauses.next().filter(|_| may_be_loading(&reasons)) {
+                Some(pause) => std::thread::sleep(pause),
+                None => return Err(reasons),
+            },
+            Err(error) if matches!(error.raw_os_error(), Some(2 | 3)) => return Err(vec![Reason::Gone]),
+            Err(error) => return Err(vec![Reason::Unknown(error.to_string())]),
+        }
     }
+}
+
+/// How long it is waited for a program that may be loading its libraries.
+const LOADING: [Duration; 2] = [Duration::from_millis(2), Duration::from_millis(10)];
+
+/// While a library is being loaded, its file is mapped beyond its end, before memory takes the place of that.
+fn may_be_loading(reasons: &[Reason]) -> bool {
+    reasons.iter().all(|reason| matches!(reason, Reason::BehindTheEnd(_)))
 }
 
 /// Why a thread cannot be traced, of which the kernel says only that it is not permitted.

@@ -132,22 +132,7 @@ impl Daemon {
     /// When there is none, or it is not the caller's.
     pub fn reasons(&self, caller: Caller, pid: i32) -> Result<Vec<String>, Refusal> {
         self.seen(caller, pid)?;
-        Ok(self.lasting_reasons(pid))
-    }
-
-    /// Why a process cannot move. While it replaces its image, or loads its libraries, it is for a moment what it is not going to be:
-    /// a library's file is mapped beyond its end before memory takes the place of that.
-    fn lasting_reasons(&self, pid: i32) -> Vec<String> {
-        const PAUSES: [Duration; 2] = [Duration::from_millis(2), Duration::from_millis(10)];
-        let mut reasons = (self.eligibility)(pid);
-        for pause in PAUSES {
-            if reasons.is_empty() {
-                break;
-            }
-            std::thread::sleep(pause);
-            reasons = (self.eligibility)(pid);
-        }
-        reasons
+        Ok((self.eligibility)(pid))
     }
 
     /// One process, whether it has ever moved or not.
@@ -226,7 +211,7 @@ impl Daemon {
         let leaves = self.lock().book.would_leave(pid, &target);
         // A program that waits to replace its image is judged when it has done so.
         if leaves && !at_exec {
-            let reasons = self.lasting_reasons(pid);
+            let reasons = (self.eligibility)(pid);
             if !reasons.is_empty() {
                 return Err(Refusal::CannotMove { pid, reasons });
             }
