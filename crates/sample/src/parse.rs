@@ -77,6 +77,8 @@ pub struct ProcessStat {
     pub threads: u32,
     /// Processor time that all its threads have used, in clock ticks.
     pub used_ticks: u64,
+    /// Processor time that those of its children have used for which it has waited, and theirs, in clock ticks.
+    pub children_ticks: u64,
 }
 
 /// `/proc/PID/stat`. A program's name may contain anything, so what follows it is found from the end.
@@ -91,6 +93,7 @@ pub fn process_stat(text: &str) -> Option<ProcessStat> {
         runnable: field(3)? == "R",
         parent: field(4)?.parse().ok()?,
         used_ticks: field(14)?.parse::<u64>().ok()?.saturating_add(field(15)?.parse().ok()?),
+        children_ticks: field(16)?.parse::<u64>().ok()?.saturating_add(field(17)?.parse().ok()?),
         threads: field(20)?.parse().ok()?,
         start_ticks: field(22)?.parse().ok()?,
         // Negative for a moment while it ends.
@@ -143,7 +146,7 @@ mod tests {
 
     #[test]
     fn the_files_of_a_process_are_read() {
-        let text = "77 (a (b) c) S 1 77 77 0 -1 4194304 5 0 0 0 10 20 0 0 20 0 3 0 999 8192 40 184467 1 1 0";
+        let text = "77 (a (b) c) S 1 77 77 0 -1 4194304 5 0 0 0 10 20 4 5 20 0 3 0 999 8192 40 184467 1 1 0";
         let expected = ProcessStat {
             program: "a (b) c".to_owned(),
             runnable: false,
@@ -152,6 +155,7 @@ mod tests {
             resident_pages: 40,
             threads: 3,
             used_ticks: 30,
+            children_ticks: 9,
         };
         assert_eq!(process_stat(text), Some(expected));
         assert_eq!(schedstat("12 34 5\n"), Some((12, 34)));

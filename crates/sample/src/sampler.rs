@@ -87,6 +87,10 @@ pub struct Process {
     pub tasks: f64,
     /// Processor time that its threads, as many as there are now, have used.
     pub computed: Duration,
+    /// It has one thread, and that slept during the last sample.
+    pub sleeps: bool,
+    /// Processor time that those of its children have used for which it has waited.
+    pub children: Duration,
     /// What it used lately.
     pub usage: Usage,
 }
@@ -348,10 +352,12 @@ impl Sampler {
         (known.ran_ns, known.waited_ns, known.used_ticks) = (ran_ns, waited_ns, stat.used_ticks);
         (known.looked_at, known.asleep) = (now, false);
         known.resident_pages = stat.resident_pages;
+        let sleeps = stat.threads == 1 && !tireless;
         let details = status.map(|status| self.details(pid, stat, status));
         let process = details.map(|details| Process {
             tasks: wanted,
             computed: Duration::from_nanos(ran_ns),
+            sleeps,
             usage: known.usage.clone(),
             ..details
         });
@@ -390,6 +396,8 @@ impl Sampler {
             memory_mib: mib(stat.resident_pages),
             tasks: 0.0,
             computed: Duration::ZERO,
+            sleeps: false,
+            children: Duration::from_millis(stat.children_ticks.saturating_mul(TICK_MS)),
             usage: Usage::new(Pace::Slow),
         }
     }

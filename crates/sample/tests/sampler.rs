@@ -159,6 +159,25 @@ fn one_that_is_kept_waiting_does_not_sleep() {
     }
 }
 
+#[test]
+fn it_is_told_who_sleeps_and_what_its_children_used() {
+    let root = TempDir::new().unwrap();
+    let mut sampler = Sampler::new(root.path(), Scope::Visible);
+    let mut told = Vec::new();
+    for (second, slept) in (1..).zip([3, 3, 4, 5, 5]) {
+        machine(root.path(), second);
+        process(root.path(), 42, 7, second * HALF, 0);
+        let ticks = second * 50;
+        let stat = format!("42 (x) R 1 1 1 0 -1 0 0 0 0 0 {ticks} 0 300 100 20 0 1 0 7 0 512 0 0");
+        write(root.path(), "42/stat", &stat);
+        write(root.path(), "42/status", &format!("Uid:\t1\nvoluntary_ctxt_switches:\t{slept}\n"));
+        let sample = sampler.sample(second as u32 * SECOND).unwrap();
+        told.extend(sample.processes.first().map(|it| (it.sleeps, it.children)));
+    }
+    // At first it is not known.
+    assert_eq!(told, [true, true, true, false].map(|sleeps| (sleeps, 4 * SECOND)));
+}
+
 /// What a process wants in each second that has run so many ticks by then, is in this state, and has slept so often.
 fn wanted(seconds: &[(u64, char, u32)]) -> Vec<Option<f64>> {
     let root = TempDir::new().unwrap();

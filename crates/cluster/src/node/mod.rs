@@ -300,6 +300,11 @@ impl Node {
         self.balancer.settled(process);
     }
 
+    /// A process of this node has begun of which it is expected that it computes; until the next sample it counts as that.
+    pub fn came(&mut self, candidate: Candidate) {
+        self.balancer.came(candidate);
+    }
+
     /// A process does not compute here any more: an own one has left or ended, or a guest has gone.
     pub fn gone(&mut self, process: ProcessId) {
         self.balancer.gone(process);

@@ -226,6 +226,26 @@ fn programs_that_begin_are_spread_at_once_and_those_that_have_ended_make_room() 
     (30..40).for_each(|process| assert_eq!(begins(&mut net, process), None));
 }
 
+/// It has not read what it needs yet, and will want the processor all the same.
+#[test]
+fn who_has_just_begun_counts_before_it_may_leave() {
+    let mut net = Net::new(2);
+    net.run(15);
+    let young = |net: &Net, process| {
+        let demand = Demand::new(&Prices::default(), 1.0, 0.0, 40.0);
+        Candidate { process: ProcessId(process), demand, here_since: net.now, ..candidates(1).remove(0) }
+    };
+    let ready = |net: &Net, process| Candidate { computed_s: 0.0, ..young(net, process) };
+    let candidate = ready(&net, 10);
+    assert_eq!(net.nodes[0].begins(net.now, candidate), []);
+    for process in [11, 12] {
+        let candidate = Candidate { locked: true, ..young(&net, process) };
+        net.nodes[0].came(candidate);
+    }
+    let candidate = ready(&net, 10);
+    assert!(matches!(net.nodes[0].begins(net.now, candidate)[..], [Action::Send(..)]));
+}
+
 #[test]
 fn a_pool_that_closes_sends_its_guests_home() {
     let mut node = Node::new(Config {

@@ -72,7 +72,7 @@ impl Daemon {
         let time = super::millis(super::now());
         let candidate = |wanted: Demand| {
             let computed_s = wanted.computed_s(&Prices::default());
-            unseen(process, number, wanted, computed_s, time)
+            unseen(process, Some(number), wanted, computed_s, time)
         };
         let wanted = state.node.received(process, candidate);
         state.looks.guest_arrived(time, process, wanted);
@@ -90,10 +90,10 @@ impl Daemon {
     }
 }
 
-/// A guest that has come and has not shown itself yet.
-fn unseen(
+/// A process that computes here and has not shown itself yet: a guest, or one of a node's own that has just begun.
+pub(super) fn unseen(
     process: ProcessId,
-    home: NodeId,
+    home: Option<NodeId>,
     wanted: Demand,
     computed_s: f64,
     here_since: Millis,
@@ -109,8 +109,15 @@ fn unseen(
         computed_s,
         here_since,
         calls_per_s: 0.0,
-        home: Some(home),
+        home,
     }
+}
+
+/// Whether a process sleeps again and again, and has computed little, or less than its children: a `make`, or a shell. Where many
+/// share a processor they wait for it for long, and yet it is what they start that should leave.
+fn waits(process: &Process, computed_min_s: f64) -> bool {
+    let has_computed = process.computed.as_secs_f64() >= computed_min_s;
+    process.sleeps && (!has_computed || process.children > process.computed)
 }
 
 /// A node's accelerators, as it tells the others of them.
@@ -176,6 +183,7 @@ impl View<'_> {
         let fate = looks.fate(self.now, process);
         fate.at_home(self.now);
         candidate.locked = placed || fate.rest_until > self.now;
+        candidate.locked |= waits(process, self.settings.computed_min_s) && !self.is_tight;
         let (mut pace, mut job) = (Pace::Slow, Job::Counted);
         if self.settings.mode != Mode::None && !candidate.locked {
             let environment = fate.marks.over(fate.environment(self.now, process.pid));
@@ -200,7 +208,7 @@ impl View<'_> {
         let others = new.filter(|(name, _)| seen.iter().all(|candidate| candidate.process != **name));
         let candidate = |(name, guest): (&ProcessId, &Guest)| {
             let (home, _) = super::directory::parts(*name)?;
-            Some(unseen(*name, home, guest.wanted?, guest.computed_s, guest.since))
+            Some(unseen(*name, Some(home), guest.wanted?, guest.computed_s, guest.since))
         };
         others.filter_map(candidate).collect()
     }
@@ -236,5 +244,36 @@ impl View<'_> {
                 eligible
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use minka_cluster::load::{Pace, Usage};
+
+    use super::*;
+
+    #[test]
+    fn who_waits_for_its_children_is_known_by_what_they_have_computed() {
+        let process = |sleeps, computed_ms, children_ms| Process {
+            pid: 7,
+            start_ticks: 1,
+            parent: 1,
+            uid: 1000,
+            program: "make".to_owned(),
+            cgroup: String::new(),
+            threads: 1,
+            memory_mib: 4.0,
+            tasks: 0.5,
+            computed: Duration::from_millis(computed_ms),
+            sleeps,
+            children: Duration::from_millis(children_ms),
+            usage: Usage::new(Pace::Slow),
+        };
+        let all = [(true, 300, 900), (true, 20, 0), (true, 300, 200), (false, 300, 900), (false, 20, 0)];
+        let found = all.map(|(sleeps, computed, children)| waits(&process(sleeps, computed, children), 0.2));
+        assert_eq!(found, [true, true, false, false, false]);
     }
 }
