@@ -1,7 +1,8 @@
 //! `syscall`: what a forwarded call costs.
 //!
 //! The program asks for its parent's PID, by a system call each time, which only its home can tell. It is compared
-//! with a blocking TCP round trip between the same nodes, with as many bytes each way. Both take turns.
+//! with a blocking TCP round trip between the same nodes, with as many bytes each way and its ends on different processors. Both
+//! take turns.
 
 use super::{Effort, tcp, worker};
 use crate::error::BenchError;

@@ -11,6 +11,8 @@ use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::Instant;
 
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
 use super::{Answer, answer, number, since, unknown};
 
 const ECHO: u8 = 1;
@@ -67,6 +69,7 @@ pub(super) fn serve(port: &str) -> io::Result<()> {
         };
         match request.mode {
             ECHO => {
+                let _apart = Apart::at(End::Answering);
                 let mut question = [0; QUESTION_BYTES];
                 for _ in 0..request.amount {
                     stream.read_exact(&mut question)?;
@@ -79,6 +82,42 @@ pub(super) fn serve(port: &str) -> io::Result<()> {
             }
             PULL => pour(&mut stream, request, &source)?,
             _ => return Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Asking,
+    Answering,
+}
+
+/// Keeps both ends of a conversation on processors of their own, as those of two machines are. Linux often has both share one,
+/// since neither does anything while the other does; a round trip takes 5 µs then instead of 70, and is none of a network's.
+struct Apart(Option<CpuSet>);
+
+impl Apart {
+    fn at(end: End) -> Self {
+        let pinned = || {
+            let all = sched_getaffinity(None)?;
+            let mut those = (0..CpuSet::MAX_CPU).filter(|cpu| all.is_set(*cpu));
+            let Some(cpu) = (if end == End::Asking { those.next() } else { those.next_back() }) else {
+                return Ok(all);
+            };
+            let mut one = CpuSet::new();
+            one.set(cpu);
+            sched_setaffinity(None, &one)?;
+            Ok::<_, rustix::io::Errno>(all)
+        };
+        // Where that is not permitted they are where they are.
+        Apart(pinned().ok())
+    }
+}
+
+impl Drop for Apart {
+    fn drop(&mut self) {
+        if let Some(all) = self.0.take() {
+            let _ = sched_setaffinity(None, &all);
         }
     }
 }
@@ -131,6 +170,7 @@ impl Asker {
                 let request = Request { mode: ECHO, amount: number(count)?, block: 1 };
                 request.send(&mut self.stream)?;
                 let mut reply = [0; ANSWER_BYTES];
+                let _apart = Apart::at(End::Asking);
                 let start = Instant::now();
                 for _ in 0..request.amount {
                     self.stream.write_all(&[1; QUESTION_BYTES])?;
