@@ -21,7 +21,7 @@ use crate::tracee::{self, BLOCK_ALL, Tasks};
 use minka_image::family::{Call, Stage};
 use minka_image::registers::{NO_SYSCALL, Registers};
 use minka_kernel::faultpoint::{self, Point};
-use minka_kernel::ptrace::{Running, SIGINFO_SIZE, Stop, Stopped};
+use minka_kernel::ptrace::{self, End, Running, SIGINFO_SIZE, Stop, Stopped};
 use minka_link::Receiver;
 use minka_wire::frame::Header;
 use minka_wire::message::{self, FromHome, FromHost, Leaving, MessageError, Unfinished, kind};
@@ -46,6 +46,10 @@ pub(crate) fn bring_home(parked: &mut Parked, tasks: &mut Tasks, session: &mut S
                 && ends::is_its_end(parked.pid, &error, kin.as_deref()) =>
         {
             Err(ends::on_the_way(parked, session, way))
+        }
+        Err(Fault::Ending) => {
+            ends::see_out(parked.pid);
+            Err(Fault::Gone(End::Killed(ends::SIGKILL)))
         }
         outcome => outcome,
     }
@@ -110,11 +114,22 @@ fn come(parked: &mut Parked, tasks: &mut Tasks, session: &mut Session, way: &mut
     parked.learn_actions()
 }
 
+/// Has agents go on that have stopped while they make such writes: only this thread traces them. A signal that nobody can block is sent again
+/// at the end.
+fn attend_writes(parked: &Parked) -> Result<()> {
+    for agent in parked.agents.all().iter().filter(|agent| agent.is_calling_at_once()) {
+        let signal = ptrace::keep_going(agent.tid).map_err(|_| Fault::Ending)?;
+        parked.hold(signal.as_slice());
+    }
+    Ok(())
+}
+
 /// Waits until all writes have been made that the guest takes for made: they came on another lane.
 fn await_writes(parked: &Parked, session: &Session, way: &Way) -> Result<()> {
     let Some(leaving) = &way.leaving else { return Ok(()) };
     let all = &session.shared.write_behind;
-    if all.wait_for(leaving.behind, session.shared.patience, || parked.agents.any_busy()) {
+    let attend = || attend_writes(parked).map(|()| parked.agents.any_busy());
+    if all.wait_for(leaving.behind, session.shared.patience, attend)? {
         return Ok(());
     }
     Err(Fault::Said(format!("writes of the program did not come from {}", session.node)))
@@ -371,6 +386,7 @@ fn receive_until_leaving(
     let mut until = Instant::now() + session.shared.patience;
     loop {
         end_late_calls(parked, tasks, session)?;
+        attend_writes(parked)?;
         // The guest stands still, and those of others are waited for.
         let waits = way.is_still && !way.has_collected;
         if let Some(kin) = session.shared.kin.clone() {

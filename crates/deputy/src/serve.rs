@@ -108,9 +108,8 @@ fn perform(
         Some(busy) => busy,
         None => return Ok(()),
     };
-    let failed = shared.write_behind.error_for(body);
+    let failed = shared.write_behind.error_for(shared.pid, body);
     if let Some(error) = failed.filter(|_| !writebehind::closes(body)) {
-        shared.write_behind.has_told();
         drop(busy);
         return answer(channel, header, error);
     }
@@ -171,7 +170,6 @@ fn perform(
     if let (Some(error), 0..) = (failed, result) {
         // The descriptor is closed all the same.
         result = error;
-        shared.write_behind.has_told();
     }
     if result == EPERM && shared.sole.turned_away() != turned_away {
         // Nothing has been done. (Nor by a call of another thread, if that was it.)

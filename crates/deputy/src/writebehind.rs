@@ -18,12 +18,13 @@
 
 mod making;
 
+use crate::fault::Result;
 use crate::readahead::shares_descriptors;
 use crate::session::lock;
 use crate::shorten::is_mapped;
 use minka_kernel::process::limit;
 use minka_syscalls::marshal::Write;
-use minka_syscalls::opened::{Leaves, Opened, tells_of_writes};
+use minka_syscalls::opened::{Leaves, Opened, moves_position, tells_of_writes};
 use minka_wire::message::{GRANT_TIME, GRANTED, GRANTS_MAX, GRANTS_STAND, WINDOW};
 use rustix::fs::{FileType, OFlags, SeekFrom};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
@@ -44,8 +45,10 @@ const IN_A_ROW: u64 = 3;
 /// What has to be free in a file system, bytes.
 const ROOM: u64 = 64 * WINDOW;
 
-/// How far a file may reach, bytes: every file system that is written behind takes that.
+/// How far a file may reach, bytes: every file system that is written behind takes that, and ext2 and ext3 with smaller blocks than
+/// four KiB take the smaller one.
 const LENGTH_MAX: u64 = 1 << 40;
+const LENGTH_MAX_SMALL_BLOCKS: u64 = 1 << 33;
 
 const WRITE: u64 = 1;
 const RLIMIT_FSIZE: u32 = 1;
@@ -63,13 +66,21 @@ struct Known {
     opened: Opened,
     /// Descriptors that are written to.
     streams: BTreeMap<i32, Stream>,
-    /// A write that has failed behind its thread's back: its descriptor, and the error.
-    failed: Option<(i32, i64)>,
+    /// Descriptors of which a write has failed behind its thread's back, which has not heard of it yet.
+    failed: BTreeMap<i32, Failed>,
+}
+
+/// A write that has failed.
+#[derive(Debug)]
+struct Failed {
+    error: i64,
+    /// The file: another one may get the descriptor. As long as it is open here none gets its inode.
+    file: Option<OwnedFd>,
 }
 
 impl Default for Known {
     fn default() -> Self {
-        Self { opened: Opened::to_write(), streams: BTreeMap::new(), failed: None }
+        Self { opened: Opened::to_write(), streams: BTreeMap::new(), failed: BTreeMap::new() }
     }
 }
 
@@ -78,8 +89,8 @@ struct Stream {
     last: Instant,
     /// How many writes have followed one another.
     count: u64,
-    /// Whether such a file can be written behind; nothing as long as nobody has looked.
-    fit: Option<Fit>,
+    /// Whether such a file can be written behind, and when that was looked at.
+    fit: Option<(Instant, Fit)>,
     is_granted: bool,
 }
 
@@ -106,21 +117,34 @@ impl WriteBehind {
         let mut known = lock(&self.known);
         known.opened.before(request);
         match Leaves::of(request) {
+            // Whether there is room depends on where it is written.
+            Leaves::Everything if moves_position(request) => known.end_grants(),
             Leaves::Everything => {}
             Leaves::EverythingBut(closed) => known.end(closed),
             Leaves::Nothing => known.streams.clear(),
         }
     }
 
-    /// The error that a call brings instead of its own result, because a write before it has failed.
-    pub(crate) fn error_for(&self, request: &[u8]) -> Option<i64> {
-        let (descriptor, error) = lock(&self.known).failed?;
-        (tells_of_writes(request) == Some(descriptor)).then_some(error)
+    /// The error that a call brings instead of its own result, because a write before it has failed. It is told once.
+    pub(crate) fn error_for(&self, pid: i32, request: &[u8]) -> Option<i64> {
+        let descriptor = tells_of_writes(request)?;
+        let failed = lock(&self.known).failed.remove(&descriptor)?;
+        let is_same = is_same_file(&failed.file?, &get(pid, descriptor).ok()?);
+        is_same.unwrap_or(false).then_some(failed.error)
     }
 
-    /// The program has got that error.
-    pub(crate) fn has_told(&self) {
-        lock(&self.known).failed = None;
+    /// A write to this descriptor has failed.
+    fn fails(&self, pid: i32, descriptor: i32, error: i64) {
+        let mut known = lock(&self.known);
+        let failed = Failed { error, file: get(pid, descriptor).ok() };
+        known.failed.entry(descriptor).or_insert(failed);
+        known.streams.clear();
+    }
+
+    /// The error that an earlier write to it has ended with, of which its thread has not heard yet: those that follow are not made,
+    /// for they would be in its place.
+    fn failure_of(&self, descriptor: i32) -> Option<i64> {
+        lock(&self.known).failed.get(&descriptor).map(|failed| failed.error)
     }
 
     /// It has been made, with this result. Returns what the flags of the answer say of grants.
@@ -128,9 +152,7 @@ impl WriteBehind {
         let mut known = lock(&self.known);
         known.opened.after(request, result);
         let granted = match Write::of(request) {
-            Some(write) if result == write.count as i64 && known.failed.is_none() => {
-                known.written(pid, write.descriptor)
-            }
+            Some(write) if result == write.count as i64 => known.written(pid, write.descriptor),
             Some(write) => {
                 known.streams.remove(&write.descriptor);
                 false
@@ -143,7 +165,7 @@ impl WriteBehind {
     /// Writes to this descriptor have been made behind their thread's back.
     fn after_batch(&self, pid: i32, descriptor: i32) -> u32 {
         let mut known = lock(&self.known);
-        let granted = known.failed.is_none() && known.written(pid, descriptor);
+        let granted = !known.failed.contains_key(&descriptor) && known.written(pid, descriptor);
         known.flags(granted)
     }
 
@@ -158,23 +180,29 @@ impl WriteBehind {
     fn goes_in_pieces(&self, descriptor: i32) -> bool {
         let known = lock(&self.known);
         let fit = known.streams.get(&descriptor).and_then(|stream| stream.fit);
-        fit == Some(Fit::InPieces) && known.opened.has(descriptor)
+        fit.is_some_and(|(_, fit)| fit == Fit::InPieces) && known.opened.has(descriptor)
     }
 
-    /// Waits until so many writes have been made; false if none is made any more.
-    pub(crate) fn wait_for(&self, count: u64, patience: Duration, is_busy: impl Fn() -> bool) -> bool {
+    /// Waits until so many writes have been made; false if none is made any more. Again and again `attend` sees to who makes them,
+    /// and says whether that is busy.
+    pub(crate) fn wait_for(
+        &self,
+        count: u64,
+        patience: Duration,
+        attend: impl Fn() -> Result<bool>,
+    ) -> Result<bool> {
         let mut made = lock(&self.made.count);
         let (mut before, mut since) = (*made, Instant::now());
         while *made < count {
-            if *made != before || is_busy() {
+            if attend()? || *made != before {
                 (before, since) = (*made, Instant::now());
             } else if since.elapsed() > patience {
-                return false;
+                return Ok(false);
             }
             let waited = self.made.more.wait_timeout(made, Duration::from_millis(5));
             made = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
-        true
+        Ok(true)
     }
 }
 
@@ -189,8 +217,12 @@ impl Known {
     /// hears only of all; the next write to each of the others is granted again.
     fn end(&mut self, descriptor: i32) {
         if self.streams.remove(&descriptor).is_some_and(|stream| stream.is_granted) {
-            self.streams.values_mut().for_each(|stream| stream.is_granted = false);
+            self.end_grants();
         }
+    }
+
+    fn end_grants(&mut self) {
+        self.streams.values_mut().for_each(|stream| stream.is_granted = false);
     }
 
     /// A descriptor has been written to. Says whether it is granted.
@@ -206,9 +238,11 @@ impl Known {
         };
         let is_soon = now - std::mem::replace(&mut stream.last, now) < SOON;
         stream.count = if is_soon { stream.count + 1 } else { 1 };
-        stream.is_granted = stream.count >= IN_A_ROW
-            && *stream.fit.get_or_insert_with(|| fit(pid, descriptor).unwrap_or(Fit::No)) != Fit::No
-            && has_room(pid, descriptor).unwrap_or(false);
+        if stream.count >= IN_A_ROW && stream.fit.is_none_or(|(at, _)| now - at >= GRANT_TIME) {
+            stream.fit = Some((now, fit(pid, descriptor).unwrap_or(Fit::No)));
+        }
+        let is_fit = stream.count >= IN_A_ROW && stream.fit.is_some_and(|(_, fit)| fit != Fit::No);
+        stream.is_granted = is_fit && has_room(pid, descriptor).unwrap_or(false);
         stream.is_granted
     }
 }
@@ -249,7 +283,13 @@ fn has_room(pid: i32, descriptor: i32) -> io::Result<bool> {
     let length = rustix::fs::fstat(&file)?.st_size.unsigned_abs();
     let position = rustix::fs::seek(&file, SeekFrom::Current(0))?;
     let is_free = |blocks: u64| blocks.saturating_mul(system.f_frsize) >= ROOM;
-    Ok(is_free(system.f_bavail) && length.max(position) < LENGTH_MAX)
+    let most = if system.f_bsize < 4096 { LENGTH_MAX_SMALL_BLOCKS } else { LENGTH_MAX };
+    Ok(is_free(system.f_bavail) && length.max(position) < most)
+}
+
+fn is_same_file(one: &OwnedFd, other: &OwnedFd) -> io::Result<bool> {
+    let [one, other] = [rustix::fs::fstat(one)?, rustix::fs::fstat(other)?];
+    Ok((one.st_dev, one.st_ino) == (other.st_dev, other.st_ino))
 }
 
 /// The process's own opening.
@@ -385,28 +425,64 @@ mod tests {
     }
 
     #[test]
-    fn the_error_of_a_write_is_told_to_the_next_call_that_asks_for_such() {
+    fn the_error_of_a_write_is_told_once_to_the_next_call_that_asks_for_such() {
+        let [one, other] = [(); 2].map(|()| tempfile::tempfile_in("/var/tmp").expect("a file"));
         let behind = WriteBehind::default();
-        lock(&behind.known).failed = Some((3, -28));
-        let error = |number, descriptor| behind.error_for(&request(number, descriptor, &[]));
-        assert_eq!((error(5, 3), error(3, 4)), (None, None), "fstat, and another descriptor");
-        assert_eq!((error(3, 3), error(74, 3), error(1, 3)), (Some(-28), Some(-28), Some(-28)));
-        behind.has_told();
-        assert_eq!(error(3, 3), None);
+        let error =
+            |number, file: &File| behind.error_for(own_pid(), &request(number, file.as_raw_fd(), &[]));
+        for number in [3, 74, 1] {
+            behind.fails(own_pid(), one.as_raw_fd(), -28);
+            behind.fails(own_pid(), one.as_raw_fd(), -5);
+            assert_eq!((error(5, &one), error(3, &other)), (None, None), "fstat, and another descriptor");
+            assert_eq!(behind.failure_of(one.as_raw_fd()), Some(-28), "what follows is not made");
+            assert_eq!((error(number, &one), error(number, &one)), (Some(-28), None), "{number}");
+            assert_eq!(behind.failure_of(one.as_raw_fd()), None);
+        }
+    }
+
+    #[test]
+    fn the_error_of_a_write_is_not_told_of_another_file_that_has_got_its_number() {
+        let file = tempfile::tempfile_in("/var/tmp").expect("a file");
+        let behind = WriteBehind::default();
+        behind.fails(own_pid(), file.as_raw_fd(), -28);
+        let number = file.as_raw_fd();
+        drop(file);
+        let other = tempfile::tempfile_in("/var/tmp").expect("a file");
+        let other = rustix::io::fcntl_dupfd_cloexec(&other, number).expect("a number");
+        let found = behind.error_for(own_pid(), &request(74, number, &[]));
+        assert_eq!((found, behind.failure_of(number)), (None, None), "{other:?}");
+    }
+
+    #[test]
+    fn where_the_next_write_goes_is_looked_at_again_after_lseek() {
+        let file = tempfile::tempfile_in("/var/tmp").expect("a file");
+        let behind = WriteBehind::default();
+        let granted = write_on(&behind, &file)[1];
+        let seek = request(8, file.as_raw_fd(), &[]);
+        behind.before(&seek);
+        assert_eq!(behind.after(own_pid(), &seek, 0), 0);
+        let next = request(WRITE, file.as_raw_fd(), b"data");
+        assert_eq!(behind.after(own_pid(), &next, 4), granted);
+        rustix::fs::seek(&file, SeekFrom::Start(LENGTH_MAX)).expect("a place");
+        behind.before(&seek);
+        assert_eq!(behind.after(own_pid(), &next, 4), 0, "too far");
     }
 
     #[test]
     fn who_waits_for_writes_goes_on_when_they_have_been_made() {
         let behind = WriteBehind::default();
         *lock(&behind.made.count) = 3;
-        assert!(behind.wait_for(3, Duration::ZERO, || false));
-        assert!(!behind.wait_for(4, Duration::from_millis(1), || false));
+        let idle = || Ok(false);
+        assert!(behind.wait_for(3, Duration::ZERO, idle).expect("nothing fails"));
+        assert!(!behind.wait_for(4, Duration::from_millis(1), idle).expect("nothing fails"));
+        let ends = behind.wait_for(4, Duration::from_secs(10), || Err(crate::fault::Fault::Ending));
+        ends.expect_err("who makes them has ended");
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 std::thread::sleep(Duration::from_millis(20));
                 *lock(&behind.made.count) = 4;
             });
-            assert!(behind.wait_for(4, Duration::from_secs(10), || false));
+            assert!(behind.wait_for(4, Duration::from_secs(10), idle).expect("nothing fails"));
         });
     }
 }

@@ -154,6 +154,10 @@ impl Userfault {
 
     /// Makes one for this program, only to see whether the kernel has what is needed and gives it to this user.
     pub fn try_out(mode: Mode) -> io::Result<()> {
+        Self::of_this_program(mode).map(drop)
+    }
+
+    fn of_this_program(mode: Mode) -> io::Result<Self> {
         let flags = libc::O_CLOEXEC | libc::O_NONBLOCK;
         let descriptor = match mode {
             Mode::Serve => {
@@ -167,7 +171,7 @@ impl Userfault {
         let descriptor = check(descriptor)?;
         // SAFETY: the kernel has just made it, and nobody else has it.
         let fd = unsafe { OwnedFd::from_raw_fd(descriptor as i32) };
-        Self::new(fd, mode).map(drop)
+        Self::new(fd, mode)
     }
 
     /// What it may be used for.
@@ -222,15 +226,17 @@ impl Userfault {
     }
 
     /// Puts `content` (whole pages) at `address`, protected where that tracks writes, and wakes who waits for it.
-    /// Pages that exist already keep their content.
+    /// Pages that exist already keep their content. The kernel takes nothing that reaches over the end of a mapping, also where
+    /// another one follows; so a piece that it does not take is tried with less and less of it before its first page counts as gone.
     pub fn copy(&self, address: u64, content: &[u8]) -> io::Result<Copied> {
         let protected = if self.tracking == Tracking::BySoftDirty { 0 } else { COPY_MODE_WP };
         let mut copied = Copied::default();
-        let mut done = 0u64;
+        let (mut done, mut most) = (0u64, u64::MAX);
         while done < content.len() as u64 {
             let source = content[done as usize..].as_ptr() as u64;
+            let length = most.min(content.len() as u64 - done);
             // struct uffdio_copy { dst, src, len, mode, copy }
-            let mut copy = [address + done, source, content.len() as u64 - done, protected, 0];
+            let mut copy = [address + done, source, length, protected, 0];
             // SAFETY: the five words live over the call; the source range is within `content`.
             let result =
                 check(i64::from(unsafe { libc::ioctl(self.fd.as_raw_fd(), UFFDIO_COPY, copy.as_mut_ptr()) }));
@@ -238,7 +244,10 @@ impl Userfault {
             done += moved;
             copied.done = done;
             copied.placed += moved / minka_image::PAGE;
-            let Err(error) = result else { continue };
+            let Err(error) = result else {
+                most = u64::MAX;
+                continue;
+            };
             match error.raw_os_error() {
                 Some(libc::EAGAIN) if moved > 0 => {}
                 Some(libc::EAGAIN) => return Ok(copied),
@@ -246,6 +255,9 @@ impl Userfault {
                     self.wake(address + done, minka_image::PAGE)?;
                     copied.present += 1;
                     done += minka_image::PAGE;
+                }
+                Some(libc::ENOENT | libc::EINVAL) if length > minka_image::PAGE => {
+                    most = (length / 2).next_multiple_of(minka_image::PAGE);
                 }
                 Some(libc::ENOENT | libc::EINVAL) => {
                     copied.gone += 1;
@@ -307,3 +319,54 @@ impl Userfault {
 pub const USERFAULTFD: i64 = libc::SYS_userfaultfd;
 /// `UFFD_USER_MODE_ONLY`.
 pub const USER_MODE_ONLY: u64 = 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use minka_image::PAGE;
+
+    #[test]
+    fn pages_are_put_into_mappings_that_follow_one_another() {
+        const PAGES: u64 = 16;
+        let length = (PAGES * PAGE) as usize;
+        // Writes are tracked by this kernel, or there is nothing to try.
+        let Ok(memory) = Userfault::of_this_program(Mode::Track) else { return };
+        // SAFETY: new memory without an address, that nobody else has.
+        let start = unsafe {
+            let (protection, flags) =
+                (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+            libc::mmap(std::ptr::null_mut(), length, protection, flags, -1, 0)
+        };
+        assert_ne!(start, libc::MAP_FAILED);
+        let address = start as u64;
+        memory.register(address, length as u64).expect("it is served");
+        // One mapping becomes four: 1, 4, 1 and 10 pages.
+        for page in [0, 5] {
+            let at = (address + page * PAGE) as *mut libc::c_void;
+            // SAFETY: within the mapping of this test; its content stays.
+            assert_eq!(unsafe { libc::madvise(at, PAGE as usize, libc::MADV_DONTFORK) }, 0);
+        }
+        let content: Vec<u8> = (0..length).map(|at| (at / PAGE as usize) as u8 + 1).collect();
+        let copied = memory.copy(address, &content).expect("it can be copied to");
+        assert_eq!((copied.done, copied.placed, copied.gone), (length as u64, PAGES, 0));
+        // SAFETY: all of the mapping can be read, and nobody writes to it.
+        let found = unsafe { std::slice::from_raw_parts(start.cast::<u8>(), length) };
+        assert!(found == content);
+        // Where nothing is mapped any more the rest is put in place all the same.
+        let hole = address + 3 * PAGE;
+        std::thread::scope(|scope| {
+            // SAFETY: nobody uses this page any more. The call waits until its event has been read.
+            let unmapping =
+                scope.spawn(move || unsafe { libc::munmap(hole as *mut libc::c_void, PAGE as usize) });
+            let mut events = Vec::new();
+            while !unmapping.is_finished() {
+                memory.read(&mut events).expect("events");
+            }
+        });
+        let again = memory.copy(address, &content).expect("it can be copied to");
+        assert_eq!((again.done, again.present, again.gone), (length as u64, PAGES - 1, 1));
+        drop(memory);
+        // SAFETY: nobody uses it any more.
+        unsafe { libc::munmap(start, length) };
+    }
+}

@@ -143,6 +143,12 @@ impl Leaves {
     }
 }
 
+/// Whether a request may have a file read and written at another place from now on.
+#[must_use]
+pub fn moves_position(request: &[u8]) -> bool {
+    Call::of(request).is_some_and(|call| call.number == call::LSEEK)
+}
+
 /// The descriptor whose earlier writes a request tells of: a call that says so if one of them has failed.
 #[must_use]
 pub fn tells_of_writes(request: &[u8]) -> Option<i32> {

@@ -49,6 +49,11 @@ pub(crate) fn perform(
     loop {
         let is_enough = |batch: &Batch| batch.length >= TOGETHER;
         batch.gather(channel, &mut header, body, slot.half(second), &mut next, is_enough)?;
+        if let Some(error) = shared.write_behind.failure_of(batch.descriptor) {
+            batch.has_ended(shared, Some((error, batch.length)));
+            batch.answer(shared, agent, channel, &header)?;
+            return Ok(next);
+        }
         agent.heed_signals(&header, false);
         let address = slot.half_address(second);
         batch.order(agent, &mut slot, address);
@@ -79,7 +84,8 @@ fn write_in_pieces(
 ) -> Result<()> {
     let mut whole = Batch { descriptor: announced.descriptor, writes: 1, ..Batch::default() };
     whole.asked = u64::from(header.flags & ASKS != 0);
-    let (mut left, mut failed) = (announced.count, None);
+    let mut left = announced.count;
+    let mut failed = shared.write_behind.failure_of(announced.descriptor).map(|error| (error, 0));
     while left > 0 {
         let (length, ends) = receive_piece(channel, header, slot.half(false), left)?;
         left = if ends { 0 } else { left - length };
@@ -187,9 +193,7 @@ impl Batch {
         if let Some((error, lost)) = failed {
             let (pid, descriptor) = (shared.pid, self.descriptor);
             tracing::error!(pid, descriptor, error, lost, "a write failed that the program takes for made");
-            let mut known = lock(&behind.known);
-            known.failed.get_or_insert((descriptor, error));
-            known.streams.clear();
+            behind.fails(pid, descriptor, error);
         }
     }
 
