@@ -28,7 +28,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 const ESRCH: i32 = 3;
-pub(crate) const SIGKILL: i32 = 9;
+const SIGKILL: i32 = 9;
 
 /// Whether the process is about to end, or has.
 pub(crate) fn is_ending(pid: i32) -> bool {

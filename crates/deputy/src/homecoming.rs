@@ -49,7 +49,7 @@ pub(crate) fn bring_home(parked: &mut Parked, tasks: &mut Tasks, session: &mut S
         }
         Err(Fault::Ending) => {
             ends::see_out(parked.pid);
-            Err(Fault::Gone(End::Killed(ends::SIGKILL)))
+            Err(Fault::Gone(End::Killed(tracee::libc_signal::KILL)))
         }
         outcome => outcome,
     }

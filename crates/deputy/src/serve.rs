@@ -110,6 +110,7 @@ fn perform(
     };
     let failed = shared.write_behind.error_for(shared.pid, body);
     if let Some(error) = failed.filter(|_| !writebehind::closes(body)) {
+        shared.write_behind.has_told(body);
         drop(busy);
         return answer(channel, header, error);
     }
@@ -170,6 +171,7 @@ fn perform(
     if let (Some(error), 0..) = (failed, result) {
         // The descriptor is closed all the same.
         result = error;
+        shared.write_behind.has_told(body);
     }
     if result == EPERM && shared.sole.turned_away() != turned_away {
         // Nothing has been done. (Nor by a call of another thread, if that was it.)

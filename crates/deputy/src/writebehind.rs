@@ -125,12 +125,25 @@ impl WriteBehind {
         }
     }
 
-    /// The error that a call brings instead of its own result, because a write before it has failed. It is told once.
+    /// The error that a call brings instead of its own result, because a write before it has failed.
     pub(crate) fn error_for(&self, pid: i32, request: &[u8]) -> Option<i64> {
         let descriptor = tells_of_writes(request)?;
-        let failed = lock(&self.known).failed.remove(&descriptor)?;
-        let is_same = is_same_file(&failed.file?, &get(pid, descriptor).ok()?);
-        is_same.unwrap_or(false).then_some(failed.error)
+        let mut known = lock(&self.known);
+        let Failed { error, file } = known.failed.get(&descriptor)?;
+        let now = get(pid, descriptor).ok();
+        let same = file.as_ref().zip(now).and_then(|(file, now)| is_same_file(file, &now).ok());
+        if same == Some(true) {
+            return Some(*error);
+        }
+        known.failed.remove(&descriptor);
+        None
+    }
+
+    /// The program has got the error that this request brought.
+    pub(crate) fn has_told(&self, request: &[u8]) {
+        if let Some(descriptor) = tells_of_writes(request) {
+            lock(&self.known).failed.remove(&descriptor);
+        }
     }
 
     /// A write to this descriptor has failed.
@@ -435,7 +448,9 @@ mod tests {
             behind.fails(own_pid(), one.as_raw_fd(), -5);
             assert_eq!((error(5, &one), error(3, &other)), (None, None), "fstat, and another descriptor");
             assert_eq!(behind.failure_of(one.as_raw_fd()), Some(-28), "what follows is not made");
-            assert_eq!((error(number, &one), error(number, &one)), (Some(-28), None), "{number}");
+            assert_eq!(error(number, &one), Some(-28), "{number}");
+            behind.has_told(&request(number, one.as_raw_fd(), &[]));
+            assert_eq!(error(number, &one), None, "{number}");
             assert_eq!(behind.failure_of(one.as_raw_fd()), None);
         }
     }

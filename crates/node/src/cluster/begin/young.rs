@@ -16,6 +16,7 @@ use nix::time::{clock_getcpuclockid, clock_gettime};
 use nix::unistd::Pid;
 
 use super::super::fates::{Environment, calls};
+use super::super::look::unseen;
 use super::super::{Cluster, millis, now};
 use super::{ProgramId, is_there};
 use crate::book::Standing;
@@ -136,7 +137,7 @@ impl Daemon {
         let expected = state.begin.programs.expected(program)?;
         let demand = Demand::new(&Prices::default(), 1.0, 0.0, expected.memory_mib);
         let process = cluster.directory.process(cluster.directory.own.number, pid);
-        state.node.came(super::super::look::unseen(process, None, demand, 0.0, millis(now())));
+        state.node.came(unseen(process, None, demand, 0.0, millis(now())));
         Some(true)
     }
 
