@@ -23,9 +23,6 @@ use std::time::Duration;
 /// that comes meanwhile is not kept waiting at the host.
 const STREAM_FRAME: u64 = 256 << 10;
 
-/// Bytes of memory whose page table is looked through at once: a fraction of a millisecond.
-const SCANNED_AT_ONCE: usize = 16 << 20;
-
 /// How long the stream waits at first. A guest begins with some faults, one after another, and both sides of a session with
 /// some threads: where processors are few all of these are in each other's way without it.
 const BEGINNING: Duration = Duration::from_millis(2);
@@ -110,12 +107,14 @@ fn scan(shared: &Shared, pid: i32, courtesy: &mut Courtesy) -> Result<Vec<(u64, 
             } else if from_file.is_some() {
                 present.push((start, end));
             } else {
-                for start in (start..end).step_by(SCANNED_AT_ONCE) {
-                    let end = end.min(start + SCANNED_AT_ONCE as u64);
-                    pagemap.scan(start, end, Want::Present, |a, b| present.push((a, b))).map_err(io)?;
-                    // The guest has just begun, and what it misses first is served on this processor.
-                    courtesy.give_way();
-                }
+                // The guest has just begun, and what it misses first is served on this processor.
+                let give_way = || {
+                    if !shared.recalling.load(Ordering::SeqCst) {
+                        courtesy.give_way();
+                    }
+                };
+                let found = |a, b| present.push((a, b));
+                pagemap.scan_in_pieces(start, end, Want::Present, found, give_way).map_err(io)?;
             }
         }
     }

@@ -60,6 +60,14 @@ const ENTRY_PROTECTED: u64 = 1 << 57;
 const ENTRY_SOFT_DIRTY: u64 = 1 << 55;
 const ENTRY: usize = 8;
 
+/// `max_pages` of a scan that ends where its range does, and of one that is to take a fraction of a millisecond.
+const NO_LIMIT: u64 = 0;
+const PAGES_AT_ONCE: u64 = 4096;
+
+/// From so many bytes on the mappings are asked first which of them have pages: there are two million entries for each
+/// eight GiB, whether used or not.
+const SPARSE: u64 = 1 << 30;
+
 /// Whether this kernel is asked by `PAGEMAP_SCAN`, and tracks writes by itself.
 static SCANS: OnceLock<bool> = OnceLock::new();
 
@@ -70,7 +78,11 @@ pub fn scans() -> bool {
         let here = 0u64;
         let page = (&raw const here) as u64 & !(minka_image::PAGE - 1);
         let own = Pagemap::open(std::process::id().cast_signed());
-        own.and_then(|own| own.ask(page, page + minka_image::PAGE, Want::Present, &mut |_, _| ())).is_ok()
+        own.and_then(|own| {
+            let range = (page, page + minka_image::PAGE);
+            own.ask(range, Want::Present, NO_LIMIT, &mut |_, _| (), &mut || ())
+        })
+        .is_ok()
     })
 }
 
@@ -93,6 +105,12 @@ pub struct Pagemap {
     pid: i32,
     file: File,
     tracking: Tracking,
+}
+
+/// The range of a mapping, of the line that begins it.
+fn range_of(line: &str) -> Option<(u64, u64)> {
+    let (from, to) = line.split_once(' ')?.0.split_once('-')?;
+    Some((u64::from_str_radix(from, 16).ok()?, u64::from_str_radix(to, 16).ok()?))
 }
 
 /// Which pages a scan is to report.
@@ -136,17 +154,54 @@ impl Pagemap {
     /// Calls `found(start, end)` for each range of wanted pages in `[start, end)`, in order. Where the kernel does not
     /// track writes by itself none is protected again.
     pub fn scan(&self, start: u64, end: u64, want: Want, mut found: impl FnMut(u64, u64)) -> io::Result<()> {
-        if scans() { self.ask(start, end, want, &mut found) } else { self.read(start, end, want, &mut found) }
+        self.walk((start, end), want, NO_LIMIT, &mut found, &mut || ())
+    }
+
+    /// As `scan`, in pieces that take a fraction of a millisecond each; `between` is called after each of them. What the
+    /// pieces are measured by is what there is: programs reserve terabytes that they never use.
+    pub fn scan_in_pieces(
+        &self,
+        start: u64,
+        end: u64,
+        want: Want,
+        mut found: impl FnMut(u64, u64),
+        mut between: impl FnMut(),
+    ) -> io::Result<()> {
+        self.walk((start, end), want, PAGES_AT_ONCE, &mut found, &mut between)
+    }
+
+    fn walk(
+        &self,
+        (start, end): (u64, u64),
+        want: Want,
+        pages_max: u64,
+        found: &mut impl FnMut(u64, u64),
+        between: &mut impl FnMut(),
+    ) -> io::Result<()> {
+        if scans() {
+            return self.ask((start, end), want, pages_max, found, between);
+        }
+        match want {
+            Want::Tracked => self.registered(start, end, found),
+            Want::WrittenShared => Err(io::ErrorKind::Unsupported.into()),
+            _ if end.saturating_sub(start) < SPARSE => self.read((start, end), want, found, between),
+            _ => {
+                let mut populated = Vec::new();
+                self.populated(start, end, &mut |from, to| populated.push((from, to)))?;
+                populated.into_iter().try_for_each(|range| self.read(range, want, found, between))
+            }
+        }
     }
 
     /// By the entries of the page table.
-    fn read(&self, start: u64, end: u64, want: Want, found: &mut impl FnMut(u64, u64)) -> io::Result<()> {
+    fn read(
+        &self,
+        (start, end): (u64, u64),
+        want: Want,
+        found: &mut impl FnMut(u64, u64),
+        between: &mut impl FnMut(),
+    ) -> io::Result<()> {
         const PAGE: u64 = minka_image::PAGE;
-        match want {
-            Want::Tracked => return self.registered(start, end, found),
-            Want::WrittenShared => return Err(io::ErrorKind::Unsupported.into()),
-            _ => {}
-        }
         let is_written = |entry: u64| match self.tracking {
             Tracking::BySoftDirty => entry & ENTRY_SOFT_DIRTY != 0,
             Tracking::ByFaults | Tracking::ByKernel => entry & ENTRY_PROTECTED == 0,
@@ -185,6 +240,7 @@ impl Pagemap {
                 };
                 at = next;
             }
+            between();
         }
         if let Some((first, last)) = range {
             found(first, last.min(end));
@@ -192,29 +248,54 @@ impl Pagemap {
         Ok(())
     }
 
-    /// The mappings that a userfaultfd has registered, as `/proc/PID/smaps` marks them.
+    /// The mappings that a userfaultfd has registered.
     fn registered(&self, start: u64, end: u64, found: &mut impl FnMut(u64, u64)) -> io::Result<()> {
+        let marks = |field: &str, value: &str| {
+            field == "VmFlags" && value.split_ascii_whitespace().any(|flag| matches!(flag, "um" | "uw"))
+        };
+        self.mappings(start, end, marks, found)
+    }
+
+    /// The mappings that have any page, in memory or swapped out.
+    fn populated(&self, start: u64, end: u64, found: &mut impl FnMut(u64, u64)) -> io::Result<()> {
+        let counts = |field: &str, value: &str| {
+            matches!(field, "Rss" | "Swap" | "Shared_Hugetlb" | "Private_Hugetlb") && value.trim() != "0 kB"
+        };
+        self.mappings(start, end, counts, found)
+    }
+
+    /// The mappings of which `/proc/PID/smaps` has such a field (proc_pid_smaps(5)), as far as they are in
+    /// `[start, end)`.
+    fn mappings(
+        &self,
+        start: u64,
+        end: u64,
+        is_wanted: impl Fn(&str, &str) -> bool,
+        found: &mut impl FnMut(u64, u64),
+    ) -> io::Result<()> {
         let text = std::fs::read_to_string(format!("/proc/{}/smaps", self.pid))?;
         let mut mapping = None;
         for line in text.lines() {
-            if let Some(flags) = line.strip_prefix("VmFlags:") {
-                let is_registered = flags.split_ascii_whitespace().any(|flag| matches!(flag, "um" | "uw"));
-                if let Some((from, to)) =
-                    mapping.take().filter(|(from, to)| is_registered && *from < end && *to > start)
-                {
-                    found(start.max(from), end.min(to));
-                }
-            } else if let Some((from, rest)) = line.split_once('-')
-                && let Some((to, _)) = rest.split_once(' ')
-                && let (Ok(from), Ok(to)) = (u64::from_str_radix(from, 16), u64::from_str_radix(to, 16))
+            if let Some(range) = range_of(line) {
+                mapping = Some(range).filter(|(from, to)| *from < end && *to > start);
+            } else if let Some((field, value)) = line.split_once(':')
+                && is_wanted(field, value)
+                && let Some((from, to)) = mapping.take()
             {
-                mapping = Some((from, to));
+                found(start.max(from), end.min(to));
             }
         }
         Ok(())
     }
 
-    fn ask(&self, start: u64, end: u64, want: Want, found: &mut impl FnMut(u64, u64)) -> io::Result<()> {
+    fn ask(
+        &self,
+        (start, end): (u64, u64),
+        want: Want,
+        pages_max: u64,
+        found: &mut impl FnMut(u64, u64),
+        between: &mut impl FnMut(),
+    ) -> io::Result<()> {
         let present_or_swapped = PAGE_IS_PRESENT | PAGE_IS_SWAPPED;
         // `category_mask` bits must all hold (inverted where `category_inverted` says), of `anyof` at least one.
         let (inverted, mask, anyof, flags) = match want {
@@ -235,6 +316,7 @@ impl Pagemap {
                 end,
                 vec: regions.as_mut_ptr() as u64,
                 vec_len: regions.len() as u64,
+                max_pages: pages_max,
                 category_inverted: inverted,
                 category_mask: mask,
                 category_anyof_mask: anyof,
@@ -247,11 +329,72 @@ impl Pagemap {
             for region in &regions[..count as usize] {
                 found(region.start, region.end);
             }
+            between();
             if scan.walk_end <= at {
                 break;
             }
             at = scan.walk_end;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use minka_image::PAGE;
+
+    const RESERVED: u64 = 8 << 40;
+
+    /// Eight TiB, as MariaDB reserves them, with two pages: what was found, and in how many pieces.
+    fn pages_of_a_reservation() -> (Vec<(u64, u64)>, u64, usize) {
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        // SAFETY: the kernel chooses the place, and nobody else knows of it.
+        let reserved =
+            unsafe { libc::mmap(std::ptr::null_mut(), RESERVED as usize, protection, flags, -1, 0) };
+        assert_ne!(reserved, libc::MAP_FAILED);
+        let start = reserved as u64;
+        for offset in [3 * PAGE, RESERVED / 2] {
+            // SAFETY: both lie in the mapping, which can be written to.
+            unsafe { reserved.cast::<u8>().add(offset as usize).write_volatile(1) };
+        }
+        let own = Pagemap::open(std::process::id().cast_signed()).expect("open this process's page table");
+        let (mut found, mut pieces) = (Vec::new(), 0);
+        let range = (start + PAGE, start + RESERVED);
+        let wanted = |a, b| found.push((a - start, b - start));
+        let scanned = own.scan_in_pieces(range.0, range.1, Want::PrivateCopies, wanted, || pieces += 1);
+        scanned.expect("scan it");
+        let expected = [3 * PAGE, RESERVED / 2];
+        assert!(expected.iter().all(|page| found.iter().any(|(a, b)| (*a..*b).contains(page))), "{found:x?}");
+        let bytes = found.iter().map(|(a, b)| b - a).sum();
+        // SAFETY: the mapping of above, to which nothing points any more.
+        assert_eq!(unsafe { libc::munmap(reserved, RESERVED as usize) }, 0);
+        (found, bytes, pieces)
+    }
+
+    #[test]
+    fn a_reservation_is_scanned_by_what_is_in_it() {
+        if !scans() {
+            eprintln!("not tried: this kernel has no PAGEMAP_SCAN");
+            return;
+        }
+        let (found, bytes, pieces) = pages_of_a_reservation();
+        // Each page may be a huge one.
+        assert!(found.len() == 2 && bytes <= 4 << 20, "{found:x?}");
+        assert!(pieces <= 4, "{pieces}");
+    }
+
+    #[test]
+    fn what_is_written_down_of_mappings_tells_which_have_pages() {
+        let text = "7f00-8000 rw-p 00000000 00:00 0";
+        assert_eq!(range_of(text), Some((0x7f00, 0x8000)));
+        assert_eq!(range_of("Rss:                   0 kB"), None);
+        let own = Pagemap::open(std::process::id().cast_signed()).expect("open this process's page table");
+        let here = Box::new([1u8; 8192]);
+        let at = here.as_ptr() as u64;
+        let mut found = Vec::new();
+        own.populated(at, at + 8192, &mut |a, b| found.push((a, b))).expect("ask for the mappings");
+        assert_eq!(found, [(at, at + 8192)]);
     }
 }
