@@ -33,6 +33,7 @@ pub(crate) fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     minka_host::learn_of_machine();
+    minka_link::learn_of_processor();
     // Without the right to make one, each guest gets a network namespace with its other ones.
     let network =
         empty_network().inspect_err(|error| info!(%error, "no empty network for guests to share")).ok();

@@ -10,6 +10,7 @@ use rustls::{
     crypto::{CryptoProvider, aws_lc_rs},
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, TrustAnchor, UnixTime, pem::PemObject},
     server::{ServerSessionMemoryCache, WebPkiClientVerifier},
+    sign::{CertifiedKey, SingleCertAndKey},
 };
 
 use crate::{
@@ -56,13 +57,13 @@ impl Credentials {
         let key = PrivateKeyDer::from_pem_slice(keys.key.as_bytes())
             .map_err(|error| malformed("the key of a node", keys::NODE_KEY, error))?;
         let own = chain.first().cloned().unwrap_or_else(|| Vec::new().into());
+        let identity = Arc::new(SingleCertAndKey::from(certified(chain, &key).map_err(KeyError::Unusable)?));
 
         let mut client = ClientConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(KeyError::Unusable)?
             .with_root_certificates(authorities.clone())
-            .with_client_auth_cert(chain.clone(), key.clone_key())
-            .map_err(KeyError::Unusable)?;
+            .with_client_cert_resolver(identity.clone());
         client.resumption = Resumption::store(Arc::new(ClientSessionMemoryCache::new(SESSIONS_MAX)));
         client.enable_secret_extraction = true;
         // Names in node certificates are in no DNS; there is no use in telling them to the network.
@@ -75,8 +76,7 @@ impl Credentials {
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(KeyError::Unusable)?
             .with_client_cert_verifier(verifier)
-            .with_single_cert(chain, key)
-            .map_err(KeyError::Unusable)?;
+            .with_cert_resolver(identity);
         server.session_storage = ServerSessionMemoryCache::new(SESSIONS_MAX);
         server.send_tls13_tickets = TICKETS;
         server.enable_secret_extraction = true;
@@ -205,6 +205,25 @@ fn provider() -> CryptoProvider {
         kx_groups: vec![aws_lc_rs::kx_group::X25519, aws_lc_rs::kx_group::SECP256R1],
         ..aws_lc_rs::default_provider()
     }
+}
+
+/// A certificate and its key. It is read once, as what nodes have; read as any other takes as long as all the rest of this.
+fn certified(
+    chain: Vec<CertificateDer<'static>>,
+    key: &PrivateKeyDer<'static>,
+) -> Result<CertifiedKey, rustls::Error> {
+    let key = aws_lc_rs::sign::any_ecdsa_type(key).or_else(|_| aws_lc_rs::sign::any_supported_type(key))?;
+    let certified = CertifiedKey::new(chain, key);
+    match certified.keys_match() {
+        Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => Ok(certified),
+        Err(error) => Err(error),
+    }
+}
+
+/// Has the cryptographic libraries look what the processor can do. In a virtual machine each question takes microseconds, and
+/// whoever is forked from this process need not ask again.
+pub fn learn_of_processor() {
+    let _ = (provider(), ::aws_lc_rs::digest::digest(&::aws_lc_rs::digest::SHA256, &[]));
 }
 
 #[cfg(target_arch = "x86_64")]

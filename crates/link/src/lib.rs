@@ -40,7 +40,7 @@ pub use announce::{ANNOUNCEMENT_BYTES_MAX, Announced, Announcement, Announcement
 pub use authority::{AUTHORITY_NAME, NodeKey, NodeRequest, digest_of};
 pub use channel::{Channel, Closer, accept, connect, read_preamble};
 pub use config::{BalanceConfig, BalanceMode, ConfigError, NodeConfig, PoolConfig, PoolKind};
-pub use credentials::{Credentials, Refused};
+pub use credentials::{Credentials, Refused, learn_of_processor};
 pub use current::CurrentCredentials;
 pub use error::ChannelError;
 pub use exchange::{answer_roster, exchange_rosters};

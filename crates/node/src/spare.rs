@@ -13,8 +13,8 @@ use tracing::{debug, warn};
 use crate::child::{ChildError, Helper, PacketSocket};
 use crate::daemon::{Daemon, chain};
 
-/// How long after a move the next ones are made: it is to be over by then.
-const PAUSE: Duration = Duration::from_millis(5);
+/// How long after a move the next ones are made: the program has begun by then, and who starts one after another finds them.
+const PAUSE: Duration = Duration::from_millis(1);
 
 type Program = (Helper, PacketSocket);
 
