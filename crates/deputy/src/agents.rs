@@ -140,7 +140,8 @@ impl Agent {
     pub(crate) fn end_call(&self) -> bool {
         let mut signals = lock(&self.signals);
         signals.is_to_end |= signals.is_ordered;
-        signals.is_ended = signals.is_ordered;
+        // Who asks again when it has ended finds none; this one has been ended all the same.
+        signals.is_ended |= signals.is_ordered;
         signals.is_ordered
     }
 
@@ -307,6 +308,20 @@ mod tests {
         assert!(agents.of(10).is_none() && !agents.have_room(), "somebody still has it");
         drop(first);
         assert_eq!(agents.add(12).map(|agent| agent.index), Some(0));
+    }
+
+    #[test]
+    fn a_call_that_has_been_ended_stays_so_until_the_next() {
+        let memfd = minka_kernel::shared::memfd(c"ring", 0).expect("a memfd");
+        let agents = Agents::new(Ring::create(memfd.as_fd(), 0, 1).expect("a ring"));
+        let agent = agents.add(10).expect("a slot");
+        lock(&agent.signals).is_ordered = true;
+        assert!(agent.end_call());
+        // It is over, but nobody has looked at its result yet.
+        lock(&agent.signals).is_ordered = false;
+        assert!(!agent.end_call() && agent.is_call_ended());
+        agent.heed_signals(&Header::new(minka_wire::message::kind::CALL, 1), false);
+        assert!(!agent.is_call_ended());
     }
 
     #[test]

@@ -147,12 +147,17 @@ fn a_write_that_waits_for_room_is_not_cut_short() {
     let moved = cluster.client(1).migrate(running.pid_in_node() as i32, "node2", false);
     assert!(moved.is_ok(), "{moved:?}\n{}", cluster.logs());
     eventually(GIVEN, "its memory is given back", || own_kib(&running).filter(|kib| *kib < LEFT_KIB));
-    assert_eq!(told(), "ready", "it waits");
+    assert_eq!(told(), "ready", "it waits\n{}", cluster.logs());
     let mut all = Vec::new();
     std::io::Read::read_to_end(&mut input, &mut all).expect("read");
     let status = running.wait_timeout(SOON).expect("wait");
     assert!(status.is_some_and(|status| status.success()), "{status:?}\n{}", cluster.logs());
-    assert!(all.len() == 3_000_000 && all.iter().all(|byte| *byte == b'a'), "{} bytes came", all.len());
+    assert!(
+        all.len() == 3_000_000 && all.iter().all(|byte| *byte == b'a'),
+        "{} bytes came\n{}",
+        all.len(),
+        cluster.logs()
+    );
     assert_eq!(told(), "wrote 3000000");
     cluster.is_quiet();
 }
