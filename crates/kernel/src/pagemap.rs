@@ -344,10 +344,15 @@ mod tests {
     use super::*;
     use minka_image::PAGE;
 
+    /// So much of its addresses MariaDB reserves.
     const RESERVED: u64 = 8 << 40;
 
-    /// Eight TiB, as MariaDB reserves them, with two pages: what was found, and in how many pieces.
-    fn pages_of_a_reservation() -> (Vec<(u64, u64)>, u64, usize) {
+    #[test]
+    fn a_reservation_is_scanned_by_what_is_in_it() {
+        if !scans() {
+            eprintln!("not tried: this kernel has no PAGEMAP_SCAN");
+            return;
+        }
         let protection = libc::PROT_READ | libc::PROT_WRITE;
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
         // SAFETY: the kernel chooses the place, and nobody else knows of it.
@@ -355,7 +360,8 @@ mod tests {
             unsafe { libc::mmap(std::ptr::null_mut(), RESERVED as usize, protection, flags, -1, 0) };
         assert_ne!(reserved, libc::MAP_FAILED);
         let start = reserved as u64;
-        for offset in [3 * PAGE, RESERVED / 2] {
+        let touched = [3 * PAGE, RESERVED / 2];
+        for offset in touched {
             // SAFETY: both lie in the mapping, which can be written to.
             unsafe { reserved.cast::<u8>().add(offset as usize).write_volatile(1) };
         }
@@ -365,21 +371,10 @@ mod tests {
         let wanted = |a, b| found.push((a - start, b - start));
         let scanned = own.scan_in_pieces(range.0, range.1, Want::PrivateCopies, wanted, || pieces += 1);
         scanned.expect("scan it");
-        let expected = [3 * PAGE, RESERVED / 2];
-        assert!(expected.iter().all(|page| found.iter().any(|(a, b)| (*a..*b).contains(page))), "{found:x?}");
-        let bytes = found.iter().map(|(a, b)| b - a).sum();
+        assert!(touched.iter().all(|page| found.iter().any(|(a, b)| (*a..*b).contains(page))), "{found:x?}");
+        let bytes: u64 = found.iter().map(|(a, b)| b - a).sum();
         // SAFETY: the mapping of above, to which nothing points any more.
         assert_eq!(unsafe { libc::munmap(reserved, RESERVED as usize) }, 0);
-        (found, bytes, pieces)
-    }
-
-    #[test]
-    fn a_reservation_is_scanned_by_what_is_in_it() {
-        if !scans() {
-            eprintln!("not tried: this kernel has no PAGEMAP_SCAN");
-            return;
-        }
-        let (found, bytes, pieces) = pages_of_a_reservation();
         // Each page may be a huge one.
         assert!(found.len() == 2 && bytes <= 4 << 20, "{found:x?}");
         assert!(pieces <= 4, "{pieces}");
