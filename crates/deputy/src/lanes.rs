@@ -2,15 +2,15 @@
 //!
 //! The first lane is opened before the process is stopped; the others while it computes on at its host.
 
-use crate::fault::{Result, chain};
+use crate::fault::{Fault, Result, chain};
 use crate::serve;
 use crate::session::{Event, Shared, start};
 use minka_kernel::process::Bell;
-use minka_link::{Channel, Closer, Credentials, NodeConfig};
-use minka_wire::preamble::{Lane, Preamble, Purpose, SessionId};
+use minka_link::{Channel, Closer, Credentials, NodeConfig, SessionKeys};
+use minka_wire::preamble::{Lane, Preamble, Purpose, SessionId, SessionSecret};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
-use std::time::Duration;
 
 /// Opens lanes of one session.
 #[derive(Debug)]
@@ -18,40 +18,37 @@ pub(crate) struct Opener {
     pub(crate) node: String,
     pub(crate) address: SocketAddr,
     pub(crate) session: SessionId,
-    pub(crate) credentials: Credentials,
-    pub(crate) tuning: minka_link::Tuning,
+    tuning: minka_link::Tuning,
+    keys: SessionKeys,
+    /// The number of the last lane that was opened.
+    last: AtomicU32,
 }
 
 impl Opener {
-    /// For sessions with a node.
-    pub(crate) fn new(
+    /// Opens a session with a node: its control lane, and what opens the others once the host knows the `secret`.
+    pub(crate) fn begin(
         node: &str,
         address: SocketAddr,
-        session: SessionId,
+        (session, secret): (SessionId, &SessionSecret),
         config: &NodeConfig,
         credentials: &Credentials,
-    ) -> Self {
-        let (credentials, tuning) = (credentials.clone(), config.link.clone());
-        Self { node: node.to_owned(), address, session, credentials, tuning }
+    ) -> Result<(Self, Channel)> {
+        let tuning = config.link.clone();
+        let preamble = Preamble { session, purpose: Purpose::Open, lane: Lane::Control, number: 0 };
+        let control = minka_link::connect(credentials, address, node, &preamble, &tuning)?;
+        let keys = SessionKeys::new(&control, secret);
+        let opener = Self { node: node.to_owned(), address, session, tuning, keys, last: AtomicU32::new(0) };
+        Ok((opener, control))
     }
 
-    /// The same for one who may have to wait so long until the other side takes a lane.
-    pub(crate) fn with_patience(&self, patience: Duration) -> Self {
-        let handshake_ms = self.tuning.handshake_ms.max(patience.as_millis() as u64);
-        let (node, credentials) = (self.node.clone(), self.credentials.clone());
-        Self {
-            node,
-            credentials,
-            tuning: minka_link::Tuning { handshake_ms, ..self.tuning.clone() },
-            ..*self
-        }
-    }
-
-    /// Opens one.
-    pub(crate) fn open(&self, purpose: Purpose, lane: Lane) -> Result<Channel> {
-        let preamble = Preamble { session: self.session, purpose, lane };
-        let Self { credentials, address, node, tuning, .. } = self;
-        Ok(minka_link::connect(credentials, *address, node, &preamble, tuning)?)
+    /// Opens others, all at the same time.
+    pub(crate) fn open<const COUNT: usize>(&self, lanes: [Lane; COUNT]) -> Result<[Channel; COUNT]> {
+        let preambles = lanes.map(|lane| {
+            let number = self.last.fetch_add(1, Ordering::Relaxed) + 1;
+            Preamble { session: self.session, purpose: Purpose::Join, lane, number }
+        });
+        let opened = self.keys.connect(self.address, &preambles, &self.tuning)?;
+        opened.try_into().map_err(|_| Fault::Said("fewer lanes than asked for".to_owned()))
     }
 }
 
@@ -99,8 +96,8 @@ pub(crate) fn open(shared: &Arc<Shared>, lanes: Lanes) -> Result<()> {
     let mut threads = Vec::new();
     while let Ok(count) = wanted.recv() {
         while threads.len() + 1 < count {
-            match opener.open(Purpose::Join, Lane::Calls) {
-                Ok(channel) => {
+            match opener.open([Lane::Calls]) {
+                Ok([channel]) => {
                     closers.add(channel.closer());
                     threads.push(start("calls", shared, &events, &bell, channel, |shared, channel| {
                         serve::calls(shared, channel)

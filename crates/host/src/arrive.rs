@@ -8,7 +8,7 @@ use crate::guest::{Calls, Guest, GuestThread, Present, Request, lock};
 use crate::orders::Daemon;
 use crate::prepare::{self, Empty};
 use crate::queued::Queued;
-use crate::tracer::{Joining, Tracer};
+use crate::tracer::Tracer;
 use crate::{calls, pages};
 use minka_identity::Digests;
 use minka_image::process::{Action, Image};
@@ -22,11 +22,11 @@ use minka_kernel::ptrace::Stopped;
 use minka_kernel::shell::Shell;
 use minka_kernel::spawn::wait_readable;
 use minka_kernel::uffd::Mode;
-use minka_link::{Channel, Credentials, NodeConfig, Receiver, Sender, Tuning};
+use minka_link::{Channel, Credentials, NodeConfig, Receiver, Sender, SessionKeys, Tuning};
 use minka_wire::frame::Header;
 use minka_wire::local::{FamilyId, HostOrder, HostReport};
 use minka_wire::message::{self, FromHome, FromHost, Hello, Unfinished, kind};
-use minka_wire::preamble::{Lane, PREAMBLE_BYTES, Preamble};
+use minka_wire::preamble::{Lane, PREAMBLE_BYTES, Preamble, Purpose, SessionId};
 use minka_wire::tidy;
 use std::io::IoSlice;
 use std::net::TcpStream;
@@ -54,8 +54,7 @@ pub(crate) struct Arrival<'a> {
     pub(crate) in_empty_network: bool,
 }
 
-/// How many lanes follow the first.
-const LANES: usize = 3;
+const NO_LANES: &str = "the home did not open the session's lanes in time";
 
 /// The lanes that follow the first.
 #[derive(Default)]
@@ -75,6 +74,10 @@ impl Lanes {
         }
     }
 
+    fn are_there(&self) -> bool {
+        self.calls.is_some() && self.faults.is_some() && self.stream.is_some()
+    }
+
     fn take(&mut self, lane: Lane) -> Result<Channel> {
         self.of(lane)?.take().ok_or_else(|| Fault::Said(format!("the {lane:?} lane is not there")))
     }
@@ -83,12 +86,14 @@ impl Lanes {
 impl Arrival<'_> {
     /// Takes in one process. Returns its tracer, with the guest running; `None` if it was refused.
     pub(crate) fn take_in(&self) -> Result<Option<Tracer>> {
-        let (lane, mut control) = self.next_channel()?;
-        if lane != Lane::Control {
+        let (preamble, stream) = self.next_connection()?;
+        let preamble = parse(preamble)?;
+        if preamble.lane != Lane::Control {
             return Err(Fault::Said("a session began with another lane than control".to_owned()));
         }
+        let mut control = minka_link::accept(self.credentials, stream, &preamble, &self.config.link)?;
         let home = control.peer().to_owned();
-        let FromHome::Hello(hello) = receive(&mut control, self.config.link.answer())? else {
+        let FromHome::Hello(hello, secret) = receive(&mut control, self.config.link.answer())? else {
             return Err(Fault::Said(format!("{home} did not begin with an offer")));
         };
         faultpoint::concerns(hello.pid);
@@ -124,7 +129,10 @@ impl Arrival<'_> {
         faultpoint::reach(Point::HostPrepared);
         say(&mut control, &prepared)?;
         drop(files);
-        let lanes = self.other_lanes(&home)?;
+        let tuning = self.config.link.clone();
+        let joining =
+            Joining { session: preamble.session, keys: SessionKeys::new(&control, &secret), tuning };
+        let lanes = self.other_lanes(&joining)?;
         let patience = self.config.link.answer();
         let FromHome::Enter { image, first } = receive_within(&mut control, parking(), patience)? else {
             return Err(Fault::Said(format!("{home} did not send an image")));
@@ -132,7 +140,7 @@ impl Arrival<'_> {
         faultpoint::reach(Point::HostEntering);
         let exchange = Exchange::new(&hello, &features, &image);
         let made = (empty, common, exchange);
-        self.enter(&home, &hello, made, (&image, first, shared), control, lanes).map(Some)
+        self.enter(&home, &hello, made, (&image, first, shared), control, (lanes, joining)).map(Some)
     }
 
     /// The memory in which the members of a family have what they share. To be had before the guest is made, which gets a
@@ -156,33 +164,21 @@ impl Arrival<'_> {
         }
     }
 
-    /// The lanes that follow the first. They come at the same time, so their handshakes are made at the same time.
-    fn other_lanes(&self, home: &str) -> Result<Lanes> {
+    /// The lanes that follow the first. Whoever cannot prove to be the home does not disturb the others.
+    fn other_lanes(&self, joining: &Joining) -> Result<Lanes> {
         let mut lanes = Lanes::default();
-        std::thread::scope(|scope| {
-            let mut coming = Vec::with_capacity(LANES);
-            for _ in 0..LANES {
-                let (preamble, stream) = self.next_connection()?;
-                coming
-                    .push(scope.spawn(move || accept(preamble, stream, self.credentials, &self.config.link)));
+        let until = Instant::now() + self.config.link.answer();
+        while !lanes.are_there() {
+            if Instant::now() > until {
+                return Err(Fault::Said(NO_LANES.to_owned()));
             }
-            for accepting in coming {
-                let panicked = |_| Err(Fault::Said("a thread that accepted a lane panicked".to_owned()));
-                let (lane, channel) = accepting.join().unwrap_or_else(panicked)?;
-                if channel.peer() != home {
-                    return Err(Fault::Said(format!("{} tried to join a session of {home}", channel.peer())));
-                }
-                *lanes.of(lane)? = Some(channel);
+            let (preamble, stream) = self.next_connection()?;
+            match joining.accept(preamble, stream) {
+                Ok((lane, channel)) => *lanes.of(lane)? = Some(channel),
+                Err(error) => tracing::warn!(error = %chain(&error), "refused a lane"),
             }
-            Ok(())
-        })?;
+        }
         Ok(lanes)
-    }
-
-    /// Waits for the daemon to pass on a connection, and finishes its handshake.
-    fn next_channel(&self) -> Result<(Lane, Channel)> {
-        let (preamble, stream) = self.next_connection()?;
-        accept(preamble, stream, self.credentials, &self.config.link)
     }
 
     /// Waits for the daemon to pass on a connection.
@@ -190,7 +186,7 @@ impl Arrival<'_> {
         loop {
             let readable = wait_readable(&[self.daemon.as_fd()], Some(self.config.link.answer()));
             if !readable.map_err(|error| Fault::Io("wait", error))?[0] {
-                return Err(Fault::Said("the home did not open the session's lanes in time".to_owned()));
+                return Err(Fault::Said(NO_LANES.to_owned()));
             }
             match self.daemon.order() {
                 Some((HostOrder::Channel { preamble }, Some(stream))) => {
@@ -211,7 +207,7 @@ impl Arrival<'_> {
         empty: (Empty, CommonFiles, Option<Exchange>),
         (image, first, shared): (&Image, u32, Option<OwnedFd>),
         mut control: Channel,
-        mut lanes: Lanes,
+        (mut lanes, joining): (Lanes, Joining),
     ) -> Result<Tracer> {
         match build_guest(hello, empty, (image, first, shared), &mut lanes) {
             Ok(Ready { tasks, guest, requests, shell, calls, stream }) => {
@@ -250,11 +246,7 @@ impl Arrival<'_> {
                     local_pid: guest.pid,
                     command: tidy(&hello.command),
                 });
-                let joining = Joining {
-                    home: home.to_owned(),
-                    credentials: self.credentials.clone(),
-                    tuning: self.config.link.clone(),
-                };
+                let joining = Arc::new(joining);
                 Ok(Tracer::new(guest, tasks, requests, control, stream_out, shell, queued, joining))
             }
             Err(error) => {
@@ -265,18 +257,29 @@ impl Arrival<'_> {
     }
 }
 
-/// Finishes the handshake of a connection that the daemon has passed on.
-pub(crate) fn accept(
-    preamble: Vec<u8>,
-    stream: TcpStream,
-    credentials: &Credentials,
-    tuning: &Tuning,
-) -> Result<(Lane, Channel)> {
+/// What further lanes are checked with.
+#[derive(Debug)]
+pub(crate) struct Joining {
+    session: SessionId,
+    keys: SessionKeys,
+    tuning: Tuning,
+}
+
+impl Joining {
+    /// Takes in a connection that the daemon has passed on, if it comes from the home.
+    pub(crate) fn accept(&self, preamble: Vec<u8>, stream: TcpStream) -> Result<(Lane, Channel)> {
+        let preamble = parse(preamble)?;
+        if (preamble.session, preamble.purpose) != (self.session, Purpose::Join) {
+            return Err(Fault::Said("the daemon passed on a connection of another session".to_owned()));
+        }
+        Ok((preamble.lane, self.keys.accept(stream, &preamble, &self.tuning)?))
+    }
+}
+
+fn parse(preamble: Vec<u8>) -> Result<Preamble> {
     let bytes: [u8; PREAMBLE_BYTES] =
         preamble.try_into().map_err(|_| Fault::Said("the daemon passed on half a preamble".to_owned()))?;
-    let preamble = Preamble::parse(&bytes).map_err(|error| Fault::Said(chain(&error)))?;
-    let channel = minka_link::accept(credentials, stream, &preamble, tuning)?;
-    Ok((preamble.lane, channel))
+    Preamble::parse(&bytes).map_err(|error| Fault::Said(chain(&error)))
 }
 
 /// A guest that is ready to run, and what belongs to it.

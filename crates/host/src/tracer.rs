@@ -4,6 +4,7 @@ mod signals;
 mod threads;
 mod work;
 
+use crate::arrive::Joining;
 use crate::ending;
 use crate::fault::{Fault, Result, chain};
 use crate::guest::{Guest, GuestThread, Job, Made, Request, lock};
@@ -17,7 +18,7 @@ use minka_kernel::ptrace::{Running, Stop, Stopped, Waited};
 use minka_kernel::shell::Shell;
 use minka_kernel::spawn::{SignalQueue, wait_readable};
 use minka_kernel::uffd::Tracking;
-use minka_link::{Credentials, Sender, Tuning};
+use minka_link::Sender;
 use minka_wire::frame::Header;
 use minka_wire::local::{HostOrder, HostReport};
 use minka_wire::message::{self, FromHome, FromHost, kind};
@@ -59,14 +60,6 @@ struct Making {
     made: mpsc::SyncSender<Made>,
 }
 
-/// What further lanes are checked against.
-#[derive(Debug, Clone)]
-pub(crate) struct Joining {
-    pub(crate) home: String,
-    pub(crate) credentials: Credentials,
-    pub(crate) tuning: Tuning,
-}
-
 /// A guest under our tracing.
 #[derive(Debug)]
 pub(crate) struct Tracer {
@@ -86,7 +79,7 @@ pub(crate) struct Tracer {
     /// The node daemon has ended.
     orphaned: bool,
     shell: Shell,
-    joining: Joining,
+    joining: Arc<Joining>,
     /// Lanes for calls, with the first.
     lanes: usize,
 }
@@ -110,7 +103,7 @@ impl Tracer {
         stream: Sender,
         shell: Shell,
         queued: Queued,
-        joining: Joining,
+        joining: Arc<Joining>,
     ) -> Self {
         let member =
             |task: Running| (task.tid(), Member { task: Some(Task::Running(task)), job: None, held: false });

@@ -118,7 +118,8 @@ fn connect() -> Result<(Channel, Channel)> {
     let listener = TcpListener::bind(("127.0.0.1", 0))?;
     let address = listener.local_addr()?;
     let tuning = Tuning::default();
-    let preamble = Preamble { session: SessionId([0; 16]), purpose: Purpose::Open, lane: Lane::Stream };
+    let preamble =
+        Preamble { session: SessionId([0; 16]), purpose: Purpose::Open, lane: Lane::Stream, number: 0 };
     thread::scope(|scope| {
         let accepting = scope.spawn(|| {
             let stream = listener.accept()?.0;

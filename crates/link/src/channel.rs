@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use aws_lc_rs::aead;
 use minka_wire::{
     frame::Header,
     preamble::{PREAMBLE_BYTES, Preamble},
@@ -50,7 +51,7 @@ pub fn connect(
     let stream = tuning.connect(address)?;
     let deadline = tuning.handshake_deadline();
     let agreement = handshake::connect(credentials, &stream, peer, preamble, deadline)?;
-    Channel::new(stream, agreement)
+    Ok(Channel::new(stream, agreement))
 }
 
 /// Takes over a connection whose `preamble` has been read, and returns once both ends have proved who they are.
@@ -65,7 +66,7 @@ pub fn accept(
     tuning.apply(&stream)?;
     let deadline = tuning.handshake_deadline();
     let agreement = handshake::accept(credentials, &stream, preamble, deadline)?;
-    Channel::new(stream, agreement)
+    Ok(Channel::new(stream, agreement))
 }
 
 /// A connection between two nodes that have proved who they are, and on which they exchange frames.
@@ -75,24 +76,30 @@ pub struct Channel {
     receiver: Receiver,
     peer: Box<str>,
     resumed: bool,
+    cipher: &'static aead::Algorithm,
 }
 
 impl Channel {
-    fn new(stream: TcpStream, agreement: Agreement) -> Result<Self, ChannelError> {
-        let sending = Protection::new(agreement.secrets.tx)?;
-        let receiving = Protection::new(agreement.secrets.rx)?;
+    pub(crate) fn new(stream: TcpStream, agreement: Agreement) -> Self {
+        let Agreement { peer, sending, receiving, keys, incoming, resumed } = agreement;
         let shared = Arc::new(Shared {
             stream,
-            keys: Mutex::new(agreement.keys),
+            keys: Mutex::new(keys),
             rekey_asked: AtomicBool::new(false),
             closed: AtomicBool::new(false),
         });
-        Ok(Channel {
+        Channel {
+            cipher: sending.algorithm(),
             sender: Sender::new(shared.clone(), sending),
-            receiver: Receiver::new(shared, receiving, &agreement.incoming),
-            peer: agreement.peer,
-            resumed: agreement.resumed,
-        })
+            receiver: Receiver::new(shared, receiving, &incoming),
+            peer,
+            resumed,
+        }
+    }
+
+    /// What both ends encrypt with.
+    pub(crate) fn cipher(&self) -> &'static aead::Algorithm {
+        self.cipher
     }
 
     /// The name of the node at the other end, from its certificate.
@@ -230,12 +237,12 @@ impl Shared {
 
     pub(crate) fn next_sending(&self) -> Result<Protection, ChannelError> {
         let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
-        Protection::new(keys.next_sending()?)
+        keys.next_sending()
     }
 
     pub(crate) fn next_receiving(&self) -> Result<Protection, ChannelError> {
         let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
-        Protection::new(keys.next_receiving()?)
+        keys.next_receiving()
     }
 }
 
@@ -264,7 +271,7 @@ pub(crate) fn meet(one: &Credentials, other: &Credentials) -> Result<(Channel, C
     let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let address = listener.local_addr().unwrap();
     let (preamble, tuning) = (
-        Preamble { session: SessionId([0; 16]), purpose: Purpose::Open, lane: Lane::Control },
+        Preamble { session: SessionId([0; 16]), purpose: Purpose::Open, lane: Lane::Control, number: 0 },
         Tuning::default(),
     );
     std::thread::scope(|scope| {
@@ -277,4 +284,20 @@ pub(crate) fn meet(one: &Credentials, other: &Credentials) -> Result<(Channel, C
         let accepted = accepting.join().unwrap();
         Ok((connected?, accepted?))
     })
+}
+
+/// Two ends of a further channel.
+#[cfg(test)]
+pub(crate) fn further_pair(a: &Channel, b: &Channel) -> (Channel, Channel) {
+    use crate::further::SessionKeys;
+    use minka_wire::preamble::{Lane, Purpose, SessionId, SessionSecret};
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let tuning = Tuning::default();
+    let preamble =
+        Preamble { session: SessionId([0; 16]), purpose: Purpose::Join, lane: Lane::Calls, number: 1 };
+    let [a, b] = [a, b].map(|first| SessionKeys::new(first, &SessionSecret([3; 32])));
+    let mut connected = a.connect(listener.local_addr().unwrap(), &[preamble], &tuning).unwrap();
+    let stream = listener.accept().unwrap().0;
+    let preamble = read_preamble(&stream, &tuning).unwrap();
+    (connected.remove(0), b.accept(stream, &preamble, &tuning).unwrap())
 }

@@ -22,22 +22,19 @@ use crate::{
 /// How many peers, or sessions of peers, one program remembers for cheap further channels.
 const SESSIONS_MAX: usize = 256;
 
-/// Further channels that may be opened at the same time without certificates: each takes a ticket, and brings another one.
-const TICKETS: usize = 3;
-
 /// Certificates that are good no more: of each name those with numbers up to this one.
 pub type Refused = BTreeMap<String, u64>;
 
 /// The identity of a node and its trust in others, ready for use on any number of channels. Cloning is cheap.
 ///
 /// TLS 1.3 only; both sides show a certificate, and both check that the cluster's authority signed the other one.
-/// Sessions are resumed: only the first channel to a peer pays for signatures.
+/// Where two programs meet again, only the first channel pays for signatures.
 #[derive(Clone, Debug)]
 pub struct Credentials {
     client: Arc<ClientConfig>,
     server: Arc<ServerConfig>,
-    /// The same for further channels of a session.
-    joined: Arc<ServerConfig>,
+    /// The same for sessions, whose programs meet no second time.
+    session: Arc<ServerConfig>,
     name: Arc<str>,
     authority: Arc<str>,
     roots: Arc<RootCertStore>,
@@ -78,14 +75,14 @@ impl Credentials {
             .with_client_cert_verifier(verifier)
             .with_cert_resolver(identity);
         server.session_storage = ServerSessionMemoryCache::new(SESSIONS_MAX);
-        server.send_tls13_tickets = TICKETS;
+        server.send_tls13_tickets = 1;
         server.enable_secret_extraction = true;
-        let mut joined = server.clone();
-        joined.send_tls13_tickets = 1;
+        let mut session = server.clone();
+        session.send_tls13_tickets = 0;
         Ok(Credentials {
             client: Arc::new(client),
             server: Arc::new(server),
-            joined: Arc::new(joined),
+            session: Arc::new(session),
             name: name.into(),
             authority: keys.authority.as_str().into(),
             roots: authorities,
@@ -157,7 +154,7 @@ impl Credentials {
     }
 
     pub(crate) fn server(&self, purpose: Purpose) -> Arc<ServerConfig> {
-        if purpose == Purpose::Join { self.joined.clone() } else { self.server.clone() }
+        if purpose == Purpose::Open { self.session.clone() } else { self.server.clone() }
     }
 }
 

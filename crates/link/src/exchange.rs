@@ -34,7 +34,8 @@ pub fn exchange_rosters(
     own: &str,
     tuning: &Tuning,
 ) -> Result<String, ChannelError> {
-    let preamble = Preamble { session: SessionId::default(), purpose: Purpose::Roster, lane: Lane::Control };
+    let preamble =
+        Preamble { session: SessionId::default(), purpose: Purpose::Roster, lane: Lane::Control, number: 0 };
     let mut channel = channel::connect(credentials, address, peer, &preamble, tuning)?;
     channel.send(Header::new(ROSTER_FRAME, 0), &[IoSlice::new(own.as_bytes())])?;
     let theirs = receive(&mut channel, tuning)?;

@@ -6,19 +6,19 @@
 //!  preamble in clear, ClientHello         ──────►
 //!                                         ◄──────    ServerHello … Certificate, Finished
 //!  Certificate, Finished, {preamble}      ──────►    both preambles are the same?
-//!                                         ◄──────    {session tickets}, {preamble}
+//!                                         ◄──────    {session ticket}, {preamble}
 //! ```
 //!
 //! What is in braces is encrypted. The preamble inside TLS is what binds the connection to its session: the one in clear
 //! could have been changed on the way. The answer tells the connecting node that it was accepted; without it, TLS 1.3
-//! would leave that open until the first message comes back. It also carries the tickets along, with which further
-//! channels skip the certificates.
+//! would leave that open until the first message comes back. It also carries a ticket along, with which the next
+//! channel of these two skips the certificates. Further channels of a session have no handshake (`further`).
 
 use std::net::TcpStream;
 
 use minka_wire::preamble::{PREAMBLE_BYTES, Preamble};
 use rustls::{
-    CommonState, ConnectionTrafficSecrets, ExtractedSecrets,
+    CommonState, ExtractedSecrets,
     client::{ClientConnectionData, UnbufferedClientConnection},
     kernel::KernelConnection,
     pki_types::CertificateDer,
@@ -29,7 +29,8 @@ use rustls::{
 use crate::{
     credentials::{self, Credentials},
     error::ChannelError,
-    record::RECORD_BYTES_MAX,
+    further::Schedule,
+    record::{Protection, RECORD_BYTES_MAX},
     socket::{self, Deadline},
 };
 
@@ -43,7 +44,8 @@ pub(crate) struct Agreement {
     /// The node at the other end.
     pub(crate) peer: Box<str>,
     /// The keys of both directions.
-    pub(crate) secrets: ExtractedSecrets,
+    pub(crate) sending: Protection,
+    pub(crate) receiving: Protection,
     /// Where further keys come from.
     pub(crate) keys: KeySchedule,
     /// What the peer sent after its part of the handshake: encrypted, and not looked at yet.
@@ -54,27 +56,31 @@ pub(crate) struct Agreement {
 
 /// Derives new keys from the old ones when these have protected enough.
 pub(crate) enum KeySchedule {
+    /// Of a channel that has no handshake.
+    Further(Schedule),
     Client(KernelConnection<ClientConnectionData>),
     Server(KernelConnection<ServerConnectionData>),
 }
 
 impl KeySchedule {
     /// The next keys for what this end sends.
-    pub(crate) fn next_sending(&mut self) -> Result<(u64, ConnectionTrafficSecrets), ChannelError> {
-        match self {
+    pub(crate) fn next_sending(&mut self) -> Result<Protection, ChannelError> {
+        let secrets = match self {
+            KeySchedule::Further(schedule) => return schedule.next_sending(),
             KeySchedule::Client(connection) => connection.update_tx_secret(),
             KeySchedule::Server(connection) => connection.update_tx_secret(),
-        }
-        .map_err(ChannelError::Keys)
+        };
+        Protection::new(secrets.map_err(ChannelError::Keys)?)
     }
 
     /// The next keys for what the peer sends.
-    pub(crate) fn next_receiving(&mut self) -> Result<(u64, ConnectionTrafficSecrets), ChannelError> {
-        match self {
+    pub(crate) fn next_receiving(&mut self) -> Result<Protection, ChannelError> {
+        let secrets = match self {
+            KeySchedule::Further(schedule) => return schedule.next_receiving(),
             KeySchedule::Client(connection) => connection.update_rx_secret(),
             KeySchedule::Server(connection) => connection.update_rx_secret(),
-        }
-        .map_err(ChannelError::Keys)
+        };
+        Protection::new(secrets.map_err(ChannelError::Keys)?)
     }
 }
 
@@ -294,7 +300,8 @@ impl<'stream, S: Side> Dialogue<'stream, S> {
     fn finish(self, peer: Box<str>) -> Result<Agreement, ChannelError> {
         let resumed = self.side.state().handshake_kind() == Some(rustls::HandshakeKind::Resumed);
         let (secrets, keys) = self.side.finish().map_err(ChannelError::Keys)?;
-        Ok(Agreement { peer, secrets, keys, incoming: self.incoming, resumed })
+        let (sending, receiving) = (Protection::new(secrets.tx)?, Protection::new(secrets.rx)?);
+        Ok(Agreement { peer, sending, receiving, keys, incoming: self.incoming, resumed })
     }
 }
 

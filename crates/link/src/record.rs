@@ -32,7 +32,8 @@ pub(crate) const RECORD_OVERHEAD_BYTES: usize = RECORD_HEADER_BYTES + 1 + TAG_BY
 pub(crate) const RECORD_BYTES_MAX: usize = RECORD_HEADER_BYTES + PLAINTEXT_BYTES_MAX + 256;
 
 const TAG_BYTES: usize = 16;
-const NONCE_BYTES: usize = 12;
+/// Bytes of what is combined with the number of a record to a nonce.
+pub(crate) const NONCE_BYTES: usize = 12;
 
 /// What the plaintext of a record is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,16 +62,31 @@ pub(crate) struct Protection {
 }
 
 impl Protection {
+    /// With keys of TLS, which may have protected records before.
     pub(crate) fn new((sequence, secrets): (u64, ConnectionTrafficSecrets)) -> Result<Self, ChannelError> {
-        let unusable = |_| ChannelError::Keys(rustls::Error::EncryptError);
         let (algorithm, key, iv) = match &secrets {
             ConnectionTrafficSecrets::Aes128Gcm { key, iv } => (&aead::AES_128_GCM, key, iv),
             ConnectionTrafficSecrets::Aes256Gcm { key, iv } => (&aead::AES_256_GCM, key, iv),
             ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv } => (&aead::CHACHA20_POLY1305, key, iv),
             _ => return Err(ChannelError::Protocol("a cipher that this node does not have")),
         };
-        let key = UnboundKey::new(algorithm, key.as_ref()).map_err(unusable)?;
-        Ok(Protection { key: LessSafeKey::new(key), iv: nonce_bytes(iv)?, sequence })
+        Ok(Protection { sequence, ..Self::fresh(algorithm, key.as_ref(), nonce_bytes(iv)?)? })
+    }
+
+    /// With a key that has protected nothing before.
+    pub(crate) fn fresh(
+        algorithm: &'static aead::Algorithm,
+        key: &[u8],
+        iv: [u8; NONCE_BYTES],
+    ) -> Result<Self, ChannelError> {
+        let unusable = |_| ChannelError::Keys(rustls::Error::EncryptError);
+        let key = UnboundKey::new(algorithm, key).map_err(unusable)?;
+        Ok(Protection { key: LessSafeKey::new(key), iv, sequence: 0 })
+    }
+
+    /// What it encrypts with.
+    pub(crate) fn algorithm(&self) -> &'static aead::Algorithm {
+        self.key.algorithm()
     }
 
     /// Records protected so far.

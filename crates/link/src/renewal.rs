@@ -44,7 +44,8 @@ pub fn offer_renewal(
     tuning: &Tuning,
     certify: impl FnOnce(&NodeRequest) -> Result<String, Box<dyn std::error::Error + Send + Sync>>,
 ) -> Result<(), ChannelError> {
-    let preamble = Preamble { session: SessionId::default(), purpose: Purpose::Renew, lane: Lane::Control };
+    let preamble =
+        Preamble { session: SessionId::default(), purpose: Purpose::Renew, lane: Lane::Control, number: 0 };
     let mut channel = channel::connect(credentials, address, node, &preamble, tuning)?;
     let (kind, body) = receive(&mut channel, tuning)?;
     let request = match kind {

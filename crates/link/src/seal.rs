@@ -223,7 +223,8 @@ pub fn agree_on_keys(
 ) -> Result<DatagramKeys, ChannelError> {
     let mut agreement = [0; AGREEMENT_BYTES];
     SystemRandom::new().fill(&mut agreement).map_err(|_| unusable())?;
-    let preamble = Preamble { session: SessionId::default(), purpose: Purpose::Keys, lane: Lane::Control };
+    let preamble =
+        Preamble { session: SessionId::default(), purpose: Purpose::Keys, lane: Lane::Control, number: 0 };
     let mut channel = channel::connect(credentials, address, peer, &preamble, tuning)?;
     channel.send(Header::new(KEYS_FRAME, 0), &[std::io::IoSlice::new(&agreement)])?;
     let body = receive(&mut channel, tuning)?;

@@ -212,7 +212,13 @@ mod tests {
 
     #[test]
     fn keys_are_changed_in_time() {
-        let (a, mut b) = channel::pair();
+        let (a, b) = channel::pair();
+        let further = channel::further_pair(&a, &b);
+        change_keys(a, b);
+        change_keys(further.0, further.1);
+    }
+
+    fn change_keys(a: channel::Channel, mut b: channel::Channel) {
         let (mut sender, _receiver) = a.split();
         sender.records_per_key = 3;
         let mut body = Vec::new();

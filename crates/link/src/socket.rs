@@ -66,16 +66,26 @@ impl Default for Tuning {
 impl Tuning {
     /// Opens a TCP connection to a peer, with these options set.
     pub(crate) fn connect(&self, address: SocketAddr) -> Result<TcpStream, ChannelError> {
-        let limit = Duration::from_millis(self.connect_ms.max(1));
-        let connect = || {
+        self.begin_to_connect(address)?.finish(self)
+    }
+
+    /// Begins to open a TCP connection, so that others can be opened meanwhile.
+    pub(crate) fn begin_to_connect(&self, address: SocketAddr) -> Result<Connecting, ChannelError> {
+        let begin = || {
             let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
             self.choose_congestion(&socket);
-            socket.connect_timeout(&address.into(), limit)?;
-            Ok(TcpStream::from(socket))
+            socket.set_nonblocking(true)?;
+            match socket.connect(&address.into()) {
+                Err(error) if error.raw_os_error() != Some(Errno::INPROGRESS.raw_os_error()) => Err(error),
+                _ => Ok(socket),
+            }
         };
-        let stream = connect().map_err(|source| ChannelError::Reach { address, source })?;
-        self.apply(&stream)?;
-        Ok(stream)
+        let socket = begin().map_err(|source| ChannelError::Reach { address, source })?;
+        Ok(Connecting { stream: socket.into(), address, until: Instant::now() + self.connecting() })
+    }
+
+    fn connecting(&self) -> Duration {
+        Duration::from_millis(self.connect_ms.max(1))
     }
 
     /// Listens for the connections of other nodes.
@@ -134,6 +144,31 @@ impl Tuning {
     pub(crate) fn handshake_deadline(&self) -> Deadline {
         let limit = Duration::from_millis(self.handshake_ms);
         Deadline { at: Instant::now() + limit, limit }
+    }
+}
+
+/// A TCP connection that is coming about.
+#[derive(Debug)]
+pub(crate) struct Connecting {
+    stream: TcpStream,
+    address: SocketAddr,
+    until: Instant,
+}
+
+impl Connecting {
+    /// Waits until it is there, and sets its options.
+    pub(crate) fn finish(self, tuning: &Tuning) -> Result<TcpStream, ChannelError> {
+        let Self { stream, address, until } = self;
+        let reach = |source| ChannelError::Reach { address, source };
+        if !wait_for(&stream, PollFlags::OUT, until.saturating_duration_since(Instant::now()))? {
+            return Err(reach(io::ErrorKind::TimedOut.into()));
+        }
+        if let Some(error) = stream.take_error().map_err(reach)? {
+            return Err(reach(error));
+        }
+        stream.set_nonblocking(false).map_err(reach)?;
+        tuning.apply(&stream)?;
+        Ok(stream)
     }
 }
 

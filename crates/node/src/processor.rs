@@ -51,8 +51,12 @@ impl Daemon {
 
     fn ask_processor(&self, node: &str, address: std::net::SocketAddr) -> Result<Features, ChannelError> {
         let cluster = self.cluster().ok_or(ChannelError::Closed)?;
-        let preamble =
-            Preamble { session: SessionId::default(), purpose: Purpose::Processor, lane: Lane::Control };
+        let preamble = Preamble {
+            session: SessionId::default(),
+            purpose: Purpose::Processor,
+            lane: Lane::Control,
+            number: 0,
+        };
         let credentials = cluster.keyring.credentials();
         let mut channel = minka_link::connect(&credentials, address, node, &preamble, &self.settings.tuning)?;
         let mut body = Vec::new();

@@ -363,7 +363,7 @@ fn connect(node: &Node, kind: u8, purpose: Purpose) -> TcpStream {
     let mut stream = TcpStream::connect(&node.listen).unwrap();
     let mut session = [7; 16];
     session[0] = kind;
-    let preamble = Preamble { session: SessionId(session), purpose, lane: Lane::Control };
+    let preamble = Preamble { session: SessionId(session), purpose, lane: Lane::Control, number: 0 };
     stream.write_all(&preamble.encode()).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     stream

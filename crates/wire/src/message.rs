@@ -34,6 +34,7 @@
 //! Small messages are `postcard`; pages and call data travel raw behind a fixed header of their own.
 
 use crate::frame::{BULK_KIND, CONTROL_BODY_BYTES_MAX, Header};
+use crate::preamble::SessionSecret;
 use minka_image::cpu::Features;
 use minka_image::origin::Wanted;
 use minka_image::process::{Image, Return};
@@ -177,8 +178,8 @@ pub struct Hello {
 /// From the home, on the control lane.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FromHome {
-    /// The first message.
-    Hello(Box<Hello>),
+    /// The first message: an offer, and what the keys of the session's other lanes come from.
+    Hello(Box<Hello>, SessionSecret),
     /// Build the guest and let it run.
     Enter {
         /// What it is built from.
@@ -221,7 +222,7 @@ impl FromHome {
     /// What it is called, for people: its content is not for them.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Hello(_) => "Hello",
+            Self::Hello(..) => "Hello",
             Self::Enter { .. } => "Enter",
             Self::Signal { .. } => "Signal",
             Self::Precopy => "Precopy",

@@ -1,25 +1,27 @@
 //! The preamble: what a connecting node says in clear, before TLS begins.
 //!
 //! ```text
-//!  0          6         8             24        25     26         32
-//! ┌──────────┬─────────┬─────────────┬─────────┬──────┬──────────┐
-//! │ "MINKA"0 │ version │ session     │ purpose │ lane │ reserved │ then the TLS handshake
-//! └──────────┴─────────┴─────────────┴─────────┴──────┴──────────┘
-//!   6 bytes    u16 LE    16 bytes      u8       u8     zeros
+//!  0          6         8             24        25     26        30         32
+//! ┌──────────┬─────────┬─────────────┬─────────┬──────┬─────────┬──────────┐ then the TLS handshake; on a further
+//! │ "MINKA"0 │ version │ session     │ purpose │ lane │ number  │ reserved │ channel of a session the same once
+//! └──────────┴─────────┴─────────────┴─────────┴──────┴─────────┴──────────┘ more, encrypted
+//!   6 bytes    u16 LE    16 bytes      u8       u8     u32 LE    zeros
 //! ```
 //!
 //! The node daemon reads it to pass the raw connection on to the program that the session belongs to, and so need not
 //! end the TLS connection itself. It carries no authority: whoever connects proves who they are in the handshake that
-//! follows, and says the same preamble again inside of it.
+//! follows, and says the same preamble again inside of it. Who opens a further channel proves to know what the first has
+//! carried.
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, little_endian};
 
 /// What every connection between nodes begins with.
 pub const MAGIC: [u8; 6] = *b"MINKA\0";
 
-/// The version of the preamble and of the TLS parameters that follow it.
-pub const VERSION: u16 = 1;
+/// The version of the preamble and of what follows it before the first frame.
+pub const VERSION: u16 = 2;
 
 /// Bytes in an encoded [`Preamble`].
 pub const PREAMBLE_BYTES: usize = 32;
@@ -31,6 +33,16 @@ pub struct SessionId(pub [u8; 16]);
 impl std::fmt::Display for SessionId {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))
+    }
+}
+
+/// What the keys of a session's further channels come from. Chosen at random by the opener, and told inside the first.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionSecret(pub [u8; 32]);
+
+impl std::fmt::Debug for SessionSecret {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("SessionSecret")
     }
 }
 
@@ -118,6 +130,8 @@ pub struct Preamble {
     pub purpose: Purpose,
     /// Which of its channels this is.
     pub lane: Lane,
+    /// Tells the further channels of a session apart: no two have the same. Zero for all others.
+    pub number: u32,
 }
 
 /// The bytes of a preamble, as described at the top of this module.
@@ -129,7 +143,8 @@ struct Layout {
     session: [u8; 16],
     purpose: u8,
     lane: u8,
-    reserved: [u8; 6],
+    number: little_endian::U32,
+    reserved: [u8; 2],
 }
 
 const _: () = assert!(size_of::<Layout>() == PREAMBLE_BYTES);
@@ -158,7 +173,8 @@ impl Preamble {
             session: self.session.0,
             purpose: self.purpose as u8,
             lane: self.lane as u8,
-            reserved: [0; 6],
+            number: self.number.into(),
+            reserved: [0; 2],
         };
         zerocopy::transmute!(layout)
     }
@@ -172,7 +188,7 @@ impl Preamble {
         if layout.version != VERSION {
             return Err(PreambleError::WrongVersion { theirs: layout.version.get(), ours: VERSION });
         }
-        if layout.reserved != [0; 6] {
+        if layout.reserved != [0; 2] {
             return Err(PreambleError::Reserved);
         }
         Ok(Preamble {
@@ -180,6 +196,7 @@ impl Preamble {
             purpose: Purpose::from_number(layout.purpose)
                 .ok_or(PreambleError::UnknownPurpose(layout.purpose))?,
             lane: Lane::from_number(layout.lane).ok_or(PreambleError::UnknownLane(layout.lane))?,
+            number: layout.number.get(),
         })
     }
 }
@@ -193,11 +210,12 @@ mod tests {
     #[rustfmt::skip]
     const GOLDEN: [u8; PREAMBLE_BYTES] = [
         b'M', b'I', b'N', b'K', b'A', 0,
-        0x01, 0x00,
+        0x02, 0x00,
         0xa0, 0xa1, 0xa2, 0xa3, 0xa4, 0xa5, 0xa6, 0xa7, 0xa8, 0xa9, 0xaa, 0xab, 0xac, 0xad, 0xae, 0xaf,
         0x02,
         0x04,
-        0, 0, 0, 0, 0, 0,
+        0xc0, 0xc1, 0xc2, 0xc3,
+        0, 0,
     ];
 
     fn pinned() -> Preamble {
@@ -205,6 +223,7 @@ mod tests {
             session: SessionId(std::array::from_fn(|index| 0xa0 + index as u8)),
             purpose: Purpose::Join,
             lane: Lane::Stream,
+            number: 0xc3c2_c1c0,
         }
     }
 
@@ -233,7 +252,7 @@ mod tests {
             Preamble::parse(&bytes)
         };
         assert_eq!(with(5, b' '), Err(PreambleError::BadMagic { found: *b"MINKA " }));
-        assert_eq!(with(7, 1), Err(PreambleError::WrongVersion { theirs: 257, ours: 1 }));
+        assert_eq!(with(7, 1), Err(PreambleError::WrongVersion { theirs: 258, ours: 2 }));
         assert_eq!(with(24, 0), Err(PreambleError::UnknownPurpose(0)));
         assert_eq!(with(25, 5), Err(PreambleError::UnknownLane(5)));
         assert_eq!(with(31, 1), Err(PreambleError::Reserved));
@@ -248,7 +267,7 @@ mod tests {
         #[test]
         fn what_parses_encodes_to_the_same_bytes(mut bytes: [u8; PREAMBLE_BYTES]) {
             bytes[..8].copy_from_slice(&GOLDEN[..8]);
-            bytes[26..].fill(0);
+            bytes[30..].fill(0);
             match Preamble::parse(&bytes) {
                 Ok(preamble) => prop_assert_eq!(preamble.encode(), bytes),
                 Err(error) => prop_assert!(

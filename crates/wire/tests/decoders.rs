@@ -12,7 +12,7 @@ use minka_wire::frame::{CONTROL_BODY_BYTES_MAX, Header};
 use minka_wire::message::{
     self, Fetch, FileOffer, FromHome, FromHost, Hello, Leaving, Piece, ProcFile, Special, kind,
 };
-use minka_wire::preamble::{PREAMBLE_BYTES, Preamble};
+use minka_wire::preamble::{PREAMBLE_BYTES, Preamble, SessionSecret};
 use proptest::prelude::*;
 
 /// Bytes that a decoded message may take for each byte of its body. The least that is sent for most memory is a signal
@@ -120,7 +120,7 @@ fn from_home() -> [FromHome; 10] {
         cpu_us: (1, 2),
     };
     [
-        FromHome::Hello(Box::new(hello)),
+        FromHome::Hello(Box::new(hello), SessionSecret([5; 32])),
         FromHome::Enter { image: Box::new(image), first: 3 },
         FromHome::Signal { tid: 42, signal: 10, info: vec![1; 128] },
         FromHome::Precopy,

@@ -24,7 +24,7 @@ use minka_kernel::faultpoint::{self, Point};
 use minka_kernel::process::Bell;
 use minka_link::{Channel, Credentials, NodeConfig, Receiver};
 use minka_wire::message::{self, FromHome, FromHost, kind};
-use minka_wire::preamble::{Lane, Purpose, SessionId};
+use minka_wire::preamble::{Lane, SessionId, SessionSecret};
 use std::io::IoSlice;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
@@ -40,6 +40,7 @@ const EAGER_PATIENCE: Duration = Duration::from_secs(300);
 pub(crate) struct Opened {
     opener: Opener,
     control: Channel,
+    secret: SessionSecret,
     when: Instant,
 }
 
@@ -56,9 +57,9 @@ impl Opened {
     ) -> Result<Self> {
         let address = address.or_else(|| config.peers.get(node).copied());
         let address = address.ok_or_else(|| Fault::Said(format!("no node {node} is known here")))?;
-        let opener = Opener::new(node, address, SessionId(random()?), config, credentials);
-        let control = opener.open(Purpose::Open, Lane::Control)?;
-        Ok(Self { opener, control, when: Instant::now() })
+        let (session, secret) = (SessionId(random()?), SessionSecret(random()?));
+        let (opener, control) = Opener::begin(node, address, (session, &secret), config, credentials)?;
+        Ok(Self { opener, control, secret, when: Instant::now() })
     }
 
     /// Whether it is with this node, and the host still waits.
@@ -96,53 +97,33 @@ impl Offered {
 
     /// Lets the host prepare. Needs nothing of the process.
     pub(crate) fn prepare(self) -> Result<Prepared> {
-        let Self { opened: Opened { opener, mut control, .. }, offer, patience } = self;
-        send(&mut control, &FromHome::Hello(Box::new(offer.hello.clone())))?;
-        // The other lanes are opened meanwhile, and the host takes them when it is ready; it may take as long as for its answer.
-        // One of a family is asked for the family's memory first.
-        let early = offer.hello.family.is_none();
-        let patient = opener.with_patience(patience.0);
-        std::thread::scope(|scope| {
-            let open = || {
-                let lanes = [Lane::Calls, Lane::Faults, Lane::Stream];
-                lanes.map(|lane| {
-                    let patient = &patient;
-                    scope.spawn(move || patient.open(Purpose::Join, lane))
-                })
-            };
-            let opening = early.then(open);
-            let (accepted, eager, same_machine, states) = match receive(&mut control, patience.0)? {
-                FromHost::Prepared { files, eager, same_machine, states } => {
-                    (files, eager, same_machine, states)
-                }
-                FromHost::Refused { reason } => return Err(Fault::refused(&opener.node, &reason)),
-                other => {
-                    return Err(Fault::Said(format!(
-                        "{} answered {} to an offer",
-                        opener.node,
-                        other.name()
-                    )));
-                }
-            };
-            let [calls, faults, stream] = opening.unwrap_or_else(open).map(|opening| {
-                opening
-                    .join()
-                    .unwrap_or_else(|_| Err(Fault::Said("a thread that opened a lane panicked".to_owned())))
-            });
-            Ok(Prepared {
-                node: opener.node.clone(),
-                offer,
-                accepted,
-                eager,
-                same_machine,
-                states,
-                patience,
-                control,
-                calls: calls?,
-                faults: faults?,
-                stream: stream?,
-                opener,
-            })
+        let Self { opened: Opened { opener, mut control, secret, .. }, offer, patience } = self;
+        send(&mut control, &FromHome::Hello(Box::new(offer.hello.clone()), secret))?;
+        // The other lanes are opened meanwhile, and the host takes them when it is ready. One of a family is asked for the
+        // family's memory first.
+        let open = || opener.open([Lane::Calls, Lane::Faults, Lane::Stream]);
+        let opened = offer.hello.family.is_none().then(open);
+        let (accepted, eager, same_machine, states) = match receive(&mut control, patience.0)? {
+            FromHost::Prepared { files, eager, same_machine, states } => (files, eager, same_machine, states),
+            FromHost::Refused { reason } => return Err(Fault::refused(&opener.node, &reason)),
+            other => {
+                return Err(Fault::Said(format!("{} answered {} to an offer", opener.node, other.name())));
+            }
+        };
+        let [calls, faults, stream] = opened.unwrap_or_else(open)?;
+        Ok(Prepared {
+            node: opener.node.clone(),
+            offer,
+            accepted,
+            eager,
+            same_machine,
+            states,
+            patience,
+            control,
+            calls,
+            faults,
+            stream,
+            opener,
         })
     }
 }
@@ -358,8 +339,8 @@ fn receive(channel: &mut Channel, limit: Duration) -> Result<FromHost> {
     Ok(message::decode(&header, &body, kind::FROM_HOST, "an answer of the host")?)
 }
 
-fn random() -> Result<[u8; 16]> {
-    let mut bytes = [0; 16];
+fn random<const BYTES: usize>() -> Result<[u8; BYTES]> {
+    let mut bytes = [0; BYTES];
     minka_kernel::process::random(&mut bytes).map_err(|error| Fault::Io("make a session's name", error))?;
     Ok(bytes)
 }

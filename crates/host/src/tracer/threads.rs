@@ -1,6 +1,6 @@
 //! Threads that come while the guest is here, and the lanes for their calls.
 
-use super::{Joining, Making, Member, Task, Tracer};
+use super::{Making, Member, Task, Tracer};
 use crate::fault::{Fault, Result, chain};
 use crate::guest::{GuestThread, Made, lock};
 use minka_kernel::procfs::Status;
@@ -10,25 +10,22 @@ use std::net::TcpStream;
 use std::sync::Arc;
 
 impl Tracer {
-    /// Takes in another lane for calls. Whoever opens it has to prove that it is the home, which takes its time.
+    /// Takes in another lane for calls. Whoever opens it has to prove that it is the home, which may take its time.
     pub(super) fn join(&mut self, preamble: Vec<u8>, stream: TcpStream) {
         if self.lanes > minka_kernel::ring::SLOTS_MAX {
             return;
         }
         self.lanes += 1;
-        let joining = self.joining.clone();
-        crate::arrive::run(&self.guest, "calls", move |guest| {
-            let Joining { home, credentials, tuning } = joining;
-            match crate::arrive::accept(preamble, stream, &credentials, &tuning) {
-                Ok((Lane::Calls, channel)) if channel.peer() == home => crate::calls::serve(guest, channel),
-                Ok((lane, channel)) => {
-                    tracing::warn!(?lane, peer = channel.peer(), %home, "refused a lane");
-                    Ok(())
-                }
-                Err(error) => {
-                    tracing::warn!(error = %chain(&error), "refused a lane");
-                    Ok(())
-                }
+        let joining = Arc::clone(&self.joining);
+        crate::arrive::run(&self.guest, "calls", move |guest| match joining.accept(preamble, stream) {
+            Ok((Lane::Calls, channel)) => crate::calls::serve(guest, channel),
+            Ok((lane, _)) => {
+                tracing::warn!(?lane, "refused a lane");
+                Ok(())
+            }
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), "refused a lane");
+                Ok(())
             }
         });
     }

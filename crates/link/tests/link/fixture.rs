@@ -13,7 +13,7 @@ use minka_wire::preamble::{Lane, Preamble, Purpose, SessionId};
 pub(crate) const NO_SPIN: Duration = Duration::ZERO;
 
 pub(crate) const PREAMBLE: Preamble =
-    Preamble { session: SessionId([7; 16]), purpose: Purpose::Open, lane: Lane::Control };
+    Preamble { session: SessionId([7; 16]), purpose: Purpose::Roster, lane: Lane::Control, number: 0 };
 
 pub(crate) type Outcome = Result<Channel, ChannelError>;
 
@@ -53,17 +53,6 @@ impl Pair {
             let b = scope.spawn(|| accept(&self.b, listener.accept().unwrap().0, &self.tuning));
             let a = minka_link::connect(&self.a, address, "b", &PREAMBLE, &self.tuning);
             (a, b.join().unwrap())
-        })
-    }
-
-    /// Opens a further channel of the session from "a" to "b".
-    pub(crate) fn join(&self) -> (Channel, Channel) {
-        let (listener, address) = listen();
-        let preamble = Preamble { purpose: Purpose::Join, lane: Lane::Calls, ..PREAMBLE };
-        thread::scope(|scope| {
-            let b = scope.spawn(|| accept(&self.b, listener.accept().unwrap().0, &self.tuning));
-            let a = minka_link::connect(&self.a, address, "b", &preamble, &self.tuning);
-            (a.unwrap(), b.join().unwrap().unwrap())
         })
     }
 

@@ -83,20 +83,6 @@ fn later_channels_to_the_same_node_are_cheap() {
 }
 
 #[test]
-fn all_further_channels_of_a_session_are_cheap_three_at_a_time() {
-    let pair = Pair::new();
-    let first = pair.connect();
-    for _ in 0..4 {
-        let joined = std::thread::scope(|scope| {
-            let joining: Vec<_> = (0..3).map(|_| scope.spawn(|| pair.join())).collect();
-            joining.into_iter().map(|joining| joining.join().unwrap()).collect::<Vec<_>>()
-        });
-        assert!(joined.iter().all(|(a, b)| a.is_resumed() && b.is_resumed()));
-    }
-    drop(first);
-}
-
-#[test]
 fn a_preamble_that_was_changed_on_the_way_is_refused() {
     let mut cable = None;
     let (a, b) = Pair::new().try_connect_by(|address| {

@@ -7,6 +7,7 @@ mod datagrams;
 mod endings;
 mod fixture;
 mod frames;
+mod further;
 mod handshakes;
 mod renewal;
 mod strangers;

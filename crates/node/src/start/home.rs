@@ -58,8 +58,12 @@ impl Daemon {
     fn order_start(&self, node: &str, order: &Order) -> Result<(Verdict, Channel), ChannelError> {
         let cluster = self.cluster().ok_or(ChannelError::Closed)?;
         let address = cluster.directory.named(node).ok_or(ChannelError::Closed)?.address;
-        let preamble =
-            Preamble { session: SessionId::default(), purpose: Purpose::Start, lane: Lane::Control };
+        let preamble = Preamble {
+            session: SessionId::default(),
+            purpose: Purpose::Start,
+            lane: Lane::Control,
+            number: 0,
+        };
         let credentials = cluster.keyring.credentials();
         let mut channel = minka_link::connect(&credentials, address, node, &preamble, &self.settings.tuning)?;
         channel.send(Header::new(ORDER, 0), &[IoSlice::new(&encode(order))])?;

@@ -34,7 +34,7 @@ type Change<T> = (&'static str, fn(&mut T));
 fn offer(change: fn(&mut Hello)) -> Tell {
     Box::new(move |frame, _| {
         let mut said = of(frame);
-        if let FromHome::Hello(hello) = &mut said {
+        if let FromHome::Hello(hello, _) = &mut said {
             change(hello);
         }
         (say(kind::FROM_HOME, &said), Then::GoOn)
