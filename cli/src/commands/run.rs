@@ -2,15 +2,17 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, ExitStatus};
 
 use minka_image::cpu::{Features, mask};
-use minka_kernel::spawn::wait_at_gate;
+use minka_kernel::spawn::{AtGate, ProcessHandle, SignalQueue, wait_readable};
+use minka_node::client::Client;
 use minka_node::protocol::Advice;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
 use super::client;
-use super::foreground::Foreground;
 use crate::args::Run;
 use crate::failure::Failure;
 use crate::output::Output;
@@ -75,7 +77,7 @@ fn variables(nodes: &[String]) -> Result<Vec<(&'static str, String)>, Failure> {
 
 /// Runs a command where it should be; returns its exit status.
 pub(super) fn place(placement: &Placement<'_>, output: &mut Output) -> Result<ExitCode, Failure> {
-    let foreground = Foreground::hand_over().map_err(Failure::Prepare)?;
+    let signals = SignalQueue::new(&[SIGINT, SIGQUIT, SIGTERM, SIGHUP]).map_err(Failure::Prepare)?;
     let Some((program, arguments)) = placement.command.split_first() else {
         return Ok(ExitCode::SUCCESS);
     };
@@ -91,46 +93,57 @@ pub(super) fn place(placement: &Placement<'_>, output: &mut Output) -> Result<Ex
             None => command.env_remove(name),
         };
     }
+    // The daemon makes itself ready while the process is made.
+    let asked = placement.to.is_some() || !placement.advice.is_empty();
+    let daemon = asked.then(client);
     // It has to be there before the command begins, which is when it is placed.
-    let mut gate = wait_at_gate(&mut command).map_err(Failure::Prepare)?;
-    let starting = std::thread::spawn(move || command.spawn());
-    if let Ok(pid) = gate.waiting() {
-        foreground.watch_over(pid);
-        let pid = i32::try_from(pid).unwrap_or(i32::MAX);
-        if !placement.advice.is_empty() {
-            // It is in the environment, too; only what was said before of whoever starts it would count more.
-            let told = client()
-                .map(|mut client| placement.advice.iter().try_for_each(|advice| client.advise(pid, *advice)));
-            drop(told);
+    let waiting = match AtGate::start(&mut command) {
+        Ok(waiting) => waiting,
+        Err(error) => return Ok(not_started(program, &error)),
+    };
+    match daemon.map_or(Ok(()), |daemon| ask(daemon?, placement, waiting.pid())) {
+        // It has not begun, so nothing is lost with it.
+        Err(failure) if placement.strict && placement.to.is_some() => return Err(failure),
+        Err(failure) if placement.to.is_some() => {
+            let first = failure.lines(&output.text).join(": ");
+            output.remark(&output.text.with("run-at-home", &[("reason", first.into())]));
         }
-        let placed = match placement.to {
-            Some(to) => client().and_then(|mut client| Ok(client.migrate(pid, to, true).map(drop)?)),
-            None => Ok(()),
-        };
-        match placed {
-            Err(failure) if placement.strict => {
-                // It has not begun, so nothing is lost with it.
-                drop(gate);
-                drop(starting.join());
-                return Err(failure);
-            }
-            Err(failure) => {
-                let first = failure.lines(&output.text).join(": ");
-                output.remark(&output.text.with("run-at-home", &[("reason", first.into())]));
-            }
-            Ok(()) => {}
-        }
-        gate.open().map_err(Failure::Prepare)?;
+        _ => {}
     }
-    let started =
-        starting.join().unwrap_or_else(|_| Err(io::Error::other("the thread that starts it panicked")));
-    match started {
-        Ok(mut child) => {
-            let status = child.wait().map_err(Failure::Wait)?;
-            drop(foreground);
+    match waiting.open() {
+        Ok(process) => {
+            let status = wait(&process, &signals).map_err(Failure::Wait)?;
             Ok(ExitCode::from(minka_lab::shell_code(status)))
         }
         Err(error) => Ok(not_started(program, &error)),
+    }
+}
+
+/// Says what there is to be said of a process that waits, and has it placed.
+fn ask(mut daemon: Client, placement: &Placement<'_>, pid: u32) -> Result<(), Failure> {
+    let pid = i32::try_from(pid).unwrap_or(i32::MAX);
+    // It is in the environment, too; only what was said before of whoever starts it would count more.
+    let _ = placement.advice.iter().try_for_each(|advice| daemon.advise(pid, *advice));
+    match placement.to {
+        Some(to) => Ok(daemon.migrate(pid, to, true).map(drop)?),
+        None => Ok(()),
+    }
+}
+
+/// Waits for the end of what runs in the foreground. What is typed at a terminal reaches it by itself, and it decides what
+/// that means; what is sent to this program alone, to end it, is passed on.
+fn wait(process: &ProcessHandle, signals: &SignalQueue) -> io::Result<ExitStatus> {
+    loop {
+        let news = wait_readable(&[signals.as_fd(), process.as_fd()], None)?;
+        while let Some(signal) = signals.next_arrived() {
+            if matches!(signal, SIGTERM | SIGHUP) {
+                // Fails only when it has just ended.
+                let _ = process.signal(signal);
+            }
+        }
+        if let [_, true] = news[..] {
+            return process.reap();
+        }
     }
 }
 

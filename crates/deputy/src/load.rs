@@ -87,23 +87,22 @@ fn entry(auxv: &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use minka_kernel::spawn::wait_at_gate;
-    use std::process::{Child, Command};
+    use std::io::{Read, Write};
+    use std::process::{Child, Command, Stdio};
 
-    /// A program in the stop after its `execve`, which its child has made so many times.
-    fn begun(
-        mut command: Command,
-        times: usize,
-    ) -> (Stopped, std::thread::JoinHandle<std::io::Result<Child>>) {
-        let mut gate = wait_at_gate(&mut command).expect("a gate");
-        let starting = std::thread::spawn(move || command.spawn());
-        let pid = gate.waiting().expect("it waits").cast_signed();
-        let mut running = crate::tracee::seize(pid).expect("seize");
-        gate.open().expect("open the gate");
+    /// A program in the stop after the last of so many `execve`.
+    fn begun(words: &[&str], times: usize) -> (Stopped, Child) {
+        let mut gate = Command::new("sh");
+        gate.args(["-c", "echo; read go; exec \"$@\"", "sh"]).args(words);
+        let mut child = gate.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("start");
+        // Else its own `execve` might still be on its way.
+        child.stdout.as_mut().expect("a pipe").read_exact(&mut [0]).expect("it has begun");
+        let mut running = crate::tracee::seize(child.id().cast_signed()).expect("seize");
+        child.stdin.take().expect("a pipe").write_all(b"\n").expect("open the gate");
         let mut left = times;
         loop {
             running = match running.wait().expect("wait") {
-                Waited::Stopped(task, Stop::Exec) if left == 1 => return (task, starting),
+                Waited::Stopped(task, Stop::Exec) if left == 1 => return (task, child),
                 Waited::Stopped(task, stop) => {
                     left -= usize::from(stop == Stop::Exec);
                     task.resume(0).expect("resume")
@@ -113,59 +112,54 @@ mod tests {
         }
     }
 
-    fn loaded_at(command: Command, times: usize) -> (u64, bool) {
+    fn loaded_at(words: &[&str], times: usize) -> (u64, bool) {
         let news = SignalQueue::new(&[17]).expect("a queue");
-        let (task, starting) = begun(command, times);
+        let (task, mut child) = begun(words, times);
         let pid = task.tid();
         let task = load(task, &news).expect("load").expect("it has not ended");
         let rip = task.registers().expect("registers").rip;
         let entry = entry(&procfs::auxv(pid).expect("auxv")).expect("an entry point");
         let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).expect("maps");
         task.detach(0).expect("detach");
-        let mut child = starting.join().expect("join").expect("start");
         assert!(child.wait().expect("reap").success(), "it has ended otherwise than by itself");
         (rip.wrapping_sub(entry), maps.contains("/libc"))
     }
 
     #[test]
     fn a_program_stops_where_it_is_loaded_and_goes_on() {
-        assert_eq!(loaded_at(Command::new("true"), 1), (0, true));
+        assert_eq!(loaded_at(&["true"], 1), (0, true));
     }
 
     #[test]
     fn who_ignores_sigtrap_is_not_stopped_by_it() {
-        let mut command = Command::new("sh");
-        command.args(["-c", "trap '' TRAP; exec sh -c 'kill -TRAP $$'"]);
-        let (from_entry, has_library) = loaded_at(command, 2);
+        let words = ["sh", "-c", "trap '' TRAP; exec sh -c 'kill -TRAP $$'"];
+        let (from_entry, has_library) = loaded_at(&words, 2);
         assert!(from_entry != 0 && !has_library);
     }
 
     #[test]
     fn who_ends_while_it_is_loaded_has_ended() {
         let news = SignalQueue::new(&[17]).expect("a queue");
-        let mut command = Command::new("true");
-        command.env("LD_TRACE_LOADED_OBJECTS", "1").stdout(std::process::Stdio::null());
-        let (task, starting) = begun(command, 1);
+        let (task, child) = begun(&["env", "LD_TRACE_LOADED_OBJECTS=1", "true"], 2);
         assert!(load(task, &news).expect("load").is_none());
         // Its status has been taken by its tracer, which is its parent here.
-        drop(starting.join().expect("join").expect("start"));
+        drop(child);
     }
 
     #[test]
     fn what_is_not_loaded_in_time_goes_as_it_is() {
         let news = SignalQueue::new(&[17]).expect("a queue");
-        let mut command = Command::new("true");
         // The loader waits for somebody to write there, who never comes.
         let directory = tempfile::tempdir().expect("a directory");
         let fifo = directory.path().join("fifo");
         assert!(Command::new("mkfifo").arg(&fifo).status().expect("mkfifo").success());
-        command.env("LD_PRELOAD", &fifo);
-        let (task, starting) = begun(command, 1);
+        let preload = format!("LD_PRELOAD={}", fifo.display());
+        let (task, mut child) = begun(&["env", &preload, "true"], 2);
         let task = load(task, &news).expect("load").expect("it has not ended");
         let registers = task.registers().expect("registers");
         assert_ne!(registers.orig_rax as i64, -1, "it is in a call");
         task.detach(0).expect("detach");
         drop(std::fs::File::options().write(true).open(&fifo).expect("the loader reads"));
-        assert!(starting.join().expect("join").expect("start").wait().expect("reap").success());
+        assert!(child.wait().expect("reap").success());
     }
 }

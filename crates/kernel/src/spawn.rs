@@ -17,6 +17,7 @@
 mod command;
 mod events;
 mod fork;
+mod gate;
 mod process;
 mod terminal;
 
@@ -27,11 +28,11 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 pub use self::command::{
-    Account, Gate, adopt_descriptor, belong_to, keep_descriptor, lead_foreground_group, report_pid,
-    wait_at_gate,
+    Account, adopt_descriptor, belong_to, keep_descriptor, lead_foreground_group, report_pid,
 };
 pub use self::events::{SignalQueue, wait_readable};
 pub use self::fork::{Forked, fork_alone, leave_children_to_kernel, put_at};
+pub use self::gate::AtGate;
 pub use self::process::{
     Change, ProcessHandle, next_change, reap_any, set_program_name, signal_group, signal_own_group,
     signal_process,

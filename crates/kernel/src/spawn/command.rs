@@ -3,7 +3,7 @@
 //! Each of these runs a few async-signal-safe calls in the child between fork and exec.
 
 use std::ffi::{CString, OsStr};
-use std::io::{self, PipeReader, PipeWriter, Read, Write};
+use std::io::{self, PipeReader};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -102,54 +102,6 @@ pub fn report_pid(command: &mut Command) -> io::Result<PipeReader> {
     Ok(reader)
 }
 
-/// The parent's side of [`wait_at_gate`].
-#[derive(Debug)]
-pub struct Gate {
-    report: PipeReader,
-    opener: PipeWriter,
-}
-
-impl Gate {
-    /// The PID of the process that waits, as it sees it itself. Fails with `UnexpectedEof` when there is none.
-    pub fn waiting(&mut self) -> io::Result<u32> {
-        let mut pid = [0; 4];
-        self.report.read_exact(&mut pid)?;
-        Ok(u32::from_ne_bytes(pid))
-    }
-
-    /// Lets it go on and execute the program. (A gate that is dropped instead ends it.)
-    pub fn open(mut self) -> io::Result<()> {
-        self.opener.write_all(&[1])
-    }
-}
-
-/// Lets the process that `command` starts wait before it executes the program. Until it may,
-/// [`Command::spawn`] does not return, so that is for another thread to call; if it never may, that fails with
-/// `ECANCELED`.
-pub fn wait_at_gate(command: &mut Command) -> io::Result<Gate> {
-    let report = report_pid(command)?;
-    let (gate, opener) = io::pipe()?;
-    let inherited = opener.as_raw_fd();
-    let wait = move || {
-        let mut byte = 0u8;
-        // SAFETY: `close` takes a number, that of the child's own copy of the opening end, for which it would wait
-        // itself; `read` gets pointer and length of `byte`.
-        let told = unsafe {
-            libc::close(inherited);
-            loop {
-                let count = libc::read(gate.as_raw_fd(), (&raw mut byte).cast(), 1);
-                if count >= 0 || *libc::__errno_location() != libc::EINTR {
-                    break count;
-                }
-            }
-        };
-        if told == 1 { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::ECANCELED)) }
-    };
-    // SAFETY: `wait` makes async-signal-safe calls and allocates nothing.
-    unsafe { command.pre_exec(wait) };
-    Ok(Gate { report, opener })
-}
-
 /// Starts the program at the head of a new process group that owns the terminal, as a shell starts a job.
 pub fn lead_foreground_group(command: &mut Command, terminal: OwnedFd) {
     command.process_group(0);
@@ -162,6 +114,7 @@ pub fn lead_foreground_group(command: &mut Command, terminal: OwnedFd) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Read;
 
     #[test]
     fn a_users_program_does_not_get_the_daemons_priority() {
@@ -198,41 +151,6 @@ mod tests {
         let status = command.status().unwrap();
         drop(command);
         assert_eq!((status.code(), io::read_to_string(reader).unwrap().as_str()), (Some(0), "hello\n"));
-    }
-
-    #[test]
-    fn a_program_waits_until_its_gate_is_opened() {
-        let mut command = Command::new("/bin/true");
-        let mut gate = wait_at_gate(&mut command).unwrap();
-        let starting = std::thread::spawn(move || command.spawn());
-        let pid = gate.waiting().unwrap();
-        let name = || std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap();
-        assert_ne!(name(), "true\n");
-        assert!(!starting.is_finished());
-        gate.open().unwrap();
-        let mut child = starting.join().unwrap().unwrap();
-        assert_eq!((child.id(), child.wait().unwrap().code()), (pid, Some(0)));
-    }
-
-    #[test]
-    fn a_gate_that_nobody_opens_ends_who_waits() {
-        let mut command = Command::new("/bin/true");
-        let mut gate = wait_at_gate(&mut command).unwrap();
-        let starting = std::thread::spawn(move || command.spawn());
-        gate.waiting().unwrap();
-        drop(gate);
-        let error = starting.join().unwrap().unwrap_err();
-        assert_eq!(error.raw_os_error(), Some(libc::ECANCELED));
-    }
-
-    #[test]
-    fn who_cannot_be_started_does_not_wait() {
-        let mut command = Command::new("/bin/true");
-        command.current_dir("/nowhere");
-        let mut gate = wait_at_gate(&mut command).unwrap();
-        let starting = std::thread::spawn(move || command.spawn());
-        assert_eq!(gate.waiting().unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
-        assert_eq!(starting.join().unwrap().unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 
     #[test]
