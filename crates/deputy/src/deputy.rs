@@ -32,6 +32,7 @@ use crate::rest::Rest;
 use crate::session::{Event, Offered, Prepared, Session};
 use crate::tracee::Tasks;
 use minka_image::family::How;
+use minka_kernel::courtesy;
 use minka_kernel::faultpoint::{self, Point};
 use minka_kernel::process::Bell;
 use minka_kernel::ptrace::Stopped;
@@ -45,7 +46,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 /// Signals that this program takes through a descriptor: a tracee has news; a lease is to be given up.
-const WATCHED: [i32; 2] = [17 /* CHLD */, 29 /* IO */];
+pub(crate) const WATCHED: [i32; 2] = [17 /* CHLD */, 29 /* IO */];
 
 /// Everything of a deputy that does not change.
 #[derive(Debug)]
@@ -139,6 +140,7 @@ impl Deputy {
                 },
                 Ok(Step::Replaced(task)) => return self.again(task, away),
                 Ok(Step::Over) => {
+                    courtesy::nothing_is_left_to_do();
                     away.into_parts().2.close();
                     return Ok(None);
                 }

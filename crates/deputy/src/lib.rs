@@ -76,12 +76,16 @@ mod timed;
 mod tracee;
 mod writebehind;
 
+use minka_kernel::crew;
 use minka_kernel::faultpoint::{self, Point};
 use minka_kernel::spawn::set_program_name;
 use minka_link::{NodeConfig, NodeFiles};
 use minka_wire::local::{DeputyOrder, DeputyReport, Family, NAME_IN_WAITING};
 use std::path::Path;
 use std::process::ExitCode;
+
+/// Threads that serve a process that leaves at its `execve`: two on the way there, five while it is away.
+const THREADS: usize = 7;
 
 /// The deputy program: takes its orders from the node daemon, at descriptor 3.
 pub fn main() -> ExitCode {
@@ -92,8 +96,11 @@ pub fn main() -> ExitCode {
     let (order, files) = match daemon.order() {
         // If they are of no use, they are read again, and that says why.
         Some(DeputyOrder::Ready { config }) => {
+            crew::keep_ready(THREADS, &deputy::WATCHED);
             set_program_name(NAME_IN_WAITING);
             let files = NodeFiles::read(Path::new(&config)).ok();
+            let credentials = files.as_ref().map(|files| files.credentials.get());
+            let _ = credentials.map(|credentials| minka_link::rehearse(&credentials));
             let order = daemon.order();
             set_program_name(NAME);
             (order, files)

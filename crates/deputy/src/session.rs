@@ -21,6 +21,7 @@ use crate::writebehind::WriteBehind;
 use minka_identity::Digests;
 use minka_image::family::Fate;
 use minka_image::ranges::Ranges;
+use minka_kernel::crew::{self, Started};
 use minka_kernel::memory::Memory;
 use minka_kernel::process::Bell;
 use minka_link::{Receiver, Sender};
@@ -31,7 +32,6 @@ use std::io::IoSlice;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 pub(crate) use opening::{Offered, Opened, Prepared};
@@ -199,7 +199,7 @@ pub(crate) struct Session {
     pub(crate) events_in: mpsc::SyncSender<Event>,
     stream_in: Option<Receiver>,
     closers: Arc<Closers>,
-    threads: Vec<JoinHandle<()>>,
+    threads: Vec<Started<()>>,
 }
 
 impl Session {
@@ -313,9 +313,9 @@ pub(crate) fn start<T: Send + 'static>(
     bell: &Arc<Bell>,
     with: T,
     body: fn(&Arc<Shared>, T) -> Result<()>,
-) -> JoinHandle<()> {
+) -> Started<()> {
     let (shared, events, bell) = (Arc::clone(shared), events.clone(), Arc::clone(bell));
-    std::thread::spawn(move || {
+    crew::start(move || {
         if let Err(error) = body(&shared, with) {
             // The main thread has gone if nobody receives it.
             let _ = events.send(Event::Lost(format!("{name}: {}", chain(&error))));

@@ -13,7 +13,6 @@ use crate::{calls, pages};
 use minka_identity::Digests;
 use minka_image::process::{Action, Image};
 use minka_image::ranges::Ranges;
-use minka_kernel::courtesy;
 use minka_kernel::faultpoint::{self, Point};
 use minka_kernel::pagemap::Pagemap;
 use minka_kernel::process::Bell;
@@ -22,6 +21,7 @@ use minka_kernel::ptrace::Stopped;
 use minka_kernel::shell::Shell;
 use minka_kernel::spawn::wait_readable;
 use minka_kernel::uffd::Mode;
+use minka_kernel::{courtesy, crew};
 use minka_link::{Channel, Credentials, NodeConfig, Receiver, Sender, SessionKeys, Tuning};
 use minka_wire::frame::Header;
 use minka_wire::local::{FamilyId, HostOrder, HostReport};
@@ -417,7 +417,7 @@ pub(crate) fn run(
     body: impl FnOnce(&Guest) -> Result<()> + Send + 'static,
 ) {
     let guest = Arc::clone(guest);
-    std::thread::spawn(move || {
+    crew::start(move || {
         if let Err(error) = body(&guest) {
             guest.give_up(format!("{name}: {}", chain(&error)));
         }

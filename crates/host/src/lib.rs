@@ -45,8 +45,8 @@ mod threads;
 mod tracer;
 mod whole;
 
-use minka_kernel::faultpoint;
 use minka_kernel::spawn::{set_program_name, wait_readable};
+use minka_kernel::{crew, faultpoint};
 use minka_link::NodeFiles;
 use minka_wire::local::{HostOrder, HostReport, NAME_IN_WAITING};
 use std::os::fd::AsFd;
@@ -55,6 +55,9 @@ use std::process::ExitCode;
 
 /// Signals that this program takes through a descriptor: a tracee has news.
 const WATCHED: [i32; 1] = [17 /* CHLD */];
+
+/// Threads that serve a guest with one thread.
+const THREADS: usize = 5;
 
 /// Finds out what stays the same as long as the machine runs, for the programs into which this one forks.
 pub fn learn_of_machine() {
@@ -84,7 +87,10 @@ fn serve(config: &str, daemon: &orders::Daemon, in_empty_network: bool) -> Resul
     let text = |error: &dyn std::error::Error| fault::chain(error);
     let files = NodeFiles::read(Path::new(config)).map_err(|error| text(&error))?;
     // That may be long after this program was made, and the node's files may be others by then.
+    crew::keep_ready(THREADS, &WATCHED);
     set_program_name(NAME_IN_WAITING);
+    // If that fails the real one says why.
+    let _ = minka_link::rehearse(&files.credentials.get());
     wait_readable(&[daemon.as_fd()], None).map_err(|error| text(&error))?;
     set_program_name(NAME);
     let files = files.refreshed().map_err(|error| text(&error))?;

@@ -11,6 +11,7 @@ use crate::guest::{Guest, GuestThread, Job, Made, Request, lock};
 use crate::leave;
 use crate::orders::Daemon;
 use crate::queued::Queued;
+use minka_kernel::courtesy;
 use minka_kernel::faultpoint::{self, Point};
 use minka_kernel::inject::InjectError;
 use minka_kernel::procfs::{self, Stat, Status};
@@ -269,6 +270,7 @@ impl Tracer {
                 return Ok(Some(Outcome::Done));
             }
             Request::Said(FromHome::Bye) => {
+                courtesy::nothing_is_left_to_do();
                 self.part();
                 return Ok(Some(Outcome::Done));
             }

@@ -61,6 +61,19 @@ impl Courtesy {
     }
 }
 
+/// Lets all threads of this program's process group be nice ones, when what is left to do is to tidy up: whoever waited for
+/// what has been done goes on first.
+pub fn nothing_is_left_to_do() {
+    // An absolute value, and never less nice than before: refused, they take their turn.
+    // SAFETY: the calls take numbers only.
+    unsafe {
+        let group = libc::PRIO_PGRP;
+        if libc::getpriority(group, 0) < NICE {
+            let _ = libc::setpriority(group, 0, NICE);
+        }
+    }
+}
+
 /// Whether somebody may wait without giving its processor up: two others at least had nothing to do a moment ago.
 pub fn processors_to_spare() -> bool {
     /// How long an answer is good for, in microseconds.

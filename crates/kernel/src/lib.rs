@@ -27,6 +27,7 @@
 pub mod compute;
 pub mod courtesy;
 pub mod cpu;
+pub mod crew;
 pub mod door;
 pub mod drm;
 pub mod faultpoint;

@@ -30,6 +30,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 pub use self::command::{
     Account, adopt_descriptor, belong_to, keep_descriptor, lead_foreground_group, report_pid,
 };
+pub(crate) use self::events::block_signals;
 pub use self::events::{SignalQueue, wait_readable};
 pub use self::fork::{Forked, fork_alone, leave_children_to_kernel, put_at};
 pub use self::gate::AtGate;

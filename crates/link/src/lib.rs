@@ -39,7 +39,7 @@ mod socket;
 
 pub use announce::{ANNOUNCEMENT_BYTES_MAX, Announced, Announcement, AnnouncementError, Announcer};
 pub use authority::{AUTHORITY_NAME, NodeKey, NodeRequest, digest_of};
-pub use channel::{Channel, Closer, accept, connect, read_preamble};
+pub use channel::{Channel, Closer, accept, connect, read_preamble, rehearse};
 pub use config::{BalanceConfig, BalanceMode, ConfigError, NodeConfig, PoolConfig, PoolKind};
 pub use credentials::{Credentials, Refused, learn_of_processor};
 pub use current::CurrentCredentials;

@@ -13,8 +13,9 @@ use tracing::{debug, warn};
 use crate::child::{ChildError, Helper, PacketSocket};
 use crate::daemon::{Daemon, chain};
 
-/// How long after a move the next ones are made: the program has begun by then, and who starts one after another finds them.
-const PAUSE: Duration = Duration::from_millis(1);
+/// How long after a move the next ones are made: the program has begun by then, and if it did little it has ended, too; who
+/// starts one after another finds them.
+const PAUSE: Duration = Duration::from_millis(3);
 
 type Program = (Helper, PacketSocket);
 

@@ -14,6 +14,7 @@ use crate::session::{Offered, Opened, Prepared};
 use crate::sole::Sole;
 use crate::tracee::{self, Tasks};
 use minka_image::family::{Fate, Stage};
+use minka_kernel::crew;
 use minka_kernel::faultpoint::{self, Point};
 use minka_kernel::ptrace::{Stop, Waited};
 use minka_wire::local::{DeputyOrder, DeputyReport, Family};
@@ -53,7 +54,7 @@ impl Deputy {
         // The host may begin meanwhile. If it cannot, the next attempt says why.
         let (config, credentials, node) = (self.config.clone(), self.credentials.get(), to.to_owned());
         let address = self.daemon.address(to);
-        let opening = std::thread::spawn(move || Opened::new(&node, address, &config, &credentials).ok());
+        let opening = crew::start(move || Opened::new(&node, address, &config, &credentials).ok());
         loop {
             task = match task.wait().map_err(Fault::Trace)? {
                 Waited::Stopped(task, Stop::Exec) => {
@@ -169,18 +170,16 @@ impl Deputy {
 
     /// The same of a process that stands still anyway: both at the same time.
     fn prepare_and_park(&self, offered: Offered, found: Found) -> Preparation {
-        std::thread::scope(|scope| {
-            let preparing = scope.spawn(|| offered.prepare());
-            self.record.prepare();
-            faultpoint::reach(Point::DeputyPrepared);
-            let start = Instant::now();
-            let parking = park::park(self.pid, found, &self.record, None);
-            let parked_in = start.elapsed();
-            let prepared = preparing.join();
-            let panicked = || Fault::Said("a thread that prepared a host panicked".to_owned());
-            // It is not the freezing that waited for the host.
-            (prepared.unwrap_or_else(|_| Err(panicked())), Instant::now() - parked_in, parking)
-        })
+        let preparing = crew::start(|| offered.prepare());
+        self.record.prepare();
+        faultpoint::reach(Point::DeputyPrepared);
+        let start = Instant::now();
+        let parking = park::park(self.pid, found, &self.record, None);
+        let parked_in = start.elapsed();
+        let prepared = preparing.join();
+        let panicked = || Fault::Said("a thread that prepared a host panicked".to_owned());
+        // It is not the freezing that waited for the host.
+        (prepared.unwrap_or_else(|_| Err(panicked())), Instant::now() - parked_in, parking)
     }
 
     /// All of a family stand still: then it is seen whether they are all.

@@ -25,19 +25,7 @@ impl SignalQueue {
             // SAFETY: the default disposition has no handler.
             unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
         }
-        let mut set = empty_set();
-        for &signal in signals {
-            // SAFETY: `set` is initialised and outlives the call.
-            if unsafe { libc::sigaddset(&raw mut set, signal) } < 0 {
-                return Err(io::Error::last_os_error());
-            }
-        }
-        let mut before = empty_set();
-        // SAFETY: both sets are initialised and outlive the call.
-        let error = unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, &raw mut before) };
-        if error != 0 {
-            return Err(io::Error::from_raw_os_error(error));
-        }
+        let (set, before) = block(signals)?;
         // SAFETY: `set` outlives the call; -1 asks for a new descriptor.
         let raw = unsafe { libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
         if raw < 0 {
@@ -45,7 +33,7 @@ impl SignalQueue {
         }
         // SAFETY: it was just opened and nothing else knows of it.
         let descriptor = unsafe { OwnedFd::from_raw_fd(raw) };
-        Ok(Self { descriptor, before: SavedMask(before) })
+        Ok(Self { descriptor, before })
     }
 
     /// Lets the program that `command` starts have the signals blocked that were so before this queue was
@@ -116,6 +104,25 @@ impl SavedMask {
         // SAFETY: the set was filled in by `pthread_sigmask`. Setting a valid mask cannot fail.
         unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.0, std::ptr::null_mut()) };
     }
+}
+
+/// Blocks these signals for this thread, as [`SignalQueue::new`] does for the one that makes it.
+pub(crate) fn block_signals(signals: &[i32]) -> io::Result<()> {
+    block(signals).map(drop)
+}
+
+fn block(signals: &[i32]) -> io::Result<(libc::sigset_t, SavedMask)> {
+    let mut set = empty_set();
+    for &signal in signals {
+        // SAFETY: `set` is initialised and outlives the call.
+        if unsafe { libc::sigaddset(&raw mut set, signal) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    let mut before = empty_set();
+    // SAFETY: both sets are initialised and outlive the call.
+    let error = unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, &raw mut before) };
+    if error == 0 { Ok((set, SavedMask(before))) } else { Err(io::Error::from_raw_os_error(error)) }
 }
 
 pub(super) fn block_all_signals() -> io::Result<SavedMask> {

@@ -83,6 +83,13 @@ fn later_channels_to_the_same_node_are_cheap() {
 }
 
 #[test]
+fn a_node_can_rehearse_with_itself() {
+    let pair = Pair::new();
+    minka_link::rehearse(&pair.a).unwrap();
+    pair.connect();
+}
+
+#[test]
 fn a_preamble_that_was_changed_on_the_way_is_refused() {
     let mut cable = None;
     let (a, b) = Pair::new().try_connect_by(|address| {
