@@ -176,8 +176,6 @@ pub(crate) enum Failure {
     Demo(#[source] io::Error),
     #[error("prepare for signals and the start of programs")]
     Prepare(#[source] io::Error),
-    #[error("wait for the program")]
-    Wait(#[source] io::Error),
     #[error("run the program on node {node}")]
     Elsewhere { node: String, source: io::Error },
 }

@@ -1,16 +1,13 @@
-//! `minka run`: starts a command as a child of its own, placed on another node.
+//! `minka run`: becomes a command, placed on another node.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
-use std::process::{Command, ExitCode, ExitStatus};
+use std::process::{Command, ExitCode};
 
 use minka_image::cpu::{Features, mask};
-use minka_kernel::spawn::{AtGate, ProcessHandle, SignalQueue, wait_readable};
 use minka_node::client::Client;
 use minka_node::protocol::Advice;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
 use super::client;
 use crate::args::Run;
@@ -75,9 +72,9 @@ fn variables(nodes: &[String]) -> Result<Vec<(&'static str, String)>, Failure> {
     Ok(mask::environment(&own, &allowed, present))
 }
 
-/// Runs a command where it should be; returns its exit status.
+/// Has this very process moved when it executes the command, and then does that: there is nobody in between whom signals
+/// and exit statuses would have to pass. Returns only if that cannot be.
 pub(super) fn place(placement: &Placement<'_>, output: &mut Output) -> Result<ExitCode, Failure> {
-    let signals = SignalQueue::new(&[SIGINT, SIGQUIT, SIGTERM, SIGHUP]).map_err(Failure::Prepare)?;
     let Some((program, arguments)) = placement.command.split_first() else {
         return Ok(ExitCode::SUCCESS);
     };
@@ -93,58 +90,34 @@ pub(super) fn place(placement: &Placement<'_>, output: &mut Output) -> Result<Ex
             None => command.env_remove(name),
         };
     }
-    // The daemon makes itself ready while the process is made.
-    let asked = placement.to.is_some() || !placement.advice.is_empty();
-    let daemon = asked.then(client);
-    // It has to be there before the command begins, which is when it is placed.
-    let waiting = match AtGate::start(&mut command) {
-        Ok(waiting) => waiting,
-        Err(error) => return Ok(not_started(program, &error)),
-    };
-    match daemon.map_or(Ok(()), |daemon| ask(daemon?, placement, waiting.pid())) {
+    match ask(placement) {
         // It has not begun, so nothing is lost with it.
-        Err(failure) if placement.strict && placement.to.is_some() => return Err(failure),
-        Err(failure) if placement.to.is_some() => {
+        Err(failure) if placement.strict => return Err(failure),
+        Err(failure) => {
             let first = failure.lines(&output.text).join(": ");
             output.remark(&output.text.with("run-at-home", &[("reason", first.into())]));
         }
-        _ => {}
+        Ok(()) => {}
     }
-    match waiting.open() {
-        Ok(process) => {
-            let status = wait(&process, &signals).map_err(Failure::Wait)?;
-            Ok(ExitCode::from(minka_lab::shell_code(status)))
-        }
-        Err(error) => Ok(not_started(program, &error)),
-    }
+    Ok(become_command(&mut command))
 }
 
-/// Says what there is to be said of a process that waits, and has it placed.
-fn ask(mut daemon: Client, placement: &Placement<'_>, pid: u32) -> Result<(), Failure> {
-    let pid = i32::try_from(pid).unwrap_or(i32::MAX);
-    // It is in the environment, too; only what was said before of whoever starts it would count more.
-    let _ = placement.advice.iter().try_for_each(|advice| daemon.advise(pid, *advice));
-    match placement.to {
-        Some(to) => Ok(daemon.migrate(pid, to, true).map(drop)?),
-        None => Ok(()),
-    }
-}
-
-/// Waits for the end of what runs in the foreground. What is typed at a terminal reaches it by itself, and it decides what
-/// that means; what is sent to this program alone, to end it, is passed on.
-fn wait(process: &ProcessHandle, signals: &SignalQueue) -> io::Result<ExitStatus> {
-    loop {
-        let news = wait_readable(&[signals.as_fd(), process.as_fd()], None)?;
-        while let Some(signal) = signals.next_arrived() {
-            if matches!(signal, SIGTERM | SIGHUP) {
-                // Fails only when it has just ended.
-                let _ = process.signal(signal);
-            }
+/// Says what there is to be said of this process, and has it placed.
+fn ask(placement: &Placement<'_>) -> Result<(), Failure> {
+    let pid = i32::try_from(std::process::id()).unwrap_or(i32::MAX);
+    let advise = |daemon: &mut Client| {
+        // It is in the environment, too; only what was said before of whoever starts it would count more.
+        let _ = placement.advice.iter().try_for_each(|advice| daemon.advise(pid, *advice));
+    };
+    let Some(to) = placement.to else {
+        if !placement.advice.is_empty() {
+            let _ = client().map(|mut daemon| advise(&mut daemon));
         }
-        if let [_, true] = news[..] {
-            return process.reap();
-        }
-    }
+        return Ok(());
+    };
+    let mut daemon = client()?;
+    advise(&mut daemon);
+    Ok(daemon.migrate(pid, to, true).map(drop)?)
 }
 
 /// Becomes a command; returns only if that cannot be.

@@ -17,7 +17,6 @@
 mod command;
 mod events;
 mod fork;
-mod gate;
 mod process;
 mod terminal;
 
@@ -33,7 +32,6 @@ pub use self::command::{
 pub(crate) use self::events::block_signals;
 pub use self::events::{SignalQueue, wait_readable};
 pub use self::fork::{Forked, fork_alone, leave_children_to_kernel, put_at};
-pub use self::gate::AtGate;
 pub use self::process::{
     Change, ProcessHandle, next_change, reap_any, set_program_name, signal_group, signal_own_group,
     signal_process,

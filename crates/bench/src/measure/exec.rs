@@ -14,7 +14,7 @@ const TURNS: usize = 40;
 
 /// So long after a program has ended on another node, the nodes prepare for the next one: what is started at home beside that
 /// takes longer, and the difference would look smaller than it is.
-const AFTERWARDS: Duration = Duration::from_millis(15);
+const AFTERWARDS: Duration = Duration::from_millis(10);
 
 pub(super) fn exec(stage: &Stage, effort: Effort, outcome: Outcome) -> Result<Outcome, BenchError> {
     let program = std::env::current_exe().map_err(BenchError::io("find this program"))?;
