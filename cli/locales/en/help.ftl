@@ -1,8 +1,8 @@
 help = Make the Linux machines you already own work as one computer
 help-after =
     Exit status: 0 success, 1 failure, 2 wrong usage, 3 not permitted, 4 no such process or node,
-    5 refused: the process cannot move; `run`, `lab run` and `lab exec` exit with the status of the
-    program they run (128 and the signal's number when a signal ended it).
+    5 refused: the process cannot move; `run` becomes the program, and `lab run` and `lab exec` exit
+    with the status of the one they run (128 and the signal's number when a signal ended it).
 
     Environment: MINKA_DIR directory of the node's control socket (default /run/minka), MINKA_LOG how
     much the daemon logs (error, warn, info, debug, trace), NO_COLOR no colours.

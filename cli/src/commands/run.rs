@@ -6,7 +6,6 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
 use minka_image::cpu::{Features, mask};
-use minka_node::client::Client;
 use minka_node::protocol::Advice;
 
 use super::client;
@@ -105,19 +104,16 @@ pub(super) fn place(placement: &Placement<'_>, output: &mut Output) -> Result<Ex
 /// Says what there is to be said of this process, and has it placed.
 fn ask(placement: &Placement<'_>) -> Result<(), Failure> {
     let pid = i32::try_from(std::process::id()).unwrap_or(i32::MAX);
-    let advise = |daemon: &mut Client| {
+    if !placement.advice.is_empty() {
         // It is in the environment, too; only what was said before of whoever starts it would count more.
-        let _ = placement.advice.iter().try_for_each(|advice| daemon.advise(pid, *advice));
-    };
-    let Some(to) = placement.to else {
-        if !placement.advice.is_empty() {
-            let _ = client().map(|mut daemon| advise(&mut daemon));
-        }
-        return Ok(());
-    };
-    let mut daemon = client()?;
-    advise(&mut daemon);
-    Ok(daemon.migrate(pid, to, true).map(drop)?)
+        let told = client()
+            .map(|mut client| placement.advice.iter().try_for_each(|advice| client.advise(pid, *advice)));
+        drop(told);
+    }
+    match placement.to {
+        Some(to) => Ok(client()?.migrate(pid, to, true).map(drop)?),
+        None => Ok(()),
+    }
 }
 
 /// Becomes a command; returns only if that cannot be.

@@ -7,10 +7,12 @@ use crate::serve;
 use crate::session::{Event, Shared, start};
 use minka_kernel::process::Bell;
 use minka_link::{Channel, Closer, Credentials, NodeConfig, SessionKeys};
+use minka_wire::message::{MessageError, kind};
 use minka_wire::preamble::{Lane, Preamble, Purpose, SessionId, SessionSecret};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::Duration;
 
 /// Opens lanes of one session.
 #[derive(Debug)]
@@ -49,6 +51,19 @@ impl Opener {
         });
         let opened = self.keys.connect(self.address, &preambles, &self.tuning)?;
         opened.try_into().map_err(|_| Fault::Said("fewer lanes than asked for".to_owned()))
+    }
+
+    /// Opens one more for calls while the guest is running. It is there when this returns: the end of one that the host never
+    /// took must not be taken for the end of the session.
+    fn open_one_more(&self) -> Result<Channel> {
+        let [mut channel] = self.open([Lane::Calls])?;
+        let limit = Duration::from_millis(self.tuning.handshake_ms);
+        let taken = channel.recv_timeout(&mut Vec::new(), Duration::ZERO, limit)?;
+        let taken = taken.ok_or_else(|| Fault::Said(format!("the host did not take it within {limit:?}")))?;
+        match taken.kind {
+            kind::TAKEN => Ok(channel),
+            found => Err(MessageError::Kind { found, expected: "that the host has taken it" }.into()),
+        }
     }
 }
 
@@ -96,8 +111,8 @@ pub(crate) fn open(shared: &Arc<Shared>, lanes: Lanes) -> Result<()> {
     let mut threads = Vec::new();
     while let Ok(count) = wanted.recv() {
         while threads.len() + 1 < count {
-            match opener.open([Lane::Calls]) {
-                Ok([channel]) => {
+            match opener.open_one_more() {
+                Ok(channel) => {
                     closers.add(channel.closer());
                     threads.push(start("calls", shared, &events, &bell, channel, |shared, channel| {
                         serve::calls(shared, channel)

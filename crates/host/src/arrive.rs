@@ -5,6 +5,7 @@ use crate::common::CommonFiles;
 use crate::extended::Exchange;
 use crate::fault::{Fault, Result, chain};
 use crate::guest::{Calls, Guest, GuestThread, Present, Request, lock};
+use crate::joining::{self, Joining};
 use crate::orders::Daemon;
 use crate::prepare::{self, Empty};
 use crate::queued::Queued;
@@ -22,11 +23,11 @@ use minka_kernel::shell::Shell;
 use minka_kernel::spawn::wait_readable;
 use minka_kernel::uffd::Mode;
 use minka_kernel::{courtesy, crew};
-use minka_link::{Channel, Credentials, NodeConfig, Receiver, Sender, SessionKeys, Tuning};
+use minka_link::{Channel, Credentials, NodeConfig, Receiver, Sender, SessionKeys};
 use minka_wire::frame::Header;
 use minka_wire::local::{FamilyId, HostOrder, HostReport};
 use minka_wire::message::{self, FromHome, FromHost, Hello, Unfinished, kind};
-use minka_wire::preamble::{Lane, PREAMBLE_BYTES, Preamble, Purpose, SessionId};
+use minka_wire::preamble::Lane;
 use minka_wire::tidy;
 use std::io::IoSlice;
 use std::net::TcpStream;
@@ -87,7 +88,7 @@ impl Arrival<'_> {
     /// Takes in one process. Returns its tracer, with the guest running; `None` if it was refused.
     pub(crate) fn take_in(&self) -> Result<Option<Tracer>> {
         let (preamble, stream) = self.next_connection()?;
-        let preamble = parse(preamble)?;
+        let preamble = joining::parse(preamble)?;
         if preamble.lane != Lane::Control {
             return Err(Fault::Said("a session began with another lane than control".to_owned()));
         }
@@ -129,9 +130,8 @@ impl Arrival<'_> {
         faultpoint::reach(Point::HostPrepared);
         say(&mut control, &prepared)?;
         drop(files);
-        let tuning = self.config.link.clone();
-        let joining =
-            Joining { session: preamble.session, keys: SessionKeys::new(&control, &secret), tuning };
+        let keys = SessionKeys::new(&control, &secret);
+        let joining = Joining::new(preamble.session, keys, &self.config.link);
         let lanes = self.other_lanes(&joining)?;
         let patience = self.config.link.answer();
         let FromHome::Enter { image, first } = receive_within(&mut control, parking(), patience)? else {
@@ -164,7 +164,7 @@ impl Arrival<'_> {
         }
     }
 
-    /// The lanes that follow the first. Whoever cannot prove to be the home does not disturb the others.
+    /// The lanes that follow the first. Whoever cannot prove to be the home keeps the others waiting for a moment, and no more.
     fn other_lanes(&self, joining: &Joining) -> Result<Lanes> {
         let mut lanes = Lanes::default();
         let until = Instant::now() + self.config.link.answer();
@@ -255,31 +255,6 @@ impl Arrival<'_> {
             }
         }
     }
-}
-
-/// What further lanes are checked with.
-#[derive(Debug)]
-pub(crate) struct Joining {
-    session: SessionId,
-    keys: SessionKeys,
-    tuning: Tuning,
-}
-
-impl Joining {
-    /// Takes in a connection that the daemon has passed on, if it comes from the home.
-    pub(crate) fn accept(&self, preamble: Vec<u8>, stream: TcpStream) -> Result<(Lane, Channel)> {
-        let preamble = parse(preamble)?;
-        if (preamble.session, preamble.purpose) != (self.session, Purpose::Join) {
-            return Err(Fault::Said("the daemon passed on a connection of another session".to_owned()));
-        }
-        Ok((preamble.lane, self.keys.accept(stream, &preamble, &self.tuning)?))
-    }
-}
-
-fn parse(preamble: Vec<u8>) -> Result<Preamble> {
-    let bytes: [u8; PREAMBLE_BYTES] =
-        preamble.try_into().map_err(|_| Fault::Said("the daemon passed on half a preamble".to_owned()))?;
-    Preamble::parse(&bytes).map_err(|error| Fault::Said(chain(&error)))
 }
 
 /// A guest that is ready to run, and what belongs to it.

@@ -6,6 +6,7 @@
 //! | module | what |
 //! |---|---|
 //! | `arrive` | from the first connection to a running guest |
+//! | `joining` | the lanes that follow the first |
 //! | `fitness` | whether this machine can be a host at all |
 //! | `prepare`, `build` | before and during the freeze |
 //! | `common` | files that are the same here as at home |
@@ -33,6 +34,7 @@ pub mod fitness;
 mod foretold;
 mod granted;
 mod guest;
+mod joining;
 mod leave;
 mod mapping;
 mod orders;
@@ -86,11 +88,11 @@ pub fn main(in_empty_network: bool) -> ExitCode {
 fn serve(config: &str, daemon: &orders::Daemon, in_empty_network: bool) -> Result<tracer::Outcome, String> {
     let text = |error: &dyn std::error::Error| fault::chain(error);
     let files = NodeFiles::read(Path::new(config)).map_err(|error| text(&error))?;
-    // That may be long after this program was made, and the node's files may be others by then.
     crew::keep_ready(THREADS, &WATCHED);
     set_program_name(NAME_IN_WAITING);
     // If that fails the real one says why.
     let _ = minka_link::rehearse(&files.credentials.get());
+    // That may take long, and the node's files may be others by then.
     wait_readable(&[daemon.as_fd()], None).map_err(|error| text(&error))?;
     set_program_name(NAME);
     let files = files.refreshed().map_err(|error| text(&error))?;

@@ -147,7 +147,7 @@ fn clock_offsets(hello: &Hello) -> std::io::Result<(i64, i64)> {
     Ok((hello.clocks.0.saturating_sub(monotonic), hello.clocks.1.saturating_sub(boottime)))
 }
 
-/// Makes the shell and empties the guest in it. To be called while this program has one thread.
+/// Makes the shell and empties the guest in it. The threads of this program wait; the shell's processes have one each.
 pub(crate) fn empty_guest(
     hello: &Hello,
     files: &[Option<File>],

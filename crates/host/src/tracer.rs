@@ -4,10 +4,10 @@ mod signals;
 mod threads;
 mod work;
 
-use crate::arrive::Joining;
 use crate::ending;
 use crate::fault::{Fault, Result, chain};
 use crate::guest::{Guest, GuestThread, Job, Made, Request, lock};
+use crate::joining::Joining;
 use crate::leave;
 use crate::orders::Daemon;
 use crate::queued::Queued;
@@ -81,8 +81,6 @@ pub(crate) struct Tracer {
     orphaned: bool,
     shell: Shell,
     joining: Arc<Joining>,
-    /// Lanes for calls, with the first.
-    lanes: usize,
 }
 
 /// How a guest's stay ended.
@@ -122,7 +120,6 @@ impl Tracer {
             orphaned: false,
             shell,
             joining,
-            lanes: 1,
         }
     }
 

@@ -62,9 +62,9 @@ impl Courtesy {
 }
 
 /// Lets all threads of this program's process group be nice ones, when what is left to do is to tidy up: whoever waited for
-/// what has been done goes on first.
+/// what has been done goes on first. Not if all of them are as nice already.
 pub fn nothing_is_left_to_do() {
-    // An absolute value, and never less nice than before: refused, they take their turn.
+    // Refused, they take their turn.
     // SAFETY: the calls take numbers only.
     unsafe {
         let group = libc::PRIO_PGRP;

@@ -21,13 +21,12 @@ const STACK: usize = 24 << 10;
 const HEAP: usize = 16 << 10;
 
 /// Makes threads that wait for [`start`]; they leave these signals to others.
-pub fn keep_ready(count: usize, blocked: &'static [i32]) {
+pub fn keep_ready(count: usize, blocked: &[i32]) {
+    // From their first moment: what reaches a thread that leaves a signal to nobody is lost.
+    let Ok(before) = block_signals(blocked) else { return };
     for _ in 0..count {
         let (tell, told) = mpsc::channel::<Work>();
         let waiting = std::thread::Builder::new().spawn(move || {
-            if block_signals(blocked).is_err() {
-                return;
-            }
             touch();
             // Whoever made it may end before there was something to do.
             if let Ok(work) = told.recv() {
@@ -35,9 +34,11 @@ pub fn keep_ready(count: usize, blocked: &'static [i32]) {
             }
         });
         // Without it another one is made when there is something to do.
-        let Ok(thread) = waiting else { return };
-        lock().push((thread, tell));
+        if let Ok(thread) = waiting {
+            lock().push((thread, tell));
+        }
     }
+    before.restore();
 }
 
 /// Uses memory once, so that it is there.

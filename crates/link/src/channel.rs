@@ -82,12 +82,14 @@ pub fn rehearse(credentials: &Credentials) -> Result<(), ChannelError> {
     let [one, other] = [one, other].map(|stream| TcpStream::from(OwnedFd::from(stream)));
     let deadline = Tuning::default().handshake_deadline();
     std::thread::scope(|scope| {
-        let accepting = scope.spawn(|| {
+        // Whichever gives up closes its end, and the other does not wait.
+        let accepting = scope.spawn(move || {
             // The preamble is read by another program in earnest.
             deadline.read(&other, &mut [0; PREAMBLE_BYTES])?;
             handshake::accept(credentials, &other, &preamble, deadline).map(drop)
         });
         let connected = handshake::connect(credentials, &one, credentials.name(), &preamble, deadline);
+        drop(one);
         let accepted = accepting.join().unwrap_or(Err(ChannelError::Closed));
         connected.map(drop).and(accepted)
     })
@@ -131,7 +133,7 @@ impl Channel {
         &self.peer
     }
 
-    /// Whether the handshake was a short one, because of an earlier channel to the same peer.
+    /// Whether no certificates were shown, because of an earlier channel to the same peer.
     pub fn is_resumed(&self) -> bool {
         self.resumed
     }

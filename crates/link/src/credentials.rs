@@ -19,7 +19,7 @@ use crate::{
     keys::{self, KeyError, NodeKeys},
 };
 
-/// How many peers, or sessions of peers, one program remembers for cheap further channels.
+/// How many peers, or sessions of peers, one program remembers for the next channel to be cheap.
 const SESSIONS_MAX: usize = 256;
 
 /// Certificates that are good no more: of each name those with numbers up to this one.

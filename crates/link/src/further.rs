@@ -10,8 +10,9 @@
 //! ```
 //!
 //! Who connects says the preamble in clear and once more encrypted, in one segment, and may go on at once: there is nothing
-//! to wait for. Who accepts takes each number once, so no key ever protects two different things: what somebody has
-//! recorded and sends again is refused.
+//! to wait for, and is told nothing either: a channel that is not taken is cut. Who accepts takes each number once, so no key
+//! ever protects two different things: what somebody has recorded and sends again is refused, or, if it comes first, the
+//! original is, which is as if it had been cut on its way.
 
 use std::{
     collections::BTreeSet,

@@ -8,8 +8,8 @@
 //! ```
 //!
 //! A [`Channel`] is one TCP connection under TLS 1.3 on which whole frames travel ([`minka_wire::frame`]). Both ends
-//! hold a certificate from the cluster's authority, and nobody else gets past the handshake. There is no runtime and no
-//! thread in here: calls block, and whoever wants to wait for several things gives each a thread, or polls the
+//! hold a certificate from the cluster's authority, and nobody else gets past the handshake. Further channels of the same two
+//! programs have the records of TLS and no handshake ([`SessionKeys`]). There is no runtime in here: calls block, and whoever wants to wait for several things gives each a thread, or polls the
 //! descriptor of the [`Receiver`].
 //!
 //! What goes by UDP is sealed with keys that two nodes have agreed on over such a channel (`seal`).

@@ -70,6 +70,8 @@ pub mod kind {
     pub const DATA: u16 = BULK_KIND | 12;
     /// A call of [`super::Special`] form.
     pub const SPECIAL: u16 = 10;
+    /// The first word on a lane that was opened while the guest was running: its host has taken it in.
+    pub const TAKEN: u16 = 13;
 }
 
 /// In the flags of a [`kind::CALL`] frame: the call was interrupted before, and its home's kernel remembers how to

@@ -1,4 +1,4 @@
-//! The preamble: what a connecting node says in clear, before TLS begins.
+//! The preamble: what a connecting node says in clear, before anything is encrypted.
 //!
 //! ```text
 //!  0          6         8             24        25     26        30         32

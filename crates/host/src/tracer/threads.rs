@@ -5,6 +5,8 @@ use crate::fault::{Fault, Result, chain};
 use crate::guest::{GuestThread, Made, lock};
 use minka_kernel::procfs::Status;
 use minka_kernel::ptrace::{Running, Stopped, Waited};
+use minka_wire::frame::Header;
+use minka_wire::message::kind;
 use minka_wire::preamble::Lane;
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -12,20 +14,22 @@ use std::sync::Arc;
 impl Tracer {
     /// Takes in another lane for calls. Whoever opens it has to prove that it is the home, which may take its time.
     pub(super) fn join(&mut self, preamble: Vec<u8>, stream: TcpStream) {
-        if self.lanes > minka_kernel::ring::SLOTS_MAX {
-            return;
-        }
-        self.lanes += 1;
         let joining = Arc::clone(&self.joining);
-        crate::arrive::run(&self.guest, "calls", move |guest| match joining.accept(preamble, stream) {
-            Ok((Lane::Calls, channel)) => crate::calls::serve(guest, channel),
-            Ok((lane, _)) => {
-                tracing::warn!(?lane, "refused a lane");
-                Ok(())
-            }
-            Err(error) => {
-                tracing::warn!(error = %chain(&error), "refused a lane");
-                Ok(())
+        let Some(knock) = joining.knock() else { return };
+        crate::arrive::run(&self.guest, "calls", move |guest| {
+            let taken = knock.accept(preamble, stream).and_then(|(lane, mut channel)| {
+                if lane != Lane::Calls || !joining.has_room() {
+                    return Err(Fault::Said(format!("a lane for {lane:?} was not expected")));
+                }
+                channel.send(Header::new(kind::TAKEN, 0), &[])?;
+                Ok(channel)
+            });
+            match taken {
+                Ok(channel) => crate::calls::serve(guest, channel),
+                Err(error) => {
+                    tracing::warn!(error = %chain(&error), "refused a lane");
+                    Ok(())
+                }
             }
         });
     }

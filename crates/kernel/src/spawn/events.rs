@@ -95,20 +95,20 @@ pub fn wait_readable(descriptors: &[BorrowedFd<'_>], timeout: Option<Duration>) 
     }
 }
 
-/// The signal mask as it was before all were blocked.
+/// The signal mask as it was before some were blocked.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct SavedMask(libc::sigset_t);
+pub(crate) struct SavedMask(libc::sigset_t);
 
 impl SavedMask {
-    pub(super) fn restore(self) {
+    pub(crate) fn restore(self) {
         // SAFETY: the set was filled in by `pthread_sigmask`. Setting a valid mask cannot fail.
         unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.0, std::ptr::null_mut()) };
     }
 }
 
-/// Blocks these signals for this thread, as [`SignalQueue::new`] does for the one that makes it.
-pub(crate) fn block_signals(signals: &[i32]) -> io::Result<()> {
-    block(signals).map(drop)
+/// Blocks these signals for this thread, and those that it makes until they are restored.
+pub(crate) fn block_signals(signals: &[i32]) -> io::Result<SavedMask> {
+    block(signals).map(|(_, before)| before)
 }
 
 fn block(signals: &[i32]) -> io::Result<(libc::sigset_t, SavedMask)> {

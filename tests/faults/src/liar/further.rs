@@ -88,7 +88,10 @@ impl Further {
         };
         while let Some([kind, _, _, high, low]) = self.come.first_chunk::<HEADER_BYTES>() {
             let end = HEADER_BYTES + usize::from(u16::from_be_bytes([*high, *low]));
-            if *kind != APPLICATION || self.come.len() < end {
+            if *kind != APPLICATION {
+                return Err(ErrorKind::InvalidData.into());
+            }
+            if self.come.len() < end {
                 break;
             }
             let mut record: Vec<u8> = self.come.drain(..end).collect();

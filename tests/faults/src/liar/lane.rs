@@ -106,7 +106,7 @@ pub(super) struct End {
 }
 
 impl End {
-    /// Whoever is at this end says its preamble first if it is to be `greeted`.
+    /// Whoever is at this end says its preamble first if it `greets`.
     pub(super) fn new(stream: TcpStream, mut layer: Layer, greets: bool) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         stream.set_nonblocking(true)?;
