@@ -1,8 +1,8 @@
 help = Haz que las máquinas Linux que ya tienes trabajen como un solo ordenador
 help-after =
     Código de salida: 0 éxito, 1 fallo, 2 uso erróneo, 3 sin permiso, 4 no existe el proceso o el nodo,
-    5 rechazado: el proceso no puede moverse; `run` se convierte en el programa, y `lab run` y `lab exec`
-    salen con el código del que ejecutan (128 y el número de la señal si lo terminó una señal).
+    5 rechazado: el proceso no puede moverse; `run` se convierte en el programa, y `lab run` y
+    `lab exec` salen con el código del que ejecutan (128 y el número de la señal, si lo terminó una).
 
     Entorno: MINKA_DIR directorio del socket de control del nodo (normalmente /run/minka), MINKA_LOG
     cuánto registra el demonio (error, warn, info, debug, trace), NO_COLOR sin colores.
