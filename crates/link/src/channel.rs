@@ -13,7 +13,7 @@ use std::{
 use aws_lc_rs::aead;
 use minka_wire::{
     frame::Header,
-    preamble::{Lane, PREAMBLE_BYTES, Preamble, Purpose, SessionId},
+    preamble::{PREAMBLE_BYTES, Preamble, Purpose},
 };
 
 use crate::{
@@ -31,13 +31,7 @@ use crate::{
 pub fn read_preamble(stream: &TcpStream, tuning: &Tuning) -> Result<Preamble, ChannelError> {
     let deadline = tuning.handshake_deadline();
     let mut bytes = [0; PREAMBLE_BYTES];
-    let mut filled = 0;
-    while filled < bytes.len() {
-        match deadline.read(stream, &mut bytes[filled..])? {
-            0 => return Err(ChannelError::Dropped),
-            count => filled += count,
-        }
-    }
+    deadline.fill(stream, &mut bytes)?;
     Preamble::parse(&bytes).map_err(ChannelError::Preamble)
 }
 
@@ -76,8 +70,7 @@ pub fn accept(
 /// # Errors
 /// When these credentials are of no use.
 pub fn rehearse(credentials: &Credentials) -> Result<(), ChannelError> {
-    let preamble =
-        Preamble { session: SessionId::default(), purpose: Purpose::Open, lane: Lane::Control, number: 0 };
+    let preamble = Preamble::without_session(Purpose::Open);
     let (one, other) = UnixStream::pair().map_err(ChannelError::Read)?;
     let [one, other] = [one, other].map(|stream| TcpStream::from(OwnedFd::from(stream)));
     let deadline = Tuning::default().handshake_deadline();
@@ -85,7 +78,7 @@ pub fn rehearse(credentials: &Credentials) -> Result<(), ChannelError> {
         // Whichever gives up closes its end, and the other does not wait.
         let accepting = scope.spawn(move || {
             // The preamble is read by another program in earnest.
-            deadline.read(&other, &mut [0; PREAMBLE_BYTES])?;
+            deadline.fill(&other, &mut [0; PREAMBLE_BYTES])?;
             handshake::accept(credentials, &other, &preamble, deadline).map(drop)
         });
         let connected = handshake::connect(credentials, &one, credentials.name(), &preamble, deadline);
@@ -295,10 +288,7 @@ pub(crate) fn pair() -> (Channel, Channel) {
 pub(crate) fn meet(one: &Credentials, other: &Credentials) -> Result<(Channel, Channel), ChannelError> {
     let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let address = listener.local_addr().unwrap();
-    let (preamble, tuning) = (
-        Preamble { session: SessionId([0; 16]), purpose: Purpose::Open, lane: Lane::Control, number: 0 },
-        Tuning::default(),
-    );
+    let (preamble, tuning) = (Preamble::without_session(Purpose::Open), Tuning::default());
     std::thread::scope(|scope| {
         let accepting = scope.spawn(|| {
             let stream = listener.accept().unwrap().0;
@@ -315,7 +305,7 @@ pub(crate) fn meet(one: &Credentials, other: &Credentials) -> Result<(Channel, C
 #[cfg(test)]
 pub(crate) fn further_pair(a: &Channel, b: &Channel) -> (Channel, Channel) {
     use crate::further::SessionKeys;
-    use minka_wire::preamble::SessionSecret;
+    use minka_wire::preamble::{Lane, SessionId, SessionSecret};
     let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let tuning = Tuning::default();
     let preamble =

@@ -13,7 +13,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use minka_wire::frame::Header;
-use minka_wire::preamble::{Lane, Preamble, Purpose, SessionId};
+use minka_wire::preamble::{Preamble, Purpose};
 
 use crate::channel::{self, Channel};
 use crate::credentials::Credentials;
@@ -34,8 +34,7 @@ pub fn exchange_rosters(
     own: &str,
     tuning: &Tuning,
 ) -> Result<String, ChannelError> {
-    let preamble =
-        Preamble { session: SessionId::default(), purpose: Purpose::Roster, lane: Lane::Control, number: 0 };
+    let preamble = Preamble::without_session(Purpose::Roster);
     let mut channel = channel::connect(credentials, address, peer, &preamble, tuning)?;
     channel.send(Header::new(ROSTER_FRAME, 0), &[IoSlice::new(own.as_bytes())])?;
     let theirs = receive(&mut channel, tuning)?;

@@ -97,13 +97,7 @@ impl SessionKeys {
         let deadline = tuning.handshake_deadline();
         let mut directions = self.directions(preamble, ["accepting", "connecting"])?;
         let mut proof = [0; PROOF_BYTES];
-        let mut filled = 0;
-        while let Some(rest) = proof.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-            match deadline.read(&stream, rest)? {
-                0 => return Err(ChannelError::Dropped),
-                count => filled += count,
-            }
-        }
+        deadline.fill(&stream, &mut proof)?;
         match directions.receiving.open_in_place(&mut proof)? {
             (Content::Application, said) if *said == preamble.encode() => {}
             _ => return Err(ChannelError::PreambleChanged),

@@ -16,7 +16,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use minka_wire::frame::Header;
-use minka_wire::preamble::{Lane, Preamble, Purpose, SessionId};
+use minka_wire::preamble::{Preamble, Purpose};
 
 use crate::authority::{AUTHORITY_NAME, NodeKey, NodeRequest};
 use crate::channel::{self, Channel};
@@ -44,8 +44,7 @@ pub fn offer_renewal(
     tuning: &Tuning,
     certify: impl FnOnce(&NodeRequest) -> Result<String, Box<dyn std::error::Error + Send + Sync>>,
 ) -> Result<(), ChannelError> {
-    let preamble =
-        Preamble { session: SessionId::default(), purpose: Purpose::Renew, lane: Lane::Control, number: 0 };
+    let preamble = Preamble::without_session(Purpose::Renew);
     let mut channel = channel::connect(credentials, address, node, &preamble, tuning)?;
     let (kind, body) = receive(&mut channel, tuning)?;
     let request = match kind {

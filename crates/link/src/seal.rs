@@ -23,7 +23,7 @@ use std::net::SocketAddr;
 use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use minka_wire::frame::Header;
-use minka_wire::preamble::{Lane, Preamble, Purpose, SessionId};
+use minka_wire::preamble::{Preamble, Purpose};
 
 use crate::channel::{self, Channel};
 use crate::credentials::Credentials;
@@ -223,8 +223,7 @@ pub fn agree_on_keys(
 ) -> Result<DatagramKeys, ChannelError> {
     let mut agreement = [0; AGREEMENT_BYTES];
     SystemRandom::new().fill(&mut agreement).map_err(|_| unusable())?;
-    let preamble =
-        Preamble { session: SessionId::default(), purpose: Purpose::Keys, lane: Lane::Control, number: 0 };
+    let preamble = Preamble::without_session(Purpose::Keys);
     let mut channel = channel::connect(credentials, address, peer, &preamble, tuning)?;
     channel.send(Header::new(KEYS_FRAME, 0), &[std::io::IoSlice::new(&agreement)])?;
     let body = receive(&mut channel, tuning)?;

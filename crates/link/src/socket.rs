@@ -81,11 +81,8 @@ impl Tuning {
             }
         };
         let socket = begin().map_err(|source| ChannelError::Reach { address, source })?;
-        Ok(Connecting { stream: socket.into(), address, until: Instant::now() + self.connecting() })
-    }
-
-    fn connecting(&self) -> Duration {
-        Duration::from_millis(self.connect_ms.max(1))
+        let until = Instant::now() + Duration::from_millis(self.connect_ms.max(1));
+        Ok(Connecting { stream: socket.into(), address, until })
     }
 
     /// Listens for the connections of other nodes.
@@ -188,6 +185,18 @@ impl Deadline {
                 None => self.wait(stream, PollFlags::IN)?,
             }
         }
+    }
+
+    /// Reads all that there is room for before the deadline, and not a byte more.
+    pub(crate) fn fill(&self, stream: &TcpStream, buffer: &mut [u8]) -> Result<(), ChannelError> {
+        let mut filled = 0;
+        while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            match self.read(stream, rest)? {
+                0 => return Err(ChannelError::Dropped),
+                count => filled += count,
+            }
+        }
+        Ok(())
     }
 
     /// Writes everything before the deadline.

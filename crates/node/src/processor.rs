@@ -8,7 +8,7 @@ use minka_image::cpu::Features;
 use minka_kernel::cpu;
 use minka_link::{ChannelError, NodeConfig};
 use minka_wire::frame::Header;
-use minka_wire::preamble::{Lane, Preamble, Purpose, SessionId};
+use minka_wire::preamble::{Preamble, Purpose};
 use minka_wire::start::{decode, encode};
 use tracing::{debug, warn};
 
@@ -51,12 +51,7 @@ impl Daemon {
 
     fn ask_processor(&self, node: &str, address: std::net::SocketAddr) -> Result<Features, ChannelError> {
         let cluster = self.cluster().ok_or(ChannelError::Closed)?;
-        let preamble = Preamble {
-            session: SessionId::default(),
-            purpose: Purpose::Processor,
-            lane: Lane::Control,
-            number: 0,
-        };
+        let preamble = Preamble::without_session(Purpose::Processor);
         let credentials = cluster.keyring.credentials();
         let mut channel = minka_link::connect(&credentials, address, node, &preamble, &self.settings.tuning)?;
         let mut body = Vec::new();

@@ -165,6 +165,11 @@ impl Lane {
 }
 
 impl Preamble {
+    /// For a purpose to which the session, the lane and the number mean nothing.
+    pub fn without_session(purpose: Purpose) -> Self {
+        Preamble { session: SessionId::default(), purpose, lane: Lane::Control, number: 0 }
+    }
+
     /// The bytes to send before anything else.
     pub fn encode(&self) -> [u8; PREAMBLE_BYTES] {
         let layout = Layout {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use minka_link::{Channel, ChannelError};
 use minka_wire::frame::Header;
-use minka_wire::preamble::{Lane, Preamble, Purpose, SessionId};
+use minka_wire::preamble::{Preamble, Purpose};
 use minka_wire::start::{INPUT, ORDER, Order, PROGRAM, SIGNAL, Unstarted, VERDICT, Verdict, decode, encode};
 use nix::unistd::{Uid, User};
 use tracing::{debug, info};
@@ -58,12 +58,7 @@ impl Daemon {
     fn order_start(&self, node: &str, order: &Order) -> Result<(Verdict, Channel), ChannelError> {
         let cluster = self.cluster().ok_or(ChannelError::Closed)?;
         let address = cluster.directory.named(node).ok_or(ChannelError::Closed)?.address;
-        let preamble = Preamble {
-            session: SessionId::default(),
-            purpose: Purpose::Start,
-            lane: Lane::Control,
-            number: 0,
-        };
+        let preamble = Preamble::without_session(Purpose::Start);
         let credentials = cluster.keyring.credentials();
         let mut channel = minka_link::connect(&credentials, address, node, &preamble, &self.settings.tuning)?;
         channel.send(Header::new(ORDER, 0), &[IoSlice::new(&encode(order))])?;
